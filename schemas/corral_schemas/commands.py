@@ -1,0 +1,120 @@
+"""Commands that change something: their arguments and replies."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from corral_schemas.base import ContainerName, Instance, Message, Pid, PinnedInstance, ProcessName, RequestId, TimeNs
+from corral_schemas.containers import ContainerSpec, OciProcess
+from corral_schemas.cursor import Place
+from corral_schemas.exits import Exit
+from corral_schemas.limits import STOP_GRACE_S
+from corral_schemas.stdio import ProcessTarget, StdioOptions
+
+SIGTERM, SIGKILL = 15, 9
+
+
+class ContainerTarget(Message, frozen=True, kw_only=True):
+    """Names one container."""
+
+    container: ContainerName
+    instance: PinnedInstance = ""
+
+
+class CreateArgs(Message, frozen=True, kw_only=True):
+    """Makes a container, from a bundle or from a spec (exactly one of them)."""
+
+    container: ContainerName
+    bundle: Annotated[str, Meta(description="OCI bundle directory in the guest")] = ""
+    spec: ContainerSpec | None = None
+    stdio: StdioOptions = StdioOptions()
+
+
+class CreateReply(Message, frozen=True, kw_only=True):
+    container: ContainerName
+    instance: Instance
+    process_instance: Instance
+    pid: Pid
+    place: Annotated[Place | None, Meta(description="Place in the journal right after the created event: follow on from here")] = None
+
+
+class RunArgs(CreateArgs, frozen=True, kw_only=True):
+    """create and start in one; answered when started, or with the start failure (nothing is left then)."""
+
+    auto_delete: Annotated[bool, Meta(description="Delete it after its exit and the end of its output")] = False
+
+
+class StartReply(Message, frozen=True, kw_only=True):
+    pid: Pid
+    started_ns: TimeNs
+
+
+class ExecArgs(Message, frozen=True, kw_only=True):
+    """Runs one more process in a container."""
+
+    container: ContainerName
+    instance: PinnedInstance = ""
+    process: Annotated[ProcessName, Meta(description="Exec id, chosen by the client, unique in the container")]
+    spec: OciProcess
+    stdio: StdioOptions = StdioOptions()
+
+
+class ExecReply(Message, frozen=True, kw_only=True):
+    container: ContainerName
+    instance: Instance
+    process: ProcessName
+    process_instance: Instance
+    pid: Pid
+    started_ns: TimeNs
+    place: Place | None = None
+
+
+class KillArgs(ProcessTarget, frozen=True, kw_only=True):
+    """Sends a signal to one process, or with `all` to every process of the container. Never waits behind another command."""
+
+    signal: Annotated[int, Meta(ge=1, le=64)] = SIGTERM
+    all: bool = False
+
+
+class KillReply(Message, frozen=True, kw_only=True):
+    outcome: Annotated[
+        Literal["delivered"],
+        Meta(description="Otherwise container_not_running or process_not_found, with details.outcome"),
+    ]
+
+
+class StopArgs(ContainerTarget, frozen=True, kw_only=True):
+    """SIGTERM (or `signal`), then SIGKILL after the grace time; answered at the exit of init."""
+
+    signal: Annotated[int, Meta(ge=1, le=64)] = SIGTERM
+    grace_ms: Annotated[int, Meta(ge=0)] = int(STOP_GRACE_S * 1000)
+
+
+class StopReply(Message, frozen=True, kw_only=True):
+    exit: Exit
+
+
+class UpdateArgs(ContainerTarget, frozen=True, kw_only=True):
+    """Changes a container's resources."""
+
+    resources: Annotated[dict[str, Any], Meta(description="OCI `linux.resources`, as `runc update --resources` takes it")]
+
+
+class DeleteArgs(ContainerTarget, frozen=True, kw_only=True):
+    """Deletes a stopped or created container, or with `process` frees the id of an exec that has exited."""
+
+    process: Annotated[ProcessName, Meta(description="Exec id to free; empty: the container")] = ""
+    force: Annotated[bool, Meta(description="SIGKILL whatever runs in it first")] = False
+
+
+class CancelArgs(Message, frozen=True, kw_only=True):
+    """Gives up another command."""
+
+    id: RequestId
+
+
+class CancelReply(Message, frozen=True, kw_only=True):
+    outcome: Annotated[
+        Literal["cancelled", "too_late", "unknown"],
+        Meta(description="`cancelled`: it will never take effect; `too_late`: it is done or cannot be stopped; `unknown`: no such id"),
+    ]

@@ -1,0 +1,102 @@
+"""What a container and its processes look like from outside."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from corral_schemas.base import ContainerName, Count, GuestName, Instance, Message, Pid, ProcessName, TimeNs
+from corral_schemas.exits import Exit
+
+Status = Annotated[
+    Literal["creating", "created", "running", "paused", "stopped"],
+    Meta(description="OCI runtime state; `paused` is runc's addition"),
+]
+
+
+class Mount(Message, frozen=True, kw_only=True):
+    """A bind mount; both are paths in the guest and in the container."""
+
+    source: Annotated[str, Meta(min_length=1)]
+    destination: Annotated[str, Meta(min_length=1)]
+    readonly: bool = False
+
+
+class ContainerSpec(Message, frozen=True, kw_only=True):
+    """A container made from a root file system: the worker writes the OCI bundle."""
+
+    rootfs: Annotated[str, Meta(description="Directory in the guest that becomes /", min_length=1)]
+    args: Annotated[list[str], Meta(min_length=1, description="Program and its arguments")]
+    env: Annotated[list[str], Meta(description="NAME=VALUE, added to PATH, HOSTNAME and, with a tty, TERM")] = []
+    cwd: Annotated[str, Meta(description="Working directory in the container")] = "/"
+    user: Annotated[str, Meta(description="UID, UID:GID, or a name[:group] looked up in the rootfs")] = ""
+    mounts: list[Mount] = []
+    memory_bytes: Annotated[Count | None, Meta(description="Memory limit; swap gets none beyond it")] = None
+    cpus: Annotated[Annotated[float, Meta(gt=0)] | None, Meta(description="Processor time per time, as a CFS quota")] = None
+    pids_limit: Annotated[Annotated[int, Meta(ge=-1)] | None, Meta(description="Most processes and threads; -1 for no limit")] = None
+    network: Annotated[Literal["none", "host"], Meta(description="`none`: a namespace with only loopback")] = "none"
+    writable: Annotated[bool, Meta(description="Write to the rootfs itself; otherwise read-only with a tmpfs on /tmp")] = False
+    hostname: str = ""
+
+
+class OciProcess(Message, frozen=True, kw_only=True):
+    """The `process` of an OCI config (or `runc exec --process`), for exec."""
+
+    args: Annotated[list[str], Meta(min_length=1)]
+    env: Annotated[list[str], Meta(description="NAME=VALUE, added to the container's own environment")] = []
+    cwd: Annotated[str, Meta(description="Empty: the container's working directory")] = ""
+    user: Annotated[str, Meta(description="As in a ContainerSpec; empty: the container's user")] = ""
+    oci: Annotated[dict[str, Any], Meta(description="Further members of the OCI process object, taken as they are")] = {}
+
+
+class ProcessInfo(Message, frozen=True, kw_only=True):
+    """One process that Corral started."""
+
+    process: ProcessName
+    instance: Instance
+    pid: Pid
+    tty: bool = False
+    args: list[str] = []
+    started_ns: TimeNs = 0
+    exit: Exit | None = None
+    blocked_since_ns: Annotated[int | None, Meta(description="Since when a `block` process waits for its consumer")] = None
+
+
+class ContainerState(Message, frozen=True, kw_only=True):
+    """A container's state; the first seven fields are those of the runtime interface."""
+
+    oci_version: str
+    id: ContainerName
+    pid: Pid
+    bundle_path: str
+    rootfs_path: str
+    status: Status
+    created: Annotated[str, Meta(description="When it was created, RFC 3339, UTC")]
+    instance: Instance
+    guest: GuestName = ""
+    auto_delete: bool = False
+    processes: Annotated[list[ProcessInfo], Meta(description="init first, then execs by age")] = []
+
+
+class ContainerProcessState(Message, frozen=True, kw_only=True):
+    """A process seen in the container, whoever started it."""
+
+    pid: Pid
+    command: Annotated[list[str], Meta(description="Its argument vector; empty for a zombie")]
+    created_by_runtime: bool = False
+    is_zombie: bool = False
+    process: Annotated[str, Meta(description="Process id where Corral started it")] = ""
+
+
+class ContainerStats(Message, frozen=True, kw_only=True):
+    """Figures from the container's cgroup; a figure the guest's cgroups do not give is null."""
+
+    time_ns: TimeNs
+    cpu_ns: Annotated[int | None, Meta(description="Processor time used, nanoseconds")] = None
+    memory_bytes: int | None = None
+    memory_limit_bytes: Annotated[int | None, Meta(description="null: no limit")] = None
+    memory_max_usage_bytes: int | None = None
+    pids: int | None = None
+    pids_limit: int | None = None
+    oom_kills: Count = 0
+    stdout_bytes: Count = 0
+    stderr_bytes: Count = 0

@@ -1,0 +1,186 @@
+"""Events: one header, and one Struct per kind."""
+
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from corral_schemas import PROTOCOL_VERSION
+from corral_schemas.base import Count, Crc32, Message, Offset, Pid, TimeNs
+from corral_schemas.exits import Exit
+from corral_schemas.queries import Load
+from corral_schemas.stdio import StreamName
+
+
+class EventHeader(Message, frozen=True, kw_only=True):
+    """Second frame of an event: where it stands, and what it is about."""
+
+    v: int = PROTOCOL_VERSION
+    guest: str
+    epoch: str
+    seq: Annotated[Count, Meta(description="Place in the guest's journal, rising by one")]
+    prev: Annotated[Count, Meta(description="seq of the guest's previous event of this kind; 0 for the first")]
+    worker: Annotated[str, Meta(description="Worker instance that published it (not the one that recorded it)")] = ""
+    time_ns: TimeNs
+    kind: str
+    container: str = ""
+    instance: Annotated[str, Meta(description="Container instance")] = ""
+    process: str = ""
+    process_instance: str = ""
+
+
+class StdioHeader(Message, frozen=True, kw_only=True):
+    """Second frame of a stdio message; the third is the bytes."""
+
+    v: int = PROTOCOL_VERSION
+    guest: str
+    worker: str
+    container: str
+    instance: str
+    process: str
+    process_instance: str
+    stream: StreamName
+    offset: Annotated[Offset, Meta(description="Offset of the first byte; a jump means missing bytes: read_stdio has them")]
+    crc: Crc32
+    time_ns: TimeNs
+
+
+class Created(Message, frozen=True, kw_only=True):
+    """The container exists; init waits for start."""
+
+    pid: Pid
+    bundle: str = ""
+
+
+class Started(Message, frozen=True, kw_only=True):
+    """init runs."""
+
+    pid: Pid
+
+
+class ExecStarted(Message, frozen=True, kw_only=True):
+    """An exec runs."""
+
+    pid: Pid
+    args: Annotated[list[str], Meta(description="Cut to what fits an event")] = []
+
+
+class ExitEvent(Message, frozen=True, kw_only=True):
+    """A process ended: exactly one for every started process."""
+
+    exit: Exit
+
+
+class StdioEnd(Message, frozen=True, kw_only=True):
+    """A stream that was still open at its process's exit has ended (or every end, in time order, for streams that closed before)."""
+
+    stream: StreamName
+    total: Offset
+    crc: Crc32
+
+
+class StdioGap(Message, frozen=True, kw_only=True):
+    """Bytes of a stream are gone and will not be delivered."""
+
+    stream: StreamName
+    start: Offset
+    end: Offset
+    reason: str
+
+
+class Oom(Message, frozen=True, kw_only=True):
+    """The out-of-memory killer was at work in the container."""
+
+    kills: Count
+
+
+class Paused(Message, frozen=True, kw_only=True):
+    """All processes of the container are frozen."""
+
+
+class Resumed(Message, frozen=True, kw_only=True):
+    """They go on."""
+
+
+class Updated(Message, frozen=True, kw_only=True):
+    """Resources were changed."""
+
+    resources: dict[str, Any] = {}
+
+
+class Deleted(Message, frozen=True, kw_only=True):
+    """The container is gone; exits and output stay for their retention time."""
+
+    reason: Annotated[str, Meta(description="command, auto_delete, create_failed, or what drift was found")] = "command"
+
+
+class StorageFull(Message, frozen=True, kw_only=True):
+    """The guest's disk is full; output is lost (announced as gaps) or processes blocked."""
+
+    path: str = ""
+
+
+class StorageOk(Message, frozen=True, kw_only=True):
+    """There is space again."""
+
+    path: str = ""
+
+
+class JournalReset(Message, frozen=True, kw_only=True):
+    """First event of a new epoch: earlier places are void, take a fresh snapshot."""
+
+    reason: str
+    previous_epoch: str = ""
+    previous_seq: Count = 0
+
+
+class WorkerStarted(Message, frozen=True, kw_only=True):
+    """A worker took over the guest."""
+
+    version: str = ""
+    adopted: Annotated[Count, Meta(description="Containers found running and taken on")] = 0
+    lost: Annotated[Count, Meta(description="Processes that got `lost` because nothing is known of their end")] = 0
+
+
+class GuestUp(Message, frozen=True, kw_only=True):
+    """From a broker: the guest registered."""
+
+    labels: dict[str, str] = {}
+    epoch: str = ""
+    seq: Count = 0
+
+
+class GuestDown(Message, frozen=True, kw_only=True):
+    """From a broker: it left, or was not heard."""
+
+    reason: str
+
+
+class Beacon(Message, frozen=True, kw_only=True):
+    """From a broker: a guest's heartbeat. Not journaled; its header's seq is the guest's newest and prev is 0."""
+
+    last_seq_by_kind: dict[str, int] = {}
+    load: Load = Load()
+
+
+EVENT_KINDS: dict[str, type[Message]] = {
+    "created": Created,
+    "started": Started,
+    "exec_started": ExecStarted,
+    "exit": ExitEvent,
+    "stdio_end": StdioEnd,
+    "stdio_gap": StdioGap,
+    "oom": Oom,
+    "paused": Paused,
+    "resumed": Resumed,
+    "updated": Updated,
+    "deleted": Deleted,
+    "storage_full": StorageFull,
+    "storage_ok": StorageOk,
+    "journal_reset": JournalReset,
+    "worker_started": WorkerStarted,
+    "guest_up": GuestUp,
+    "guest_down": GuestDown,
+    "beacon": Beacon,
+}
+"""kind → the Struct of its payload. guest_up, guest_down and beacon come from brokers, the others from a guest's journal."""
+BROKER_KINDS = frozenset({"guest_up", "guest_down", "beacon"})

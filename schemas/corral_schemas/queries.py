@@ -1,0 +1,157 @@
+"""Commands that ask: their arguments and replies."""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from corral_schemas.base import Count, GuestName, Instance, Message, RequestId, TimeNs
+from corral_schemas.commands import ContainerTarget
+from corral_schemas.containers import ContainerProcessState, ContainerState, ContainerStats
+from corral_schemas.cursor import Place
+from corral_schemas.errors import WireError
+from corral_schemas.exits import Exit
+from corral_schemas.limits import LONG_POLL_S_MAX, REPLAY_EVENTS_MAX
+from corral_schemas.stdio import ProcessTarget
+
+
+class Nothing(Message, frozen=True, kw_only=True):
+    """A command without arguments."""
+
+
+class StateReply(Message, frozen=True, kw_only=True):
+    state: ContainerState
+    place: Annotated[Place, Meta(description="The state is exactly that after this event")]
+
+
+class ListArgs(Message, frozen=True, kw_only=True):
+    """Lists containers at one place of the journal."""
+
+
+class ListReply(Message, frozen=True, kw_only=True):
+    containers: list[ContainerState]
+    place: Annotated[Place, Meta(description="The list is exactly that after this event: follow on from here without a hole")]
+
+
+class PsArgs(ContainerTarget, frozen=True, kw_only=True):
+    """Lists the processes in a container."""
+
+    all: Annotated[bool, Meta(description="Also processes started by Corral that have exited and zombies")] = False
+
+
+class PsReply(Message, frozen=True, kw_only=True):
+    processes: list[ContainerProcessState]
+
+
+class ContainerStatsReply(Message, frozen=True, kw_only=True):
+    stats: ContainerStats
+
+
+class WaitArgs(ProcessTarget, frozen=True, kw_only=True):
+    """Waits for a process's exit: a repeatable read, before or after it, by any number of waiters."""
+
+    timeout_ms: Annotated[int, Meta(ge=0, le=int(LONG_POLL_S_MAX * 1000), description="wait_timeout after this; libraries ask again")] = (
+        int(LONG_POLL_S_MAX * 1000)
+    )
+
+
+class WaitReply(Message, frozen=True, kw_only=True):
+    exit: Exit
+    process_instance: Instance
+
+
+class ReplayArgs(Message, frozen=True, kw_only=True):
+    """Reads the journal's events after a place."""
+
+    epoch: Annotated[str, Meta(description="Epoch of `after`; empty: the current one")] = ""
+    after: Annotated[Count, Meta(description="Give events with a seq above this")] = 0
+    kinds: Annotated[list[str], Meta(description="Only these kinds; empty: all")] = []
+    limit: Annotated[int, Meta(ge=1, le=REPLAY_EVENTS_MAX)] = REPLAY_EVENTS_MAX
+    wait_ms: Annotated[int, Meta(ge=0, le=int(LONG_POLL_S_MAX * 1000), description="Where there is none yet, wait this long for one")] = 0
+
+
+class ReplayReply(Message, frozen=True, kw_only=True):
+    """Events in order. `upto` may lie beyond the last event when kinds were left out."""
+
+    epoch: str
+    events: Annotated[list[tuple[bytes, bytes]], Meta(description="Header and payload frames of each event, as they were published")]
+    upto: Annotated[Count, Meta(description="Everything up to this seq has been looked at: ask again after it")]
+    last_seq: Annotated[Count, Meta(description="The journal's newest durable seq")]
+
+
+class ResultArgs(Message, frozen=True, kw_only=True):
+    """Asks for the result of an earlier command of any client by its request id."""
+
+    id: RequestId
+
+
+class ResultReply(Message, frozen=True, kw_only=True):
+    state: Annotated[Literal["done", "running", "unknown"], Meta(description="`unknown`: never received here, or no longer kept")]
+    op: str = ""
+    ok: dict[str, Any] | None = None
+    error: WireError | None = None
+
+
+class Load(Message, frozen=True, kw_only=True):
+    """How busy a guest is."""
+
+    containers: Count = 0
+    running: Count = 0
+    runtime_calls: Annotated[Count, Meta(description="Runtime calls running now")] = 0
+    queued: Annotated[Count, Meta(description="Commands waiting their turn")] = 0
+
+
+class GuestInfo(Message, frozen=True, kw_only=True):
+    """A guest as one broker sees it."""
+
+    guest: GuestName
+    up: bool
+    worker: Annotated[Instance, Meta(description="Worker instance that registered")]
+    epoch: str = ""
+    seq: Count = 0
+    labels: dict[str, str] = {}
+    version: Annotated[str, Meta(description="Corral version of the worker")] = ""
+    protocol: int = 1
+    runtime: Annotated[str, Meta(description="Name and version of its runtime")] = ""
+    load: Load = Load()
+    since_ns: Annotated[TimeNs, Meta(description="When it came up or went down, broker's clock")] = 0
+    heard_ms: Annotated[Count, Meta(description="Milliseconds since it was last heard")] = 0
+    in_flight: Count = 0
+    reason: Annotated[str, Meta(description="Why it is down")] = ""
+
+
+class GuestsReply(Message, frozen=True, kw_only=True):
+    guests: list[GuestInfo]
+    place: Annotated[Place, Meta(description="Place in the broker's own events (guest_up, guest_down)")]
+
+
+class InfoReply(Message, frozen=True, kw_only=True):
+    """About a broker or a worker."""
+
+    kind: Literal["broker", "worker"]
+    version: str
+    protocol: int
+    instance: Instance
+    guest: GuestName = ""
+    epoch: str = ""
+    seq: Count = 0
+    started_ns: TimeNs = 0
+    limits: Annotated[dict[str, Any], Meta(description="Every limit in force, by its name")] = {}
+    counters: Annotated[dict[str, int], Meta(description="Messages, drops and refusals since the start, by reason")] = {}
+    about: Annotated[dict[str, Any], Meta(description="Runtime, cgroup version, paths, addresses, security")] = {}
+
+
+class HelloReply(Message, frozen=True, kw_only=True):
+    """What a client or worker needs to know of a broker it dialled; asked of the client address with guest empty."""
+
+    version: str
+    protocol: int
+    instance: Instance
+    workers: Annotated[
+        str,
+        Meta(description="Port, or for ipc the suffix, of the workers' ROUTER; joined to the address that was dialled"),
+    ]
+    events_in: str
+    events_out: str
+    stdio_in: str
+    stdio_out: str
+    heartbeat_ms: Count

@@ -1,0 +1,81 @@
+"""The session between a worker and a broker: messages `[kind, …]` over the workers' ROUTER.
+
+worker → broker: register, heartbeat, reply, goodbye.  broker → worker: registered, refused, please_register, heartbeat_ack, command.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from corral_schemas import PROTOCOL_VERSION
+from corral_schemas.base import Count, GuestName, Instance, Message
+from corral_schemas.cursor import Place
+from corral_schemas.queries import Load
+
+REGISTER = b"register"
+HEARTBEAT = b"heartbeat"
+REPLY = b"reply"
+GOODBYE = b"goodbye"
+REGISTERED = b"registered"
+REFUSED = b"refused"
+PLEASE_REGISTER = b"please_register"
+HEARTBEAT_ACK = b"heartbeat_ack"
+COMMAND = b"command"
+
+
+class Register(Message, frozen=True, kw_only=True):
+    """First message of a session. A `bulk` session only carries replies full of bytes, so that no other reply waits behind them."""
+
+    v: int = PROTOCOL_VERSION
+    guest: GuestName
+    worker: Annotated[Instance, Meta(description="Worker instance: new at every start of the worker process")]
+    role: Literal["main", "bulk"] = "main"
+    epoch: str = ""
+    seq: Annotated[Count, Meta(description="Newest durable seq")] = 0
+    last_seq_by_kind: dict[str, int] = {}
+    labels: dict[str, str] = {}
+    version: str = ""
+    runtime: str = ""
+    load: Load = Load()
+
+
+class Registered(Message, frozen=True, kw_only=True):
+    """The session stands. `seen` is the highest place the broker has heard of: a journal behind it has been rewound."""
+
+    broker: Instance
+    heartbeat_ms: Count
+    seen: Place | None = None
+    stdio_prefixes: Annotated[list[bytes], Meta(description="Stdio subscriptions that match this guest")] = []
+
+
+class Refused(Message, frozen=True, kw_only=True):
+    """The registration was refused; the worker says why in its log and tries again later."""
+
+    code: str
+    message: str
+
+
+class PleaseRegister(Message, frozen=True, kw_only=True):
+    """The broker does not know this session (it restarted, or gave the guest up)."""
+
+
+class Heartbeat(Message, frozen=True, kw_only=True):
+    """The worker lives. Every HEARTBEAT_IDLE_S, or HEARTBEAT_BUSY_S when something moved."""
+
+    epoch: str
+    seq: Count
+    last_seq_by_kind: dict[str, int] = {}
+    load: Load = Load()
+    stdio_hash: Annotated[Count, Meta(description="CRC-32 of the sorted stdio prefixes the worker knows, joined by newlines")] = 0
+
+
+class HeartbeatAck(Message, frozen=True, kw_only=True):
+    """The broker lives; `stdio_prefixes` is there when the hash differed (and is sent at once when subscriptions change)."""
+
+    stdio_prefixes: list[bytes] | None = None
+
+
+class Goodbye(Message, frozen=True, kw_only=True):
+    """The worker leaves on purpose."""
+
+    reason: str = ""

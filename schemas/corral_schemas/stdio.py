@@ -1,0 +1,136 @@
+"""Standard streams: how a process gets them, and the commands that read, write, close and resize them."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from corral_schemas.base import (
+    ContainerName,
+    Count,
+    Crc32,
+    Instance,
+    Message,
+    Offset,
+    PinnedInstance,
+    ProcessName,
+    TimeNs,
+)
+from corral_schemas.exits import Exit, StreamEnd
+from corral_schemas.limits import (
+    BLOCK_LEASE_S,
+    LONG_POLL_S_MAX,
+    READ_STDIO_BYTES_MAX,
+    SPOOL_BYTES_PER_PROCESS,
+    SPOOL_BYTES_PER_PROCESS_MIN,
+    STDIO_CHUNK_BYTES_MAX,
+)
+from corral_schemas.names import INIT
+
+StreamName = Annotated[Literal["stdout", "stderr"], Meta(description="A process with a tty has only `stdout`")]
+Rows = Annotated[int, Meta(ge=0, le=65_535, description="Terminal height in characters")]
+Columns = Annotated[int, Meta(ge=0, le=65_535, description="Terminal width in characters")]
+
+
+class StdioOptions(Message, frozen=True, kw_only=True):
+    """How a process gets its standard streams."""
+
+    tty: Annotated[bool, Meta(description="A pseudo-terminal in place of pipes; stdout and stderr are one stream then")] = False
+    stdin: Annotated[bool, Meta(description="Keep stdin open for write_stdin; otherwise it is /dev/null")] = False
+    rows: Rows = 24
+    columns: Columns = 80
+    cap_bytes: Annotated[int, Meta(ge=SPOOL_BYTES_PER_PROCESS_MIN, description="Output kept of this process")] = SPOOL_BYTES_PER_PROCESS
+    policy: Annotated[
+        Literal["drop", "block"],
+        Meta(description="At the cap: `drop` the oldest output (announced as a gap), or `block` the process until the consumer has read"),
+    ] = "drop"
+    consumer: Annotated[str, Meta(description="With `block`: the name the one consumer gives in read_stdio")] = ""
+    lease_ms: Annotated[int, Meta(ge=1_000, description="With `block`: silence of the consumer after which `drop` applies")] = int(
+        BLOCK_LEASE_S * 1000
+    )
+
+
+class ProcessTarget(Message, frozen=True, kw_only=True):
+    """Names one process of one container."""
+
+    container: ContainerName
+    instance: PinnedInstance = ""
+    process: ProcessName = INIT
+    process_instance: PinnedInstance = ""
+
+
+class Chunk(Message, frozen=True, kw_only=True):
+    """A run of bytes of one stream."""
+
+    stream: StreamName
+    offset: Annotated[Offset, Meta(description="Offset of the first byte")]
+    time_ns: TimeNs
+    crc_before: Annotated[int, Meta(ge=0, description="CRC-32 of the stream before these bytes")]
+    crc: Crc32
+    data: Annotated[bytes, Meta(max_length=STDIO_CHUNK_BYTES_MAX)]
+
+
+class Gap(Message, frozen=True, kw_only=True):
+    """Bytes that are not there (any more), said explicitly."""
+
+    stream: StreamName
+    start: Annotated[Offset, Meta(description="First missing offset")]
+    end: Annotated[Offset, Meta(description="First offset after the missing bytes")]
+    reason: Annotated[str, Meta(description="cap, disk_full, segment_missing, power_cut, deleted")]
+
+
+class ReadStdioArgs(ProcessTarget, frozen=True, kw_only=True):
+    """Reads output from offsets on; answered as soon as there is a byte, an end or the exit, or after wait_ms."""
+
+    stdout: Annotated[Count | None, Meta(description="Read stdout from this offset; left out: not wanted")] = None
+    stderr: Annotated[Count | None, Meta(description="Read stderr from this offset; left out: not wanted")] = None
+    wait_ms: Annotated[int, Meta(ge=0, le=int(LONG_POLL_S_MAX * 1000), description="How long to wait for something new")] = 0
+    max_bytes: Annotated[int, Meta(ge=1, le=READ_STDIO_BYTES_MAX)] = STDIO_CHUNK_BYTES_MAX
+    tail_lines: Annotated[Count | None, Meta(description="Instead of the offsets: begin so many lines before the end")] = None
+    since_ns: Annotated[Count | None, Meta(description="Instead of the offsets: begin with output written at or after this time")] = None
+    consumer: Annotated[str, Meta(description="Name of the `block` consumer: all before the offsets is acknowledged")] = ""
+
+
+class ReadStdioReply(Message, frozen=True, kw_only=True):
+    """What there is from those offsets on. Chunks and gaps of one stream are contiguous with the offsets asked for."""
+
+    process_instance: Instance
+    chunks: list[Chunk] = []
+    gaps: list[Gap] = []
+    next: Annotated[dict[str, int], Meta(description="Stream → offset to ask for next")]
+    ends: Annotated[dict[str, StreamEnd], Meta(description="Stream → its end, once it is closed")] = {}
+    exit: Annotated[Exit | None, Meta(description="The process's exit, once recorded")] = None
+
+
+class WriteStdinArgs(ProcessTarget, frozen=True, kw_only=True):
+    """Writes stdin bytes exactly once: bytes below the offset already taken are skipped, bytes beyond it refused."""
+
+    offset: Annotated[Offset, Meta(description="Offset of data's first byte in the stream of stdin")]
+    data: Annotated[bytes, Meta(max_length=STDIO_CHUNK_BYTES_MAX)]
+
+
+class WriteStdinReply(Message, frozen=True, kw_only=True):
+    offset: Annotated[Offset, Meta(description="Bytes of stdin taken so far; the next write begins here")]
+
+
+class CloseStdinArgs(ProcessTarget, frozen=True, kw_only=True):
+    """Ends stdin after the bytes taken so far."""
+
+    offset: Annotated[Count | None, Meta(description="Bytes of stdin the client has written; a difference is bad_request")] = None
+
+
+class ResizeArgs(ProcessTarget, frozen=True, kw_only=True):
+    """Sets the terminal's size; the process gets SIGWINCH."""
+
+    rows: Rows
+    columns: Columns
+
+
+class Done(Message, frozen=True, kw_only=True):
+    """The reply of a command that has nothing else to say."""
+
+
+class StdinState(Message, frozen=True, kw_only=True):
+    """Where a process's stdin stands."""
+
+    open: bool = False
+    offset: Count = 0
