@@ -7,6 +7,9 @@ from msgspec import Meta
 
 from corral_schemas.limits import GUEST_CHARS_MAX, REQUEST_ID_CHARS_MAX
 
+INT64_MAX = (1 << 63) - 1
+"""What SQLite and C programs hold; msgpack could carry more."""
+
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of all messages."""
@@ -24,8 +27,8 @@ RequestId = Annotated[
     str,
     Meta(min_length=1, max_length=REQUEST_ID_CHARS_MAX, description="Chosen by the client, the same for every retry"),
 ]
-TimeNs = Annotated[int, Meta(ge=0, description="Wall-clock time of the guest, nanoseconds since 1970")]
-Offset = Annotated[int, Meta(ge=0, description="Bytes since the stream began")]
+TimeNs = Annotated[int, Meta(ge=0, le=INT64_MAX, description="Wall-clock time of the guest, nanoseconds since 1970")]
+Offset = Annotated[int, Meta(ge=0, le=INT64_MAX, description="Bytes since the stream began")]
 Crc32 = Annotated[int, Meta(ge=0, lt=1 << 32, description="CRC-32 (zlib) of the whole stream up to and including these bytes")]
-Count = Annotated[int, Meta(ge=0)]
-Pid = Annotated[int, Meta(ge=0, description="Process id in the guest's pid namespace; 0 where there is none (any more)")]
+Count = Annotated[int, Meta(ge=0, le=INT64_MAX)]
+Pid = Annotated[int, Meta(ge=0, le=INT64_MAX, description="Process id in the guest's pid namespace; 0 where there is none (any more)")]

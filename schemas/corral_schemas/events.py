@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from corral_schemas import PROTOCOL_VERSION
 from corral_schemas.base import Count, Crc32, Message, Offset, Pid, TimeNs
 from corral_schemas.exits import Exit
 from corral_schemas.queries import Load
@@ -14,7 +13,7 @@ from corral_schemas.stdio import StreamName
 class EventHeader(Message, frozen=True, kw_only=True):
     """Second frame of an event: where it stands, and what it is about."""
 
-    v: int = PROTOCOL_VERSION
+    v: int = 1
     guest: str
     epoch: str
     seq: Annotated[Count, Meta(description="Place in the guest's journal, rising by one")]
@@ -31,7 +30,7 @@ class EventHeader(Message, frozen=True, kw_only=True):
 class StdioHeader(Message, frozen=True, kw_only=True):
     """Second frame of a stdio message; the third is the bytes."""
 
-    v: int = PROTOCOL_VERSION
+    v: int = 1
     guest: str
     worker: str
     container: str
@@ -71,7 +70,7 @@ class ExitEvent(Message, frozen=True, kw_only=True):
 
 
 class StdioEnd(Message, frozen=True, kw_only=True):
-    """A stream that was still open at its process's exit has ended (or every end, in time order, for streams that closed before)."""
+    """A stream that was still open at its process's exit has ended; the exit itself tells of streams that closed before."""
 
     stream: StreamName
     total: Offset

@@ -15,6 +15,8 @@ from corral_schemas.ops import OPS, Op
 
 T = TypeVar("T", bound=Message)
 
+# ValidationError is a DecodeError; a str that is not UTF-8 is a UnicodeDecodeError
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _encoder = msgspec.msgpack.Encoder()
 pack = _encoder.encode
 """One message → msgpack bytes."""
@@ -23,7 +25,7 @@ pack = _encoder.encode
 class CommandHeader(Message, frozen=True, kw_only=True):
     """First frame of a command. The broker reads only this."""
 
-    v: int = PROTOCOL_VERSION
+    v: int = 1  # a literal: it is left out on the wire at 1, so absent means 1 for ever
     id: RequestId
     guest: GuestName = ""
     op: str
@@ -36,7 +38,7 @@ class CommandHeader(Message, frozen=True, kw_only=True):
 class ReplyHeader(Message, frozen=True, kw_only=True):
     """First frame of a reply."""
 
-    v: int = PROTOCOL_VERSION
+    v: int = 1  # a literal: it is left out on the wire at 1, so absent means 1 for ever
     id: RequestId
     guest: GuestName = ""
     epoch: Annotated[str, Meta(description="The guest's epoch now")] = ""
@@ -63,7 +65,7 @@ def _decode(decoder: "msgspec.msgpack.Decoder[T]", frame: bytes, what: str, limi
         raise error("message_too_large", f"{what} of {len(frame)} bytes; the limit is {limit}", limit=limit)
     try:
         return decoder.decode(frame)
-    except (msgspec.DecodeError, RecursionError) as why:  # ValidationError is a DecodeError
+    except _UNDECODABLE as why:
         raise error("bad_request", f"{what}: {why}") from why
 
 
@@ -109,7 +111,7 @@ def salvage_request_id(frames: Sequence[bytes]) -> str:
 
     try:
         return msgspec.msgpack.decode(frames[0][:HEADER_BYTES_MAX], type=JustId).id[:128]
-    except (IndexError, msgspec.DecodeError, RecursionError):
+    except (IndexError, *_UNDECODABLE):
         return ""
 
 
@@ -156,9 +158,11 @@ def decode_event(frames: Sequence[bytes]) -> tuple[EventHeader, dict[str, Any]]:
     """[topic, header, payload] → header and payload as a plain map (unknown kinds too)."""
     _check_count(frames, 3, "event")
     header = decode_event_header(frames[1])
+    if len(frames[2]) > HEADER_BYTES_MAX:
+        raise error("message_too_large", f"event payload of {len(frames[2])} bytes", limit=HEADER_BYTES_MAX)
     try:
         data = msgspec.msgpack.decode(frames[2], type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError) as why:
+    except _UNDECODABLE as why:
         raise error("bad_request", f"event payload: {why}") from why
     return header, data
 

@@ -5,13 +5,13 @@ import re
 from corral_schemas.errors import CorralError, error
 from corral_schemas.limits import GUEST_CHARS_MAX, NAME_CHARS_MAX, REQUEST_ID_CHARS_MAX
 
-ID_PATTERN = r"^[A-Za-z0-9_+.-]+$"
+ID_PATTERN = r"^[A-Za-z0-9_+.-]+\Z"
 """runc's rule for container ids (libcontainer/factory_linux.go, idRegex); Corral's for process ids and guests too."""
 INIT = "init"
 """The process id of a container's first process."""
 
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
-_INSTANCE = re.compile(rf"^[{_CROCKFORD}]{{26}}$")
+_INSTANCE = re.compile(rf"^[{_CROCKFORD}]{{26}}\Z")
 _ID = re.compile(ID_PATTERN)
 
 

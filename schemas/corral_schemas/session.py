@@ -1,13 +1,14 @@
 """The session between a worker and a broker: messages `[kind, …]` over the workers' ROUTER.
 
 worker → broker: register, heartbeat, reply, goodbye.  broker → worker: registered, refused, please_register, heartbeat_ack, command.
+A command is [COMMAND, ref, header, args] and its reply [REPLY, ref, header, body]: ref is the broker's, the rest as the client sent
+and gets it.
 """
 
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from corral_schemas import PROTOCOL_VERSION
 from corral_schemas.base import Count, GuestName, Instance, Message
 from corral_schemas.cursor import Place
 from corral_schemas.queries import Load
@@ -26,7 +27,7 @@ COMMAND = b"command"
 class Register(Message, frozen=True, kw_only=True):
     """First message of a session. A `bulk` session only carries replies full of bytes, so that no other reply waits behind them."""
 
-    v: int = PROTOCOL_VERSION
+    v: int = 1
     guest: GuestName
     worker: Annotated[Instance, Meta(description="Worker instance: new at every start of the worker process")]
     role: Literal["main", "bulk"] = "main"

@@ -64,7 +64,7 @@ class Chunk(Message, frozen=True, kw_only=True):
     stream: StreamName
     offset: Annotated[Offset, Meta(description="Offset of the first byte")]
     time_ns: TimeNs
-    crc_before: Annotated[int, Meta(ge=0, description="CRC-32 of the stream before these bytes")]
+    crc_before: Annotated[int, Meta(ge=0, lt=1 << 32, description="CRC-32 of the stream before these bytes")]
     crc: Crc32
     data: Annotated[bytes, Meta(max_length=STDIO_CHUNK_BYTES_MAX)]
 
@@ -127,10 +127,3 @@ class ResizeArgs(ProcessTarget, frozen=True, kw_only=True):
 
 class Done(Message, frozen=True, kw_only=True):
     """The reply of a command that has nothing else to say."""
-
-
-class StdinState(Message, frozen=True, kw_only=True):
-    """Where a process's stdin stands."""
-
-    open: bool = False
-    offset: Count = 0

@@ -1,0 +1,182 @@
+"""PROTOCOL.md, the JSON Schema files and asyncapi.json say what the code says."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corral_schemas import PROTOCOL_VERSION, limits
+from corral_schemas.document import __main__ as document
+from corral_schemas.document.catalogue import messages, parts
+from corral_schemas.document.protocol import generated_parts
+from corral_schemas.errors import TABLE
+from corral_schemas.events import EVENT_KINDS
+from corral_schemas.ops import OPS
+
+SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
+PROTOCOL = (SCHEMAS / "PROTOCOL.md").read_text()
+
+
+def part(name: str) -> str:
+    """What stands between the markers of a generated part."""
+    found = re.search(rf"<!-- generated: {name} -->\n(.*?)<!-- end -->", PROTOCOL, re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+def rows(name: str) -> list[list[str]]:
+    """Cells of a generated table, without backticks and links, and without its head."""
+    lines = [line for line in part(name).splitlines() if line.startswith("| ")][1:]
+    return [[re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cell).strip(" `") for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def prose() -> str:
+    return re.sub(r"<!-- generated: .*?<!-- end -->", "", PROTOCOL, flags=re.DOTALL)
+
+
+def test_nothing_derived_is_stale() -> None:
+    assert document.stale() == [], "run `python -m corral_schemas.document`"
+
+
+def test_the_version_is_that_of_the_code() -> None:
+    assert part("version").strip() == f"Protocol version: **{PROTOCOL_VERSION}**"
+    assert re.search(rf"^\| {PROTOCOL_VERSION} \|", PROTOCOL.partition("## Changelog\n")[2], re.MULTILINE)
+
+
+def test_the_table_of_ops_is_that_of_the_code() -> None:
+    said = {row[0]: (row[1], row[2], row[4], row[5] == "yes", row[6] == "yes", row[7] == "yes", row[8]) for row in rows("ops")}
+    assert said == {
+        name: (
+            op.args.__name__,
+            op.reply.__name__,
+            op.role,
+            op.mutating,
+            op.ordered,
+            op.long_poll,
+            "bulk" if op.bulk else "main",
+        )
+        for name, op in OPS.items()
+    }
+
+
+def test_the_table_of_errors_is_that_of_the_code() -> None:
+    said = {row[0]: (int(row[2], 16), int(row[3]), row[4], row[5]) for row in rows("errors")}
+    assert said == {code: (row.hresult, row.hresult - (1 << 32), row.errno_name, row.when) for code, row in TABLE.items()}
+
+
+def test_the_table_of_event_kinds_is_that_of_the_code() -> None:
+    assert {row[0]: row[1] for row in rows("events")} == {kind: payload.__name__ for kind, payload in EVENT_KINDS.items()}
+
+
+def test_the_table_of_limits_is_that_of_the_code() -> None:
+    wanted = {name: str(value) for name, value in vars(limits).items() if name.isupper()}
+    assert {row[0]: row[1] for row in rows("limits")} == wanted
+
+
+@pytest.mark.parametrize("name", generated_parts())
+def test_every_generated_part_stands_in_the_document_once(name: str) -> None:
+    assert PROTOCOL.count(f"<!-- generated: {name} -->") == 1
+
+
+@pytest.mark.parametrize("name", [*messages(), *parts()])
+def test_every_struct_has_its_heading_and_every_message_its_example_bytes(name: str) -> None:
+    assert f"\n##### {name}\n\n<!-- generated: {name} -->" in PROTOCOL
+    if name in messages():
+        assert re.search(r"^Example: .*\n\n```\n[0-9a-f\n]+\n```", part(name), re.MULTILINE)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_every_op_has_a_section_that_links_to_its_messages(op: str) -> None:
+    section = re.search(rf"^#### {op}\n(.*?)(?=^####? |^## )", PROTOCOL, re.MULTILINE | re.DOTALL)
+    assert section, op
+    for kind in (OPS[op].args, OPS[op].reply):
+        assert re.search(rf"^##### {kind.__name__}$|\[{kind.__name__}\]\(#", section[1], re.MULTILINE), kind.__name__
+
+
+def test_every_error_that_an_op_is_said_to_give_exists() -> None:
+    said = {code for line in re.findall(r"Errors: (.*?)\n\n", prose(), re.DOTALL) for code in re.findall(r"`([a-z]+_[a-z_]+)`", line)}
+    assert said and said <= TABLE.keys()
+
+
+def test_every_link_inside_the_document_has_its_heading() -> None:
+    slugs = [re.sub(r"[^a-z0-9_ -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", PROTOCOL, re.MULTILINE)]
+    assert len(slugs) == len(set(slugs))
+    assert set(re.findall(r"\]\(#(.*?)\)", PROTOCOL)) <= set(slugs)
+
+
+def test_every_file_the_document_links_to_exists() -> None:
+    for target in re.findall(r"\]\(((?!#).*?)\)", PROTOCOL):
+        assert (SCHEMAS / target).exists(), target
+
+
+def test_every_limit_the_text_names_exists() -> None:
+    named = set(re.findall(r"`([A-Z][A-Z0-9_]+_[A-Z0-9_]+)`", prose())) - {"ZMQ_MAXMSGSIZE", "ZMQ_HEARTBEAT_IVL"}
+    assert named and named <= set(vars(limits))
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "$ref":
+                yield inner
+            else:
+                yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def test_every_reference_in_asyncapi_leads_somewhere() -> None:
+    api = json.loads((SCHEMAS / "asyncapi.json").read_text())
+    found = set(references(api))
+    for reference in found:
+        if reference.startswith("#/"):
+            at: Any = api
+            for step in reference[2:].split("/"):
+                at = at[step]
+        else:
+            assert (SCHEMAS / reference).exists(), reference
+    assert {f"./json/{name}.json" for name in messages()} - found == {"./json/ContainerTarget.json"} - found
+
+
+def test_asyncapi_has_every_op_and_every_event_kind() -> None:
+    api = json.loads((SCHEMAS / "asyncapi.json").read_text())
+    assert OPS.keys() <= api["operations"].keys()
+    assert {f"event.{kind}" for kind in EVENT_KINDS} == api["channels"]["events"]["messages"].keys()
+    assert api["info"]["version"] == str(PROTOCOL_VERSION)
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of everything derived, which the generator takes for the real thing."""
+    shutil.copytree(SCHEMAS / "json", tmp_path / "json")
+    for name in ("PROTOCOL.md", "asyncapi.json"):
+        shutil.copy(SCHEMAS / name, tmp_path / name)
+    monkeypatch.setattr(document, "SCHEMAS", tmp_path)
+    return tmp_path
+
+
+def test_check_names_what_is_stale_and_changes_nothing(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert document.main(["--check"]) == 0
+    (copied / "json" / "Left.json").write_text("{}")
+    (copied / "json" / "KillArgs.json").write_text("{}")
+    (copied / "asyncapi.json").unlink()
+    protocol = copied / "PROTOCOL.md"
+    protocol.write_text(protocol.read_text().replace("`container_not_found`", "`container_nowhere`"))
+    assert document.main(["--check"]) == 1
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("Left.json", "KillArgs.json", "asyncapi.json", "PROTOCOL.md"))
+    assert (copied / "json" / "KillArgs.json").read_text() == "{}"
+
+
+def test_a_run_makes_everything_fresh_again(copied: Path) -> None:
+    (copied / "json" / "Left.json").write_text("{}")
+    (copied / "json" / "KillArgs.json").unlink()
+    assert document.main([]) == 0
+    assert document.stale() == []
+    assert not (copied / "json" / "Left.json").exists()
+    assert (copied / "json" / "KillArgs.json").read_text() == (SCHEMAS / "json" / "KillArgs.json").read_text()
