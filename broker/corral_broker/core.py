@@ -1,0 +1,141 @@
+"""The broker without its sockets: messages and the time go in, messages come out through Ports. Deterministic, one thread, no clock."""
+
+from collections.abc import Iterable
+
+from corral_broker.answers import Answers, Identity
+from corral_broker.counters import Counters
+from corral_broker.endings import Endings
+from corral_broker.events import BrokerEvents
+from corral_broker.exchange import Exchange, Pair
+from corral_broker.interest import StdioInterest
+from corral_broker.moment import Moment
+from corral_broker.ports import Opaque, Ports
+from corral_broker.registration import Registration
+from corral_broker.registry import Guest, Registry
+from corral_broker.router import Router
+from corral_broker.sessions import Sessions
+from corral_broker.telling import StdioTelling
+from corral_schemas.cursor import Place
+from corral_schemas.errors import CorralError
+from corral_schemas.frames import decode_args
+
+
+class BrokerCore:
+    """Router, sessions and exchange over one registry.
+
+    Each turn: `begin` with the time, any number of messages, `end`.
+    """
+
+    def __init__(self, ports: Ports, identity: Identity, now_s: float, wall_ns: int, first_ref: int) -> None:
+        """`first_ref` is a random 63-bit number."""
+        self._ports = ports
+        self._moment = Moment(now_s, wall_ns)
+        self.counters = Counters()
+        self.registry = Registry()
+        self._events = BrokerEvents(identity.instance, identity.epoch, ports.publish_event)
+        self._router = Router(ports, self.registry, self.counters, self._moment, first_ref, self._gone)
+        self._endings = Endings(self.registry, self._router, self._events, self.counters, self._moment, self._freed)
+        interest = StdioInterest()
+        self._telling = StdioTelling(ports, self.registry, interest, self._endings)
+        self._exchange = Exchange(self.registry, interest, self.counters, self._telling.changed)
+        self._registration = Registration(
+            ports,
+            self.registry,
+            self._router,
+            self._events,
+            self._telling,
+            self._endings,
+            self.counters,
+            self._moment,
+            identity.instance,
+        )
+        self._sessions = Sessions(
+            ports,
+            self.registry,
+            self._router,
+            self._events,
+            self._registration,
+            self._telling,
+            self._endings,
+            self.counters,
+            self._moment,
+        )
+        self._answers = Answers(identity, self.registry, self._router, self._events, self.counters, self._moment)
+
+    def remember(self, places: Iterable[tuple[str, Place]]) -> None:
+        """What an earlier broker had seen: these guests' commands are held for BROKER_HOLD_S, and their places stated to them."""
+        self.registry.remember(places, self._moment.wall_ns, self._moment.now_s)
+
+    def begin(self, now_s: float, wall_ns: int) -> None:
+        """Begins a turn, with monotonic seconds and wall-clock nanoseconds; whatever is due by now is done."""
+        self._moment.now_s = now_s
+        self._moment.wall_ns = wall_ns
+        self._router.due()
+        self._registration.due()
+        self._sessions.due()
+
+    def end(self) -> None:
+        """Ends a turn: what is told once per turn is told."""
+        self._telling.tell_changed()
+
+    def next_due_s(self) -> float | None:
+        """When `begin` has something to do though no message comes; None when never."""
+        parts = (self._router, self._registration, self._sessions)
+        return min((when for part in parts if (when := part.next_due_s()) is not None), default=None)
+
+    def client(self, frames: list[Opaque]) -> None:
+        """[client, header, args] from a client."""
+        header = self._router.command(frames)
+        if header is None:
+            return
+        self.counters.add(f"asked_{header.op}")
+        try:
+            decode_args(header.op, frames[2])
+        except CorralError as why:
+            self._router.answer(frames[0], header.id, why)
+            return
+        self._router.answer(frames[0], header.id, self._answers.to(header.op))
+
+    def worker(self, frames: list[Opaque]) -> None:
+        """[session, kind, …] from a worker."""
+        self._sessions.message(frames)
+
+    def lost(self, identity: bytes) -> None:
+        """The worker's connection with this routing id is closed."""
+        self._endings.lost(identity, "disconnected")
+
+    def event(self, frames: list[Opaque]) -> None:
+        """[topic, header, payload] from a worker's PUB."""
+        passed = self._exchange.event(frames, self._moment.now_s)
+        if passed is not None:
+            self._ports.publish_event(passed)
+
+    def stdio(self, frames: list[Opaque]) -> None:
+        """[topic, header, bytes] from a worker's PUB."""
+        passed = self._exchange.stdio(frames, self._moment.now_s)
+        if passed is not None:
+            self._ports.publish_stdio(passed)
+
+    def subscription(self, pair: Pair, frame: Opaque) -> None:
+        """A subscription or its end, from the XPUB of that pair."""
+        echo = self._exchange.subscription(pair, frame, self._moment.now_s)
+        if echo is not None and pair == "events":
+            self._ports.publish_event(echo)
+        elif echo is not None:
+            self._ports.publish_stdio(echo)
+
+    @property
+    def places_moved(self) -> bool:
+        """A guest's highest seen place has changed since `take_places`."""
+        return self.registry.places_moved
+
+    def take_places(self) -> dict[str, Place]:
+        """Every guest's highest seen place."""
+        self.registry.places_moved = False
+        return {guest.name: guest.seen for guest in self.registry.guests.values() if guest.seen is not None}
+
+    def _gone(self, guest: Guest, reason: str) -> None:
+        self._endings.gone(guest, reason)
+
+    def _freed(self, guest: Guest) -> None:
+        self._registration.freed(guest)

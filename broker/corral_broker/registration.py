@@ -1,0 +1,185 @@
+"""How a connection becomes a guest's session.
+
+When a guest's session stands and another connection registers for the same guest, it is either the same guest come back while the old
+connection hangs half-open (a power cut, a cut link), or a second guest with the same identity (a clone; one made from a memory snapshot
+even carries the same worker instance, so that the instance decides nothing). The old session is asked `please_register`, which a living
+worker answers at once, and the newcomer waits for PROBE_S: a sign of life in that time refuses the newcomer with guest_busy, a closed
+connection or silence gives it the guest. Nothing of this happens after a killed worker, whose connection is seen to be closed at once.
+"""
+
+from dataclasses import dataclass
+
+from corral_broker.counters import Counters
+from corral_broker.deadlines import DeadlineWheel
+from corral_broker.endings import Endings
+from corral_broker.events import BrokerEvents
+from corral_broker.moment import Moment
+from corral_broker.ports import Delivery, Opaque, Ports, post
+from corral_broker.registry import Guest, Registry
+from corral_broker.router import Router
+from corral_broker.telling import StdioTelling
+from corral_schemas import PROTOCOL_VERSION, session
+from corral_schemas.cursor import Place
+from corral_schemas.errors import CorralError, error
+from corral_schemas.frames import unpack
+from corral_schemas.limits import HEARTBEAT_IDLE_S, LABELS_MAX
+from corral_schemas.names import check_guest_name
+
+PROBE_S = 1.0
+"""How long a session whose guest another connection claims has to show that it lives."""
+SESSION_BYTES_MAX = 64 << 10
+"""Largest register, heartbeat or goodbye."""
+WORKER_CHARS_MAX = 64
+
+
+@dataclass(slots=True, eq=False)
+class Contender:
+    """A connection that claims a guest whose session stands."""
+
+    identity: bytes
+    register: session.Register
+    since_s: float
+    tick: int = 0
+
+
+class Registration:
+    """Takes register messages; decides between a session and its contender."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        registry: Registry,
+        router: Router,
+        events: BrokerEvents,
+        telling: StdioTelling,
+        endings: Endings,
+        counters: Counters,
+        moment: Moment,
+        instance: str,
+    ) -> None:
+        self._ports = ports
+        self._registry = registry
+        self._router = router
+        self._events = events
+        self._telling = telling
+        self._endings = endings
+        self._counters = counters
+        self._moment = moment
+        self._instance = instance
+        self._contenders: dict[str, Contender] = {}  # guest -> the newest connection that claims it
+        self._probes: DeadlineWheel[Contender] = DeadlineWheel()
+
+    def register(self, frames: list[Opaque]) -> None:
+        """[session, REGISTER, register]"""
+        identity = frames[0]
+        try:
+            register = _checked(frames)
+            if register.role == "bulk":
+                self._register_bulk(identity, register)
+            else:
+                self._register_main(identity, register)
+        except CorralError as why:
+            self._refuse(identity, why)
+
+    def freed(self, guest: Guest) -> None:
+        """The guest's session is over: a connection that waited for it gets it."""
+        contender = self._contenders.pop(guest.name, None)
+        if contender is not None:
+            self._probes.remove(contender)
+            self._accept(guest, contender.identity, contender.register)
+
+    def due(self) -> None:
+        """Decides where the old session had its time to show that it lives."""
+        for contender in self._probes.pop_due(self._moment.now_s):
+            guest = self._registry.guests[contender.register.guest]
+            if guest.heard_s > contender.since_s:
+                self._refuse_contender(guest)
+            else:
+                self._endings.gone(guest, "silent, and another worker registered")
+
+    def next_due_s(self) -> float | None:
+        return self._probes.next_due_s()
+
+    def _register_main(self, identity: bytes, register: session.Register) -> None:
+        guest = self._registry.find_or_add(register.guest)
+        if guest is None:
+            raise error("guest_busy", f"{len(self._registry.guests)} guests are up already")
+        if guest.main is None or guest.main == identity:
+            self._refuse_contender(guest)
+            self._accept(guest, identity, register)
+        else:
+            self._contend(guest, identity, register)
+
+    def _register_bulk(self, identity: bytes, register: session.Register) -> None:
+        guest = self._registry.guests.get(register.guest)
+        if guest is None or guest.main is None or guest.worker != register.worker or guest.main == identity:
+            raise error("guest_unreachable", f"worker {register.worker} has no main session for guest {register.guest}")
+        if guest.bulk != identity:
+            self._endings.lost(identity, "registered anew")
+            if guest.bulk is not None:
+                self._endings.bulk_gone(guest, "its second connection was replaced")
+            self._registry.attach(guest, identity, "bulk", self._moment.now_s)
+        self._welcome(identity, guest.seen, [])
+
+    def _contend(self, guest: Guest, identity: bytes, register: session.Register) -> None:
+        earlier = self._contenders.get(guest.name)
+        if earlier is not None and earlier.identity == identity:
+            earlier.register = register
+            return
+        self._refuse_contender(guest)
+        self._counters.note("register_contended", f"guest {guest.name} is claimed by two connections", self._moment.now_s)
+        contender = self._contenders[guest.name] = Contender(identity, register, self._moment.now_s)
+        self._probes.add(contender, self._moment.now_s + PROBE_S)
+        if post(self._ports, guest.main, session.PLEASE_REGISTER, session.PleaseRegister()) == "gone":
+            self._endings.gone(guest, "disconnected")
+
+    def _refuse_contender(self, guest: Guest) -> None:
+        contender = self._contenders.pop(guest.name, None)
+        if contender is not None:
+            self._probes.remove(contender)
+            self._refuse(contender.identity, error("guest_busy", f"guest {guest.name} is served by another worker, which lives"))
+
+    def _accept(self, guest: Guest, identity: bytes, register: session.Register) -> None:
+        again = guest.main == identity and guest.worker == register.worker
+        if not again:
+            self._endings.lost(identity, "registered anew")
+        guest.worker, guest.epoch, guest.seq = register.worker, register.epoch, register.seq
+        guest.labels, guest.version, guest.runtime = register.labels, register.version, register.runtime
+        guest.protocol, guest.load = register.v, register.load
+        seen = guest.seen
+        if register.epoch and (seen is None or seen.epoch == register.epoch):
+            self._registry.see(guest, Place(epoch=register.epoch, seq=register.seq))
+        self._registry.attach(guest, identity, "main", self._moment.now_s)
+        if not again:
+            guest.since_ns, guest.reason = self._moment.wall_ns, ""
+            self._counters.add("registrations")
+            self._events.guest_up(guest, self._moment.wall_ns)
+        if self._welcome(identity, seen, self._telling.at_registration(guest)) == "gone":
+            self._endings.gone(guest, "disconnected")
+        self._router.guest_up(guest)
+
+    def _welcome(self, identity: bytes, seen: Place | None, prefixes: list[bytes]) -> Delivery:
+        heartbeat_ms = int(HEARTBEAT_IDLE_S * 1000)
+        message = session.Registered(broker=self._instance, heartbeat_ms=heartbeat_ms, seen=seen, stdio_prefixes=prefixes)
+        return post(self._ports, identity, session.REGISTERED, message)
+
+    def _refuse(self, identity: bytes, why: CorralError) -> None:
+        self._counters.note("register_refused", str(why), self._moment.now_s)
+        post(self._ports, identity, session.REFUSED, session.Refused(code=why.code, message=why.message))
+
+
+def _checked(frames: list[Opaque]) -> session.Register:
+    """Raises bad_request, message_too_large or unsupported_version."""
+    if len(frames) != 3:
+        raise error("bad_request", f"register has {len(frames) - 1} frames in place of 2")
+    if len(frames[2]) > SESSION_BYTES_MAX:
+        raise error("message_too_large", f"register of {len(frames[2])} bytes; the limit is {SESSION_BYTES_MAX}")
+    register = unpack(session.Register, frames[2], "register")
+    if register.v != PROTOCOL_VERSION:
+        raise error("unsupported_version", f"protocol version {register.v}; spoken here: {PROTOCOL_VERSION}", spoken=[PROTOCOL_VERSION])
+    check_guest_name(register.guest)
+    if not 1 <= len(register.worker) <= WORKER_CHARS_MAX:
+        raise error("bad_request", "register: worker must be the worker's instance")
+    if len(register.labels) > LABELS_MAX:
+        raise error("bad_request", f"register: {len(register.labels)} labels; the limit is {LABELS_MAX}")
+    return register

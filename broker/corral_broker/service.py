@@ -1,0 +1,207 @@
+"""The broker's shell: six sockets, one thread, one plain poll loop around the core.
+
+Each turn takes a bounded burst from every socket that has something, so that none starves another; workers' sessions come before their
+events, since an event of a guest passes only once the guest has registered.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import socket as os_sockets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+from corral_broker.addresses import BindAddress, SocketName
+from corral_broker.answers import Identity
+from corral_broker.connections import Connections
+from corral_broker.core import BrokerCore
+from corral_broker.last_seen import LastSeenFile
+from corral_broker.ports import Delivery, Frames, Opaque
+from corral_broker.sockets import Sockets
+from corral_broker.wire import receive, send
+from corral_schemas.frames import pack
+from corral_schemas.names import new_instance
+from corral_schemas.session import HEARTBEAT_ACK, REGISTER, HeartbeatAck
+
+if TYPE_CHECKING:
+    Socket = zmq.Socket[bytes]
+
+BURST_MESSAGES = 256
+"""Most messages taken from one socket in one turn."""
+BURST_BYTES = 1 << 20
+"""A burst ends with the message that passes this many bytes."""
+TURN_S_MAX = 1.0
+"""Longest wait for a message."""
+
+log = logging.getLogger(__name__)
+
+
+class SocketPorts:
+    """The core's ways out, onto sockets."""
+
+    def __init__(self, sockets: Sockets) -> None:
+        self._clients, self._workers = sockets.clients, sockets.workers
+        self._events_out, self._stdio_out = sockets.events_out, sockets.stdio_out
+
+    def to_client(self, frames: Frames) -> None:
+        send(self._clients, frames)
+
+    def to_worker(self, frames: Frames) -> Delivery:
+        return send(self._workers, frames)
+
+    def publish_event(self, frames: Frames) -> None:
+        send(self._events_out, frames)
+
+    def publish_stdio(self, frames: Frames) -> None:
+        send(self._stdio_out, frames)
+
+
+class Service:
+    """A broker that is bound; `run` serves until `stop`."""
+
+    def __init__(
+        self,
+        address: BindAddress,
+        *,
+        advertise: str = "",
+        state_dir: Path | None = None,
+        about: dict[str, Any] | None = None,
+        io_threads: int = 1,
+    ) -> None:
+        """Raises BindError, and OSError when the state directory cannot be made."""
+        self._last_seen = LastSeenFile(state_dir) if state_dir is not None else None
+        self._sockets = Sockets(address, io_threads)
+        self.address = self._sockets.address(advertise)
+        wall_ns = time.time_ns()
+        self._core = BrokerCore(
+            SocketPorts(self._sockets),
+            self._identity(advertise, wall_ns, about or {}),
+            time.monotonic(),
+            wall_ns,
+            secrets.randbits(63),
+        )
+        if self._last_seen is not None:
+            self._core.remember(self._last_seen.read())
+        self._connections = Connections(self._sockets.monitor)
+        self._waker, self._wakened = os_sockets.socketpair()
+        self._waker.setblocking(False)
+        self._stopped = False
+        self._poller = zmq.Poller()
+        self._takers = self._make_takers()  # in the order in which a turn serves them
+        for pollable in (*self._takers, self._sockets.monitor, self._wakened):
+            self._poller.register(pollable, zmq.POLLIN)
+
+    @property
+    def is_open_to_anyone(self) -> bool:
+        """Whoever can reach it is served: TCP without keys."""
+        return self._sockets.is_tcp
+
+    def stop(self) -> None:
+        """Ends `run` soon. May be called from a signal handler or another thread."""
+        self._stopped = True
+        with contextlib.suppress(OSError):  # full: the loop is being woken already; closed: it has ended
+            self._waker.send(b"s")
+
+    def run(self) -> None:
+        """Serves until `stop`, then writes the last-seen file and closes everything."""
+        try:
+            while not self._stopped:
+                self._turn()
+        finally:
+            self._save_places(time.monotonic(), at_end=True)
+            self.close()
+
+    def close(self) -> None:
+        """For a service that never ran. Safe to call again."""
+        self._sockets.close()
+        self._waker.close()
+        self._wakened.close()
+
+    def _turn(self) -> None:
+        ready = {pollable for pollable, _ in self._poller.poll(self._wait_ms())}
+        now_s = time.monotonic()
+        self._core.begin(now_s, time.time_ns())
+        if self._wakened.fileno() in ready:
+            self._wakened.recv(64)
+        self._connections.read_monitor(now_s)
+        read_all = True
+        for pollable, take in self._takers.items():
+            if pollable in ready and not self._burst(pollable, take) and pollable is self._sockets.workers:
+                read_all = False
+        if read_all:
+            for identity in self._connections.try_suspects(now_s, self._is_gone):
+                self._core.lost(identity)
+        self._core.end()
+        for line in self._core.counters.take_notes():
+            log.warning("%s", line)
+        self._save_places(now_s)
+
+    def _burst(self, socket: "Socket", take: Callable[[list[Opaque]], None]) -> bool:
+        """Takes up to a burst's worth; True when nothing was left."""
+        bytes_taken = 0
+        for _ in range(BURST_MESSAGES):
+            message = receive(socket)
+            if message is None:
+                return True
+            frames, last = message
+            if socket is self._sockets.workers and len(frames) > 1 and frames[1] == REGISTER:
+                self._connections.registered(last, frames[0], time.monotonic())
+            take(frames)
+            bytes_taken += len(frames[-1])
+            if bytes_taken >= BURST_BYTES:
+                return False
+        return False
+
+    def _make_takers(self) -> "dict[Socket, Callable[[list[Opaque]], None]]":
+        core, sockets = self._core, self._sockets
+        return {
+            sockets.workers: core.worker,
+            sockets.clients: core.client,
+            sockets.events_in: core.event,
+            sockets.events_out: lambda frames: core.subscription("events", frames[0]),
+            sockets.stdio_out: lambda frames: core.subscription("stdio", frames[0]),
+            sockets.stdio_in: core.stdio,
+        }
+
+    def _wait_ms(self) -> int:
+        due_s = [self._core.next_due_s(), self._connections.next_due_s()]
+        if self._last_seen is not None and self._core.places_moved:
+            due_s.append(self._last_seen.next_write_s)
+        soonest_s = min((when for when in due_s if when is not None), default=None)
+        if soonest_s is None:
+            return int(TURN_S_MAX * 1000)
+        return int(min(max(0.0, soonest_s - time.monotonic()), TURN_S_MAX) * 1000 + 0.999)
+
+    def _is_gone(self, identity: bytes) -> bool:
+        return send(self._sockets.workers, [identity, HEARTBEAT_ACK, _EMPTY_ACK]) == "gone"
+
+    def _save_places(self, now_s: float, *, at_end: bool = False) -> None:
+        if self._last_seen is None or not self._core.places_moved:
+            return
+        if at_end or now_s >= self._last_seen.next_write_s:
+            self._last_seen.write(self._core.take_places(), now_s)
+
+    def _identity(self, advertise: str, wall_ns: int, about: dict[str, Any]) -> Identity:
+        def told(name: SocketName) -> str:
+            place = self._sockets.port_or_suffix(name)
+            return f"tcp://{advertise}:{place}" if advertise and self._sockets.is_tcp else place
+
+        return Identity(
+            instance=new_instance(wall_ns, secrets.token_bytes(10)),
+            epoch=secrets.token_hex(8),
+            started_ns=wall_ns,
+            workers=told("workers"),
+            events_in=told("events_in"),
+            events_out=told("events_out"),
+            stdio_in=told("stdio_in"),
+            stdio_out=told("stdio_out"),
+            about={"pid": os.getpid(), "address": self.address, **about},
+        )
+
+
+_EMPTY_ACK = pack(HeartbeatAck())

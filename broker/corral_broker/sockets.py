@@ -1,0 +1,126 @@
+"""The broker's six sockets: types, options and binding."""
+
+import errno
+
+import zmq
+
+from corral_broker.addresses import NAMES, SUFFIXES, BindAddress, BindError, SocketName
+from corral_broker.ipc_files import IpcFiles, private_files
+from corral_schemas.limits import EVENTS_HWM, FRAME_BYTES_MAX, STDIO_HWM
+
+CLIENT_REPLIES_HWM = 10_000
+"""Replies queued per client before further ones are dropped; the client asks again."""
+WORKER_HWM = 8_192
+"""Messages queued per worker; above what a guest's credits allow."""
+XPUB_FRAME_BYTES_MAX = 4 << 10
+"""Largest subscription."""
+PING_EVERY_MS = 2_000
+SILENT_AFTER_MS = 6_000
+"""A connection whose peer's kernel or library is silent for so long is closed."""
+BACKLOG = 4_096
+"""Connections waiting to be accepted, when all guests come back at once."""
+
+_TYPES: dict[SocketName, int] = {
+    "clients": zmq.ROUTER,
+    "workers": zmq.ROUTER,
+    "events_in": zmq.XSUB,
+    "events_out": zmq.XPUB,
+    "stdio_in": zmq.XSUB,
+    "stdio_out": zmq.XPUB,
+}
+_SEND_HWM: dict[SocketName, int] = {
+    "clients": CLIENT_REPLIES_HWM,
+    "workers": WORKER_HWM,
+    "events_in": EVENTS_HWM,
+    "events_out": EVENTS_HWM,
+    "stdio_in": STDIO_HWM,
+    "stdio_out": STDIO_HWM,
+}
+EVERYTHING = b"\x01"
+
+
+class Sockets:
+    """All six, bound. One thread may use them; `close` may be called again."""
+
+    def __init__(self, address: BindAddress, io_threads: int = 1) -> None:
+        """Raises BindError."""
+        self._files = IpcFiles(address.path) if address.transport == "ipc" else None
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads)
+        self.context.max_sockets = 1_023
+        self._all: dict[SocketName, zmq.Socket[bytes]] = {}
+        self._monitor: zmq.Socket[bytes] | None = None
+        try:
+            self._bind(address)
+        except BaseException:
+            self.close()
+            raise
+        self.clients, self.workers = self._all["clients"], self._all["workers"]
+        self.events_in, self.events_out = self._all["events_in"], self._all["events_out"]
+        self.stdio_in, self.stdio_out = self._all["stdio_in"], self._all["stdio_out"]
+        # Workers' events are never filtered here: a subscription forwarded to them on demand misses what they publish meanwhile.
+        self.events_in.send(EVERYTHING)
+        self.stdio_in.send(EVERYTHING)
+
+    @property
+    def monitor(self) -> "zmq.Socket[bytes]":
+        """Tells when a worker's connection closes."""
+        assert self._monitor is not None
+        return self._monitor
+
+    @property
+    def is_tcp(self) -> bool:
+        return self._files is None
+
+    def address(self, advertise: str) -> str:
+        """What clients and workers dial; `advertise` replaces the host of a tcp address."""
+        endpoint = self._all["clients"].get_string(zmq.LAST_ENDPOINT)
+        return f"tcp://{advertise}:{self.port_or_suffix('clients')}" if advertise and self.is_tcp else endpoint
+
+    def port_or_suffix(self, name: SocketName) -> str:
+        """What a peer joins to the address it dialled."""
+        endpoint = self._all[name].get_string(zmq.LAST_ENDPOINT)
+        return endpoint.rpartition(":")[2] if endpoint.startswith("tcp://") else SUFFIXES[name]
+
+    def close(self) -> None:
+        """Closes everything at once: nothing that waits to be sent is worth waiting for."""
+        if self._monitor is not None:
+            self._all["workers"].disable_monitor()
+            self._monitor.close(0)
+            self._monitor = None
+        for socket in self._all.values():
+            socket.close(0)
+        self.context.term()
+        if self._files is not None:
+            self._files.release()
+
+    def _bind(self, address: BindAddress) -> None:
+        for name in NAMES:
+            socket = self._all[name] = self.context.socket(_TYPES[name])
+            self._configure(name, socket, address)
+            if name == "workers":
+                self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            endpoint = address.endpoint(name)
+            try:
+                with private_files():
+                    socket.bind(endpoint)
+            except zmq.ZMQError as why:
+                raise BindError(f"{_bind_failure(why)}: {endpoint}") from why
+
+    def _configure(self, name: SocketName, socket: "zmq.Socket[bytes]", address: BindAddress) -> None:
+        socket.linger = 0
+        socket.sndhwm = _SEND_HWM[name]
+        socket.rcvhwm = max(_SEND_HWM[name], 1_000) if name != "stdio_in" else STDIO_HWM
+        socket.setsockopt(zmq.BACKLOG, BACKLOG)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, PING_EVERY_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENT_AFTER_MS)
+        # Twice the limit, so that what is only somewhat too large is answered message_too_large; beyond, the connection is closed.
+        socket.setsockopt(zmq.MAXMSGSIZE, XPUB_FRAME_BYTES_MAX if _TYPES[name] == zmq.XPUB else 2 * FRAME_BYTES_MAX)
+        if name == "workers":
+            socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        if address.host.startswith("["):
+            socket.setsockopt(zmq.IPV6, 1)
+
+
+def _bind_failure(why: zmq.ZMQError) -> str:
+    known = {zmq.EADDRINUSE: "address in use", zmq.EADDRNOTAVAIL: "not an address of this host", errno.ENODEV: "no such host or interface"}
+    return known.get(why.errno or 0, f"cannot listen ({why.strerror})")

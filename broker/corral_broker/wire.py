@@ -1,0 +1,50 @@
+"""Receiving and sending on raw sockets, bounded, without waiting: the shell's hot path."""
+
+from typing import TYPE_CHECKING
+
+import zmq
+
+from corral_broker.ports import Delivery, Frames, Opaque
+from corral_schemas.limits import FRAMES_MAX
+
+ZERO_COPY_BYTES = 32 << 10
+"""Frames of this size and more are forwarded in libzmq's own buffer; smaller ones are cheaper to copy."""
+
+if TYPE_CHECKING:
+    Socket = zmq.Socket[bytes]
+
+
+def receive(socket: "Socket") -> tuple[list[Opaque], zmq.Frame] | None:
+    """One message as bytes, but for a large last frame; and its last frame as it came (it knows its connection); None when there is none.
+
+    Only a third or later frame is left as it came: what is looked at closely are bytes always.
+    Frames beyond FRAMES_MAX are dropped; the message stays too long for any rule to take it.
+    """
+    receive_frame = socket.recv
+    frames: list[Opaque] = []
+    try:
+        while True:
+            frame = receive_frame(zmq.NOBLOCK, False)
+            more = frame.more
+            if len(frames) <= FRAMES_MAX:
+                frames.append(frame.bytes if more or len(frames) < 2 or len(frame) < ZERO_COPY_BYTES else frame)
+            if not more:
+                return frames, frame
+    except zmq.Again:
+        return None
+
+
+def send(socket: "Socket", frames: Frames) -> Delivery:
+    """Queues one message. `gone` and `full` are known only where the socket is a ROUTER with ROUTER_MANDATORY."""
+    send_frame = socket.send
+    try:
+        for frame in frames[:-1]:
+            send_frame(frame, zmq.SNDMORE | zmq.NOBLOCK, isinstance(frame, bytes))
+        send_frame(frames[-1], zmq.NOBLOCK, isinstance(frames[-1], bytes))
+    except zmq.Again:
+        return "full"
+    except zmq.ZMQError as why:
+        if why.errno != zmq.EHOSTUNREACH:
+            raise
+        return "gone"
+    return "sent"

@@ -1,0 +1,113 @@
+"""The client: one connection to the broker (or to one of several), shared by everything made from it."""
+
+from collections.abc import Collection, Iterable, Sequence
+from types import TracebackType
+
+from corral.address import resolve_address
+from corral.connection import Connection
+from corral.container import Container
+from corral.event_stream import EventStream
+from corral.fleet import FleetList, find, list_fleet
+from corral.guest import Guest
+from corral.process import Process
+from corral_schemas.base import Message
+from corral_schemas.cursor import Cursor, cursor_from_text
+from corral_schemas.limits import COMMAND_TIMEOUT_S
+from corral_schemas.queries import GuestInfo, GuestsReply, HelloReply, InfoReply, Nothing
+
+
+class AsyncClient:
+    """Talks to guests through a broker; use it as an async context manager, in one event loop.
+
+    broker: address or addresses; None: see `corral.address.resolve_address`. timeout_s: deadline of a command that states none.
+    connect_timeout_s: how long to wait for a broker on entering; guest_unreachable after it. retry_unreachable: whether commands are
+    repeated (under their request id, until their deadline) while their guest is out of reach, instead of failing at once.
+    """
+
+    def __init__(
+        self,
+        broker: str | Sequence[str] | None = None,
+        *,
+        timeout_s: float = COMMAND_TIMEOUT_S,
+        connect_timeout_s: float = 5.0,
+        retry_unreachable: bool = False,
+    ) -> None:
+        self._connection = Connection(resolve_address(broker), timeout_s=timeout_s, retry_unreachable=retry_unreachable)
+        self._connect_timeout_s = connect_timeout_s
+
+    async def __aenter__(self) -> "AsyncClient":
+        await self._connection.open(self._connect_timeout_s)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes every socket; commands still waiting are cancelled."""
+        await self._connection.close()
+
+    @property
+    def address(self) -> str:
+        """Address of the broker in use."""
+        return self._connection.address
+
+    @property
+    def hello(self) -> HelloReply:
+        """What the broker in use said of itself."""
+        return self._connection.hello
+
+    async def call(
+        self,
+        guest: str,
+        op: str,
+        args: Message,
+        *,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+        retry_unreachable: bool | None = None,
+    ) -> Message:
+        """One command and its reply, repeated under one request id until its deadline; whatever is repeated, it runs at most once.
+
+        guest: empty for the broker itself. Repeated on silence, on reconnect, on guest_busy, and on guest_unreachable only with
+        retry_unreachable (None: as the client was made). Raises CorralError with the code in the reply, or deadline_exceeded with
+        details.request_id, under which `result` gives the late reply.
+        """
+        patience_s = None if retry_unreachable is None else (float("inf") if retry_unreachable else 0.0)
+        return await self._connection.call(guest, op, args, timeout_s=timeout_s, request_id=request_id, patience_s=patience_s)
+
+    async def guests(self) -> list[GuestInfo]:
+        """Every guest the broker knows of, up or down."""
+        return (await self._connection.ask("", "guests", Nothing(), GuestsReply)).guests
+
+    async def info(self, guest: str = "") -> InfoReply:
+        """About a guest's worker; with an empty name about the broker."""
+        return await self._connection.ask(guest, "info", Nothing(), InfoReply)
+
+    async def list(self, guests: Iterable[str] | None = None) -> FleetList:
+        """Containers of these guests (None: all the broker knows of), with a cursor to follow on from without a hole."""
+        return await list_fleet(self._connection, guests)
+
+    async def find(self, name_or_path: str, guest: str | None = None) -> Process | Container:
+        """The container or process meant by GUEST/NAME, GUEST/NAME/EXEC, or a NAME that only one guest has; with `guest`: NAME or
+        NAME/EXEC. Raises name_ambiguous (details.candidates), container_not_found or process_not_found (details.nearest)."""
+        return await find(self._connection, name_or_path, guest)
+
+    def guest(self, name: str) -> Guest:
+        """A guest by name, without asking anybody."""
+        return Guest(self._connection, name)
+
+    def events(
+        self,
+        kinds: Collection[str] | None = None,
+        guests: Collection[str] | None = None,
+        after: Cursor | str | None = None,
+        broker_events: bool = True,
+        beacons: bool = False,
+    ) -> EventStream:
+        """A stream of events; live once entered (`async with`), then iterate.
+
+        kinds, guests: only these; None: all. after: go on right behind this cursor (guests not in it: from their beginning); None: from
+        now. broker_events: also guest_up and guest_down. beacons: also heartbeats. Raises bad_request for an unreadable cursor.
+        """
+        start = cursor_from_text(after) if isinstance(after, str) else after
+        return EventStream(self._connection, kinds=kinds, guests=guests, after=start, broker_events=broker_events, beacons=beacons)

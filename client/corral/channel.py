@@ -1,0 +1,126 @@
+"""One ZeroMQ socket in an asyncio loop: its FD is watched, messages are drained in bounded bursts, connects and breaks are told.
+
+The FD of a ZeroMQ socket is edge-triggered: after every drain and every send EVENTS is looked at again, or messages would lie there unseen.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+
+import zmq
+
+from corral_schemas.limits import FRAME_BYTES_MAX
+
+BURST_MESSAGES = 256
+"""Messages taken in one go before the rest of the loop gets its turn."""
+HEARTBEAT_MS = 2_000
+HEARTBEAT_TIMEOUT_MS = 6_000
+RECONNECT_MS = 50
+RECONNECT_MAX_MS = 1_000
+
+OnMessage = Callable[[list[bytes]], None]
+
+
+class Channel:
+    """A DEALER or SUB connected to one address. All methods belong to the loop's thread."""
+
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        kind: int,
+        address: str,
+        *,
+        on_message: OnMessage,
+        on_up: Callable[[], None] = lambda: None,
+        on_down: Callable[[], None] = lambda: None,
+        receive_hwm: int = 0,
+    ) -> None:
+        """Raises zmq.ZMQError for an address that cannot be dialled."""
+        self._loop = asyncio.get_running_loop()
+        self._on_message, self._on_up, self._on_down = on_message, on_up, on_down
+        self._paused = False
+        self._again: asyncio.Handle | None = None
+        self._socket = context.socket(kind)
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.IMMEDIATE, 1),  # what was queued for a connection that broke is dropped: it is sent again under its id
+            (zmq.RCVHWM, receive_hwm),
+            (zmq.SNDHWM, 0 if kind == zmq.SUB else 20_000),
+            (zmq.MAXMSGSIZE, FRAME_BYTES_MAX + (64 << 10)),
+            (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
+            (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
+            (zmq.RECONNECT_IVL, RECONNECT_MS),
+            (zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS),
+        ):
+            self._socket.setsockopt(option, value)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self._loop.add_reader(self._monitor.FD, self._watch)
+        self._loop.add_reader(self._socket.FD, self._drain)
+        try:
+            self._socket.connect(address)
+        except zmq.ZMQError:
+            self.close()
+            raise
+        self._look_again()
+        self._loop.call_soon(self._watch)  # an FD tells nothing before EVENTS was looked at once
+
+    def send(self, frames: Sequence[bytes]) -> bool:
+        """False if it cannot go out now."""
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        self._look_again()
+        return True
+
+    def subscribe(self, prefix: bytes) -> None:
+        self._socket.setsockopt(zmq.SUBSCRIBE, prefix)
+        self._look_again()
+
+    def unsubscribe(self, prefix: bytes) -> None:
+        self._socket.setsockopt(zmq.UNSUBSCRIBE, prefix)
+        self._look_again()
+
+    def pause(self) -> None:
+        """Takes nothing more in: ZeroMQ queues up to receive_hwm messages, then the peer drops or waits."""
+        self._paused = True
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._look_again()
+
+    def close(self) -> None:
+        if self._socket.closed:
+            return
+        if self._again is not None:
+            self._again.cancel()
+        self._loop.remove_reader(self._socket.FD)
+        self._loop.remove_reader(self._monitor.FD)
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._socket.close(0)
+
+    def _look_again(self) -> None:
+        if self._again is None and not self._paused and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            self._again = self._loop.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        with contextlib.suppress(zmq.Again):  # nothing more there
+            for _ in range(BURST_MESSAGES):
+                if self._paused or self._socket.closed:  # the message before may have asked for that
+                    return
+                self._on_message(self._socket.recv_multipart(zmq.NOBLOCK))
+        if not self._socket.closed:
+            self._look_again()
+
+    def _watch(self) -> None:
+        while not self._socket.closed and int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            event = int.from_bytes(self._monitor.recv_multipart(zmq.NOBLOCK)[0][:2], "little")
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._on_up()
+            elif event == zmq.EVENT_DISCONNECTED:
+                self._on_down()

@@ -1,0 +1,1 @@
+"""One file per command or family; each is imported when its command is named."""

@@ -1,0 +1,171 @@
+"""corral kill, stop, pause, resume, delete: one act on each of several containers, whose names are printed when it is done."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from corral.cli import options
+from corral.cli.command import command
+from corral.cli.targets import Target, container_only, find_container, find_process, parse_target
+
+if TYPE_CHECKING:
+    from corral import AsyncClient
+
+Act = Callable[["AsyncClient", Target], Awaitable[None]]
+
+
+def _on_each(texts: Sequence[str], guest: str, broker: str | None, timeout_s: float, act: Act, *, processes: bool = False) -> int:
+    """Does `act` to each container (or process) named and echoes the names as they were given."""
+    from corral.cli.session import each, with_client
+
+    targets = [parse_target(text, guest) if processes else container_only(parse_target(text, guest)) for text in texts]
+
+    async def body(client: "AsyncClient") -> int:
+        async def act_and_echo(target: Target) -> str:
+            await act(client, target)
+            return target.text
+
+        return await each(targets, act_and_echo)
+
+    return with_client(broker, body, timeout_s=timeout_s)
+
+
+@command(
+    "kill",
+    examples=[
+        ("End it at once", "corral kill g1/web"),
+        ("Another signal, to one exec", "corral kill -s HUP g1/web/worker"),
+        ("To every process in the container", "corral kill --all -s TERM web"),
+    ],
+)
+@options.guest
+@click.option(
+    "-s",
+    "--signal",
+    type=options.SIGNAL,
+    default="KILL",
+    show_default=True,
+    metavar="SIG",
+    shell_complete=options.complete_signals,
+    help="Name or number.",
+)
+@click.option("--all", "everything", is_flag=True, help="To every process in the container, whoever started it.")
+@options.timeout
+@options.broker
+@options.containers_argument
+def kill(containers: Sequence[str], guest: str, signal: int, everything: bool, timeout_s: float, broker: str | None) -> int:
+    """Send a signal to containers' init processes, or to the execs named by GUEST/NAME/EXEC, and print the name of each.
+
+    It never waits behind another command, and KILL reaches a paused container too.
+    """
+
+    async def act(client: "AsyncClient", target: Target) -> None:
+        if everything:
+            await (await find_container(client, container_only(target))).kill(signal, all=True)
+        else:
+            await (await find_process(client, target)).kill(signal)
+
+    return _on_each(containers, guest, broker, timeout_s, act, processes=True)
+
+
+@command(
+    "stop",
+    examples=[
+        ("Ask, then kill after 10 s", "corral stop g1/web"),
+        ("Longer, with the signal that it knows", "corral stop -t 60 -s INT web"),
+    ],
+)
+@options.guest
+@click.option(
+    "-t",
+    "--time",
+    "grace_s",
+    type=options.DURATION,
+    default="10",
+    show_default=True,
+    metavar="DURATION",
+    help="Time between signal and KILL.",
+)
+@click.option(
+    "-s",
+    "--signal",
+    type=options.SIGNAL,
+    default="TERM",
+    show_default=True,
+    metavar="SIG",
+    shell_complete=options.complete_signals,
+    help="The first signal.",
+)
+@options.timeout
+@options.broker
+@options.containers_argument
+def stop(containers: Sequence[str], guest: str, grace_s: float, signal: int, timeout_s: float, broker: str | None) -> int:
+    """Ask containers to end with SIGTERM, kill those that have not after a while, and print the name of each once it has ended."""
+
+    async def act(client: "AsyncClient", target: Target) -> None:
+        await (await find_container(client, target)).stop(grace_s, signal)
+
+    return _on_each(containers, guest, broker, timeout_s, act)
+
+
+@command("pause", examples=[("Freeze it", "corral pause g1/web")])
+@options.guest
+@options.timeout
+@options.broker
+@options.containers_argument
+def pause(containers: Sequence[str], guest: str, timeout_s: float, broker: str | None) -> int:
+    """Freeze all processes of containers, and print the name of each."""
+
+    async def act(client: "AsyncClient", target: Target) -> None:
+        await (await find_container(client, target)).pause()
+
+    return _on_each(containers, guest, broker, timeout_s, act)
+
+
+@command("resume", examples=[("Let it go on", "corral resume g1/web")])
+@options.guest
+@options.timeout
+@options.broker
+@options.containers_argument
+def resume(containers: Sequence[str], guest: str, timeout_s: float, broker: str | None) -> int:
+    """Let paused containers go on, and print the name of each."""
+
+    async def act(client: "AsyncClient", target: Target) -> None:
+        await (await find_container(client, target)).resume()
+
+    return _on_each(containers, guest, broker, timeout_s, act)
+
+
+@command(
+    "delete",
+    examples=[
+        ("One that has stopped", "corral delete g1/job"),
+        ("Whatever it is doing", "corral rm -f g1/web"),
+        ("Free the id of an exec that has ended", "corral delete g1/web/backup"),
+    ],
+)
+@options.guest
+@click.option("-f", "--force", is_flag=True, help="Kill what runs in it first. One that does not exist is fine then.")
+@options.timeout
+@options.broker
+@options.containers_argument
+def delete(containers: Sequence[str], guest: str, force: bool, timeout_s: float, broker: str | None) -> int:
+    """Delete containers that have stopped or never ran, and print the name of each. Also spelled `corral rm`.
+
+    What they wrote and how they ended stays readable in the guest for a day: `corral logs`, `corral wait`.
+    """
+
+    async def act(client: "AsyncClient", target: Target) -> None:
+        from corral import NotFoundError
+
+        try:
+            if target.process:
+                await (await find_process(client, target)).delete()
+            else:
+                await (await find_container(client, target)).delete(force=force)
+        except NotFoundError:
+            if not force:
+                raise
+
+    return _on_each(containers, guest, broker, timeout_s, act, processes=True)

@@ -1,0 +1,105 @@
+"""corral events."""
+
+import sys
+from collections.abc import AsyncIterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from corral.cli import options
+from corral.cli.command import command
+from corral.cli.event_text import Wanted, line_for_people, record_of
+
+if TYPE_CHECKING:
+    from corral import AsyncClient, Event, EventGap, Resync
+
+
+def _complete_kinds(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    from corral_schemas.events import EVENT_KINDS
+
+    return [kind for kind in EVENT_KINDS if kind.startswith(incomplete)]
+
+
+@command(
+    "events",
+    examples=[
+        ("Everything from now on", "corral events"),
+        ("Exits in one guest, for a script", "corral events --json --guest g1 --kind exit | jq -c '[.container, .data.exit]'"),
+        ("What happened in the last hour", "corral events --since 1h --no-follow"),
+        ("On from where a script left off", 'corral events --json --after "$(tail -1 seen.jsonl | jq -r .cursor)" >> seen.jsonl'),
+    ],
+    statuses=(
+        ("0", "done (--no-follow)"),
+        ("1", "failed"),
+        ("2", "wrong usage"),
+        ("130", "interrupted"),
+        ("255", "no broker answered within 5 s"),
+    ),
+)
+@click.option("-k", "--kind", "kinds", multiple=True, metavar="KIND", shell_complete=_complete_kinds, help="Only this kind. Repeatable.")
+@options.several_guests
+@click.option("-c", "--container", "containers", multiple=True, metavar="NAME", help="Only containers of this name. Repeatable.")
+@click.option(
+    "-f", "--filter", "filters", multiple=True, metavar="K=V", help="kind=, guest= or container=, as docker spells it. Repeatable."
+)
+@click.option(
+    "--since",
+    "since_ns",
+    type=options.TIME,
+    default=None,
+    metavar="TIME|DURATION",
+    help="Begin with what happened since then: a time, or a duration ago such as 10m.",
+)
+@click.option("--after", default=None, metavar="CURSOR", help="Begin right behind an event: the cursor that was printed with it.")
+@click.option("--no-follow", is_flag=True, help="End at what there is now; without --since or --after begin with the oldest.")
+@options.formats
+@options.timeout
+@options.broker
+def events(
+    kinds: Sequence[str],
+    guest_names: Sequence[str],
+    containers: Sequence[str],
+    filters: Sequence[str],
+    since_ns: int | None,
+    after: str | None,
+    no_follow: bool,
+    form: str | None,
+    timeout_s: float,
+    broker: str | None,
+) -> int:
+    """Follow what happens in all guests: containers created, started, exited, deleted, guests up and down.
+
+    Each event comes once and in its guest's order; where some are missing a line of kind `gap` (or `resync`: take a fresh list) says
+    so. In JSON an event has guest, epoch, seq, prev, time_ns, kind, container, process, instance, process_instance, data and cursor.
+    """
+    from corral.cli.session import with_client
+
+    if after and since_ns is not None:
+        raise click.UsageError("--after and --since are two ways to say where to begin: give one")
+    wanted = Wanted.read(kinds, guest_names, containers, filters, since_ns or 0)
+
+    async def body(client: "AsyncClient") -> int:
+        from corral import Cursor
+        from corral.cli.output import chosen_format, line_of
+        from corral.cli.replayed import replayed
+        from corral_schemas.cursor import cursor_from_text
+
+        beginning = cursor_from_text(after) if after else Cursor() if since_ns is not None or no_follow else None
+        source = replayed(client, wanted.guests, beginning or Cursor()) if no_follow else _followed(client, wanted, beginning)
+        chosen = chosen_format(form)
+        async for item in source:
+            if wanted.admits(item):
+                click.echo(line_for_people(item) if chosen == "table" else line_of(record_of(item), chosen))
+                sys.stdout.flush()
+        return 0
+
+    return with_client(broker, body, timeout_s=timeout_s)
+
+
+async def _followed(client: "AsyncClient", wanted: Wanted, beginning: Any) -> "AsyncIterator[Event | EventGap | Resync]":
+    stream = client.events(
+        kinds=wanted.kinds or None, guests=wanted.guests or None, after=beginning, broker_events=True, beacons="beacon" in wanted.kinds
+    )
+    async with stream:
+        async for item in stream:
+            yield item

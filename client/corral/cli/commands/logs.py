@@ -1,0 +1,154 @@
+"""corral logs."""
+
+import base64
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import click
+
+from corral.cli import options
+from corral.cli.command import command
+from corral.cli.failures import say
+from corral.cli.targets import find_process, parse_target, path_of
+
+if TYPE_CHECKING:
+    from corral import AsyncClient, Chunk, Gap
+    from corral.cli.lines import Line, LineSplitter
+    from corral.process import Process
+
+
+@command(
+    "logs",
+    examples=[
+        ("What it wrote, both streams on their descriptors", "corral logs g1/web"),
+        ("The last lines, and on", "corral logs -f --tail 20 g1/web"),
+        ("With times, from ten minutes ago", "corral logs -t --since 10m g1/web"),
+        ("stderr of an exec", "corral logs --stderr g1/web/backup"),
+    ],
+    statuses=(("0", "done"), ("1", "failed"), ("2", "wrong usage"), ("130", "interrupted"), ("255", "no broker answered within 5 s")),
+)
+@options.guest
+@click.option("-f", "--follow", is_flag=True, help="Go on to the end of the process.")
+@click.option("-n", "--tail", default="all", metavar="N|all", show_default=True, help="Begin with the last N lines.")
+@click.option(
+    "--since",
+    "since_ns",
+    type=options.TIME,
+    default=None,
+    metavar="TIME|DURATION",
+    help="Only what was written since then: a time, or a duration ago such as 10m.",
+)
+@click.option("-t", "--timestamps", is_flag=True, help="Before each line the time at which it was written.")
+@click.option("--stdout", "only_stdout", is_flag=True, help="Only stdout.")
+@click.option("--stderr", "only_stderr", is_flag=True, help="Only stderr.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="JSON Lines: an object for each line with path, stream, offset, time_ns and text (base64 where it is not UTF-8).",
+)
+@options.timeout
+@options.broker
+@options.container_argument
+def logs(
+    container: str,
+    guest: str,
+    follow: bool,
+    tail: str,
+    since_ns: int | None,
+    timestamps: bool,
+    only_stdout: bool,
+    only_stderr: bool,
+    as_json: bool,
+    timeout_s: float,
+    broker: str | None,
+) -> int:
+    """Show what a process wrote: stdout on stdout, stderr on stderr.
+
+    Output stays readable after the process has ended and, for a day, after its container was deleted. Bytes that the guest had to drop
+    are announced on stderr, with their number.
+    """
+    from corral.cli.session import with_client
+
+    if tail != "all" and not tail.isdecimal():
+        raise click.UsageError(f"--tail: {tail!r} is neither a number nor all")
+    target = parse_target(container, guest)
+
+    async def body(client: "AsyncClient") -> int:
+        process = await find_process(client, target)
+        output = process.output(
+            stdout=None if only_stderr and not only_stdout else 0,
+            stderr=None if only_stdout and not only_stderr else 0,
+            follow=follow,
+            tail_lines=None if tail == "all" else int(tail),
+            since_ns=since_ns if tail == "all" else None,
+        )
+        printer = _Printer(process, since_ns=since_ns, timestamps=timestamps, as_json=as_json)
+        async with contextlib.aclosing(output):
+            await printer.print(output)
+        return 0
+
+    return with_client(broker, body, timeout_s=timeout_s)
+
+
+class _Printer:
+    """Writes chunks as they are, or line by line where something goes before each line."""
+
+    def __init__(self, process: "Process", *, since_ns: int | None, timestamps: bool, as_json: bool) -> None:
+        from corral.cli.pumps import DescriptorWriter
+
+        self._path = path_of(process.container, process.process)
+        self._since_ns = since_ns or 0
+        self._timestamps = timestamps
+        self._as_json = as_json
+        self._writer = DescriptorWriter()
+        self._splitters: dict[str, LineSplitter] = {}
+
+    async def print(self, items: "AsyncIterator[Chunk | Gap]") -> None:
+        """Everything, to the end of `items`."""
+        from corral import Gap
+
+        async for item in items:
+            if isinstance(item, Gap):
+                await self._rest(item.stream)
+                say(f"{item.end - item.start} bytes of {item.stream} are missing ({item.reason})")
+            elif item.time_ns >= self._since_ns:
+                await self._chunk(item)
+        for stream in self._splitters:
+            await self._rest(stream)
+
+    async def _chunk(self, chunk: "Chunk") -> None:
+        from corral.cli.lines import LineSplitter
+
+        if not self._timestamps and not self._as_json:
+            await self._write(chunk.stream, chunk.data)
+            return
+        splitter = self._splitters.setdefault(chunk.stream, LineSplitter())
+        await self._lines(chunk.stream, list(splitter.feed(chunk.offset, chunk.time_ns, chunk.data)))
+
+    async def _rest(self, stream: str) -> None:
+        if stream in self._splitters:
+            await self._lines(stream, list(self._splitters[stream].rest()))
+
+    async def _lines(self, stream: str, lines: "list[Line]") -> None:
+        if not lines:
+            return
+        if self._as_json:
+            await self._writer.write(1, "".join(self._json(stream, line) + "\n" for line in lines).encode())
+            return
+        from corral.cli.units import rfc3339_text
+
+        await self._write(stream, b"".join(rfc3339_text(line.time_ns).encode() + b" " + line.data for line in lines))
+
+    async def _write(self, stream: str, data: bytes) -> None:
+        await self._writer.write(2 if stream == "stderr" else 1, data)
+
+    def _json(self, stream: str, line: "Line") -> str:
+        from corral.cli.output import json_line
+
+        try:
+            content = {"text": line.data.decode()}
+        except UnicodeDecodeError:
+            content = {"base64": base64.b64encode(line.data).decode()}
+        return json_line({"path": self._path, "stream": stream, "offset": line.offset, "time_ns": line.time_ns, **content})

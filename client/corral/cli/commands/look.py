@@ -1,0 +1,191 @@
+"""corral ps, processes, inspect."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from corral.cli import options
+from corral.cli.command import command
+from corral.cli.failures import FAILED, say
+from corral.cli.targets import container_only, find_container, parse_target
+
+if TYPE_CHECKING:
+    from corral import AsyncClient
+    from corral.cli.output import Column, Record
+    from corral.cli.targets import Target
+
+STATUS_STYLES = {"running": "green", "paused": "yellow", "created": "cyan", "creating": "cyan"}
+
+
+@command(
+    "ps",
+    examples=[
+        ("What runs, everywhere", "corral ps"),
+        ("Also what has stopped, in one guest", "corral ps -a --guest g1"),
+        ("Names only", "corral ps -q | xargs corral stop"),
+        ("For a script", "corral ps -a --json | jq -r 'select(.status == \"stopped\") | .path'"),
+        ("Your own columns", "corral ps --format '{path}\\t{status}\\t{pid}'"),
+    ],
+)
+@click.option("-a", "--all", "everything", is_flag=True, help="Also containers that have not started or have stopped.")
+@click.option("-q", "--quiet", is_flag=True, help="Print GUEST/NAME only.")
+@options.several_guests
+@options.formats
+@options.timeout
+@options.broker
+def ps(everything: bool, quiet: bool, guest_names: Sequence[str], form: str | None, timeout_s: float, broker: str | None) -> int:
+    """List containers over all guests, newest first.
+
+    Guests that do not answer are named on stderr, the others listed all the same, and the status is 1.
+    """
+    from corral.cli.output import print_records
+    from corral.cli.session import with_client
+
+    async def body(client: "AsyncClient") -> int:
+        from corral.cli.output import as_record
+
+        fleet = await client.list(list(guest_names) or None)
+        shown = [s for s in fleet.containers if everything or s.status in ("running", "paused", "creating")]
+        shown.sort(key=lambda s: s.instance, reverse=True)
+        records = [{"path": f"{state.guest}/{state.id}", **as_record(state)} for state in shown]
+        print_records(records, _container_columns(), "{path}" if quiet else form)
+        for name, why in sorted(fleet.silent.items()):
+            say(f"guest {name} did not answer: {why}")
+        return FAILED if fleet.silent else 0
+
+    return with_client(broker, body, timeout_s=timeout_s)
+
+
+def _container_columns() -> "list[Column]":
+    from corral.cli.output import Column
+    from corral.cli.units import ago_text
+
+    return [
+        Column("CONTAINER", lambda r: r["path"], "bold"),
+        Column("STATUS", status_text, lambda r: STATUS_STYLES.get(r["status"], "" if _ended_well(r) else "red")),
+        Column("PID", lambda r: str(r["pid"] or "-")),
+        Column("CREATED", lambda r: ago_text(r["created"])),
+        Column("EXECS", lambda r: str(sum(p["exit"] is None for p in r["processes"][1:]) or "-")),
+        Column("COMMAND", lambda r: command_text(r["processes"][0]["args"]) if r["processes"] else "", wide=True),
+    ]
+
+
+def _init_exit(record: "Record") -> Any:
+    return next((p["exit"] for p in record["processes"] if p["process"] == "init"), None)
+
+
+def _ended_well(record: "Record") -> bool:
+    end = _init_exit(record)
+    return bool(end) and end["type"] == "exited" and end["code"] == 0
+
+
+def status_text(record: "Record") -> str:
+    """Its status, or once stopped how it ended."""
+    import msgspec
+
+    from corral_schemas.exits import Exit, describe
+
+    end = _init_exit(record)
+    return describe(msgspec.convert(end, Exit)) if record["status"] == "stopped" and end else str(record["status"])
+
+
+def command_text(args: Sequence[str]) -> str:
+    """An argument vector as a person would type it, on one line."""
+    import shlex
+
+    return shlex.join(args).replace("\n", "\\n")
+
+
+@command(
+    "processes",
+    examples=[
+        ("What runs in it, as its runtime sees it", "corral processes g1/web"),
+        ("With zombies and ended execs", "corral processes -a web"),
+    ],
+)
+@options.guest
+@click.option("-a", "--all", "everything", is_flag=True, help="Also zombies, and processes started by Corral that have ended.")
+@options.formats
+@options.timeout
+@options.broker
+@options.container_argument
+def processes(container: str, guest: str, everything: bool, form: str | None, timeout_s: float, broker: str | None) -> int:
+    """List the processes in a container, whoever started them, with their pids in the guest."""
+    from corral.cli.session import with_client
+
+    target = container_only(parse_target(container, guest))
+
+    async def body(client: "AsyncClient") -> int:
+        from corral.cli.output import Column, as_record, print_records
+
+        found = await (await find_container(client, target)).ps(all=everything)
+        columns = [
+            Column("PID", lambda r: str(r["pid"] or "-"), "bold"),
+            Column("PROCESS", lambda r: r["process"] or "-", "cyan"),
+            Column("STATE", lambda r: "zombie" if r["is_zombie"] else "ended" if not r["pid"] else "alive"),
+            Column("COMMAND", lambda r: command_text(r["command"]), wide=True),
+        ]
+        print_records([as_record(process) for process in found], columns, form)
+        return 0
+
+    return with_client(broker, body, timeout_s=timeout_s)
+
+
+@command(
+    "inspect",
+    examples=[
+        ("Everything about it", "corral inspect g1/web"),
+        ("One field", "corral inspect --format '{status}' g1/web"),
+        ("How an exec ended", "corral inspect --json g1/web/backup | jq .exit"),
+    ],
+)
+@options.guest
+@options.formats
+@options.timeout
+@options.broker
+@options.containers_argument
+def inspect(containers: Sequence[str], guest: str, form: str | None, timeout_s: float, broker: str | None) -> int:
+    """Show the state of containers (or of the execs named by GUEST/NAME/EXEC) in full, as JSON: indented on a terminal, else JSON Lines."""
+    from corral.cli.session import each, with_client
+
+    targets = [parse_target(text, guest) for text in containers]
+
+    async def body(client: "AsyncClient") -> int:
+        async def act(target: "Target") -> str:
+            return _shown(await _record_of(client, target), form)
+
+        return await each(targets, act)
+
+    return with_client(broker, body, timeout_s=timeout_s)
+
+
+async def _record_of(client: "AsyncClient", target: "Target") -> "Record":
+    from corral.cli.output import as_record
+    from corral_schemas.errors import error
+
+    container = await find_container(client, target)
+    state = await container.state()
+    if not target.process:
+        return {"path": f"{container.guest}/{state.id}", **as_record(state), "guest": container.guest}
+    info = next((process for process in state.processes if process.process == target.process), None)
+    if info is None:
+        raise error("process_not_found", f"{container.guest}/{state.id} has no process {target.process}", nearest=_nearest(target, state))
+    return {"path": f"{container.guest}/{state.id}/{info.process}", "guest": container.guest, "container": state.id, **as_record(info)}
+
+
+def _nearest(target: "Target", state: Any) -> list[str]:
+    from difflib import get_close_matches
+
+    return get_close_matches(target.process, [process.process for process in state.processes])
+
+
+def _shown(record: "Record", form: str | None) -> str:
+    import json
+
+    from corral.cli.output import line_of
+
+    if form in (None, "table") and (form or sys.stdout.isatty()):
+        return json.dumps(record, indent=2, ensure_ascii=False)
+    return line_of(record, form or "json")

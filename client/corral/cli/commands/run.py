@@ -1,0 +1,134 @@
+"""corral run, corral create."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from corral.cli import making, options
+from corral.cli.command import command
+
+if TYPE_CHECKING:
+    from corral import AsyncClient
+    from corral.container import Container
+
+_ARGS = click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[--] CMD [ARG...]")
+
+
+@command(
+    "run",
+    process_status=True,
+    interspersed=False,
+    help_flags=("--help",),
+    examples=[
+        (
+            "Both streams on the right descriptors, and the status of the command",
+            "corral run --guest g1 --rootfs /srv/bb -- sh -c 'exit 9'",
+        ),
+        ("A shell, gone afterwards", "corral run -it --rm --rootfs /srv/bb sh"),
+        ("In the background, with a limit", "corral run -d --name web --memory 64M --bundle /srv/web"),
+        ("A pipe through a container", "tar c . | corral run -i --rm --rootfs /srv/bb -v /data:/data --rw tar x -C /data"),
+    ],
+)
+@making.making_options
+@click.option("-d", "--detach", is_flag=True, help="Leave it running and print GUEST/NAME.")
+@click.option("--rm", "auto_delete", is_flag=True, help="Delete the container after its exit; its exit and output stay readable for a day.")
+@options.detach_keys
+@options.signal_proxy
+@options.json_only
+@options.timeout
+@options.broker
+@_ARGS
+def run(
+    detach: bool,
+    auto_delete: bool,
+    detach_keys: bytes,
+    signal_proxy: bool,
+    as_json: bool,
+    timeout_s: float,
+    broker: str | None,
+    **what: Any,
+) -> int:
+    """Create and start a container in a guest, with its output here.
+
+    Paths are paths in the guest. With --rootfs the guest makes the OCI bundle, its root read-only unless --rw is given; with --bundle
+    the bundle says everything.
+
+    Without -d the command stays until the process has ended and everything it wrote is here. Ctrl-C and SIGTERM go to the process; a
+    third within 2 s detaches, as ctrl-p ctrl-q does on a terminal. If the reader of the output goes away (`| head`), the process is
+    ended like one that writes into a broken pipe.
+    """
+    from corral.cli.session import with_client
+
+    made = making.Making(**what)
+    made.check()
+    if not detach:
+        making.check_terminal(tty=made.tty, stdin=made.interactive)
+
+    async def body(client: "AsyncClient") -> int:
+        if detach:
+            guest = await making.chosen_guest(client, made.guest)
+            container = await client.guest(guest).run(
+                made.name, bundle=made.bundle or None, spec=made.spec(), stdio=made.stdio(), auto_delete=auto_delete
+            )
+            _print_made(container, as_json=as_json)
+            return 0
+        return await _in_foreground(client, made, auto_delete=auto_delete, detach_keys=detach_keys, signal_proxy=signal_proxy)
+
+    return with_client(broker, body, timeout_s=timeout_s)
+
+
+async def _in_foreground(client: "AsyncClient", made: making.Making, *, auto_delete: bool, detach_keys: bytes, signal_proxy: bool) -> int:
+    from corral.cli.foreground import Foreground, Manner
+    from corral.cli.signals import SignalInbox
+    from corral.words import generated_name
+
+    guest = await making.chosen_guest(client, made.guest)
+    name = made.name or generated_name()
+    with SignalInbox(passed_on=signal_proxy) as inbox:
+        starting = client.guest(guest).run(name, bundle=made.bundle or None, spec=made.spec(), stdio=made.stdio(), auto_delete=auto_delete)
+        container = await inbox.during(starting, f"{guest}/{name}")
+        manner = Manner(path=f"{guest}/{name}", tty=made.tty, stdin=made.interactive, detach_keys=detach_keys)
+        return await Foreground(container.init, manner, inbox).run()
+
+
+@command(
+    "create",
+    interspersed=False,
+    help_flags=("--help",),
+    examples=[
+        ("Make it now, run it later", "corral create --name job --rootfs /srv/bb -- sh -c 'exit 3' && corral start -a g1/job"),
+    ],
+)
+@making.making_options
+@options.json_only
+@options.timeout
+@options.broker
+@_ARGS
+def create(as_json: bool, timeout_s: float, broker: str | None, **what: Any) -> int:
+    """Create a container whose process waits for `corral start`, and print GUEST/NAME.
+
+    The options are those of `corral run`; -i and -t say what streams the process will get.
+    """
+    from corral.cli.session import with_client
+
+    made = making.Making(**what)
+    made.check()
+
+    async def body(client: "AsyncClient") -> int:
+        guest = await making.chosen_guest(client, made.guest)
+        container = await client.guest(guest).create(made.name, bundle=made.bundle or None, spec=made.spec(), stdio=made.stdio())
+        _print_made(container, as_json=as_json)
+        return 0
+
+    return with_client(broker, body, timeout_s=timeout_s)
+
+
+def _print_made(container: "Container", *, as_json: bool) -> None:
+    from corral.cli.output import json_line
+    from corral.cli.targets import path_of
+
+    if as_json:
+        record = {"guest": container.guest, "container": container.name, "instance": container.instance, "pid": container.init.pid}
+        click.echo(json_line(record))
+    else:
+        click.echo(path_of(container))

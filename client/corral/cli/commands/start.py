@@ -1,0 +1,71 @@
+"""corral start."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from corral.cli import options
+from corral.cli.command import command
+from corral.cli.targets import container_only, find_container, parse_target, path_of
+
+if TYPE_CHECKING:
+    from corral import AsyncClient
+    from corral.cli.targets import Target
+
+
+@command(
+    "start",
+    examples=[("Start what `corral create` made", "corral start g1/job"), ("Start it and stay", "corral start -a g1/job")],
+    statuses=(
+        ("0", "started"),
+        ("1", "failed, for one or more of the containers"),
+        ("2", "wrong usage"),
+        ("255", "no broker answered within 5 s"),
+        ("with -a", "as `corral run`"),
+    ),
+)
+@options.guest
+@click.option("-a", "--attach", is_flag=True, help="Stay, with its output here, and end with its status.")
+@click.option("-i", "--interactive", is_flag=True, help="With -a: feed it our stdin too.")
+@options.detach_keys
+@options.timeout
+@options.broker
+@options.containers_argument
+def start(
+    containers: Sequence[str], guest: str, attach: bool, interactive: bool, detach_keys: bytes, timeout_s: float, broker: str | None
+) -> int:
+    """Start created containers, and print the name of each.
+
+    A container runs once: one that has stopped is not started again, but made anew with `corral run`.
+    """
+    from corral.cli.session import each, with_client
+
+    targets = [container_only(parse_target(text, guest)) for text in containers]
+    if attach and len(targets) > 1:
+        raise click.UsageError("-a takes one container")
+    if interactive and not attach:
+        raise click.UsageError("-i goes with -a")
+
+    async def body(client: "AsyncClient") -> int:
+        async def act(target: "Target") -> str:
+            await (await find_container(client, target)).start()
+            return target.text
+
+        return await each(targets, act)
+
+    async def attached(client: "AsyncClient") -> int:
+        from corral.cli.foreground import Foreground, Manner
+        from corral.cli.signals import SignalInbox
+
+        container = await find_container(client, targets[0])
+        state = await container.state()
+        tty = any(process.tty for process in state.processes if process.process == "init")
+        manner = Manner(path=path_of(container), tty=tty, stdin=interactive, detach_keys=detach_keys)
+        with SignalInbox(passed_on=True) as inbox:
+            await container.start()
+            if tty:
+                inbox.resized.set()
+            return await Foreground(container.init, manner, inbox).run()
+
+    return with_client(broker, attached if attach else body, timeout_s=timeout_s)

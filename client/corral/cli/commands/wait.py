@@ -1,0 +1,72 @@
+"""corral wait."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from corral.cli import options
+from corral.cli.command import command
+from corral.cli.failures import FAILED
+from corral.cli.targets import find_process, parse_target, path_of
+
+if TYPE_CHECKING:
+    from corral import AsyncClient, Exit
+    from corral.cli.targets import Target
+    from corral.process import Process
+
+
+@command(
+    "wait",
+    examples=[
+        ("The code, once it is there", "corral wait g1/job"),
+        ("Not for ever", "corral wait --for 30s g1/job || echo 'still at it'"),
+        ("How it ended, in full", "corral wait --json g1/job"),
+    ],
+    statuses=(
+        ("0", "all have ended, and how is known"),
+        ("1", "an end is lost, or one of the processes could not be waited for"),
+        ("2", "wrong usage"),
+        ("130", "interrupted"),
+        ("255", "no broker answered within 5 s"),
+    ),
+)
+@options.guest
+@click.option("--for", "patience_s", type=options.DURATION, default=None, metavar="DURATION", help="Wait so long at most.")
+@options.json_only
+@options.timeout
+@options.broker
+@options.containers_argument
+def wait(containers: Sequence[str], guest: str, patience_s: float | None, as_json: bool, timeout_s: float, broker: str | None) -> int:
+    """Wait until processes have ended, and print the code of each: one a line, in the order given.
+
+    It may be asked before or after the exit, and again. A process killed by signal N has the code 128+N, one that could not be started
+    127, 126 or 125; where the end is not known `lost` is printed and the status is 1.
+    """
+    from corral.cli.session import each, with_client
+
+    targets = [parse_target(text, guest) for text in containers]
+
+    async def body(client: "AsyncClient") -> int:
+        ends: list[Exit] = []
+
+        async def act(target: "Target") -> str:
+            process = await find_process(client, target)
+            ends.append(end := await process.wait(patience_s))
+            return _line(process, end, as_json=as_json)
+
+        status = await each(targets, act)
+        return FAILED if any(end.type == "lost" for end in ends) else status
+
+    return with_client(broker, body, timeout_s=timeout_s)
+
+
+def _line(process: "Process", end: "Exit", *, as_json: bool) -> str:
+    from corral import shell_status
+    from corral.cli.output import as_record, json_line
+
+    if as_json:
+        place = {"guest": process.container.guest, "container": process.container.name, "process": process.process}
+        code = None if end.type == "lost" else shell_status(end)
+        return json_line({"path": path_of(process.container, process.process), **place, "status": code, "exit": as_record(end)})
+    return "lost" if end.type == "lost" else str(shell_status(end))

@@ -1,0 +1,121 @@
+"""What commands print: tables for people, JSON Lines for programs, a template for shells. Data on stdout, the rest on stderr."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+Record = dict[str, Any]
+_FIELD = re.compile(r"\{([A-Za-z_][\w.\-/]*)\}")
+
+
+class Column(NamedTuple):
+    """One column of a table."""
+
+    title: str
+    text: Callable[[Record], str]
+    style: Callable[[Record], str] | str = ""
+    wide: bool = False
+    """May be cut where the terminal is narrow."""
+
+
+def chosen_format(asked: str | None) -> str:
+    """`json`, `table` or a template; left out: a table on a terminal, JSON Lines elsewhere."""
+    return asked or ("table" if sys.stdout.isatty() else "json")
+
+
+def json_line(record: object) -> str:
+    """One line of JSON; what is not JSON by nature (bytes, Structs) is turned into it by msgspec."""
+    return json.dumps(record, ensure_ascii=False, separators=(", ", ": "), default=_plain)
+
+
+def _plain(value: object) -> object:
+    import msgspec
+
+    return msgspec.to_builtins(value)
+
+
+def as_record(message: object) -> Record:
+    """A message of the contract as a plain dict with every field, defaults included, so that programs find each key always."""
+    import msgspec
+
+    if isinstance(message, msgspec.Struct):
+        return {name: _whole(getattr(message, name)) for name in message.__struct_fields__}
+    raise TypeError(f"{type(message).__name__} is not a message")
+
+
+def _whole(value: object) -> Any:
+    import msgspec
+
+    if isinstance(value, msgspec.Struct):
+        return as_record(value)
+    if isinstance(value, list | tuple):
+        return [_whole(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _whole(item) for key, item in value.items()}
+    return msgspec.to_builtins(value)
+
+
+def fill(template: str, record: Record) -> str:
+    """Replaces each {field} or {outer.inner} by the record's value; `\\t` and `\\n` are a tab and a line break. Raises ValueError."""
+
+    def value(match: re.Match[str]) -> str:
+        found: Any = record
+        for part in match[1].split("."):
+            if not isinstance(found, dict) or part not in found:
+                raise ValueError(f"no field {match[1]!r} here; there are: {', '.join(sorted(record))}")
+            found = found[part]
+        return found if isinstance(found, str) else json_line(found)
+
+    return _FIELD.sub(value, template.replace("\\t", "\t").replace("\\n", "\n"))
+
+
+def print_records(records: Iterable[Record], columns: Sequence[Column], asked: str | None) -> None:
+    """Prints a list in the format asked for."""
+    form = chosen_format(asked)
+    if form == "table":
+        console().print(table(records, columns), soft_wrap=False)
+        return
+    for record in records:
+        click.echo(line_of(record, form))
+    sys.stdout.flush()
+
+
+def line_of(record: Record, form: str) -> str:
+    """One record as JSON or through a template. Raises click.UsageError for a field the record lacks."""
+    if form == "json":
+        return json_line(record)
+    try:
+        return fill(form, record)
+    except ValueError as why:
+        raise click.UsageError(f"--format: {why}") from why
+
+
+def table(records: Iterable[Record], columns: Sequence[Column]) -> "Table":
+    """A rich table without lines: headings, and one row per record."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for column in columns:
+        grid.add_column(column.title, no_wrap=True, overflow="ellipsis", ratio=1 if column.wide else None)
+    for record in records:
+        grid.add_row(
+            *(Text(column.text(record), style=column.style(record) if callable(column.style) else column.style) for column in columns)
+        )
+    return grid
+
+
+def console(*, stderr: bool = False) -> "Console":
+    """A rich console: colour only on a terminal and without NO_COLOR, nothing in the text taken for markup."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, no_color=bool(os.environ.get("NO_COLOR")) or None)

@@ -1,0 +1,51 @@
+"""What the journals of guests hold, up to now: without following."""
+
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from corral import Cursor, Event
+from corral_schemas.base import Message
+from corral_schemas.cursor import Place
+from corral_schemas.events import EVENT_KINDS
+from corral_schemas.frames import decode_event
+from corral_schemas.queries import ReplayArgs, ReplayReply
+
+if TYPE_CHECKING:
+    from corral import AsyncClient
+
+
+async def replayed(client: "AsyncClient", guests: Iterable[str], after: Cursor) -> AsyncIterator[Event]:
+    """Events after the cursor of these guests (none named: all that are up), merged by time. Raises cursor_too_old, guest_unreachable."""
+    names = list(guests) or [guest.guest for guest in await client.guests() if guest.up]
+    sources = {name: _of_guest(client, name, after.places.get(name)) for name in names}
+    heads = {name: event for name, source in sources.items() if (event := await anext(source, None)) is not None}
+    places = dict(after.places)
+    while heads:
+        name = min(heads, key=lambda key: heads[key].header.time_ns)
+        event = heads.pop(name)
+        places[name] = Place(epoch=event.header.epoch, seq=event.header.seq)
+        yield Event(event.header, event.data, event.payload, dict(places))
+        following = await anext(sources[name], None)
+        if following is not None:
+            heads[name] = following
+
+
+async def _of_guest(client: "AsyncClient", guest: str, place: Place | None) -> AsyncIterator[Event]:
+    epoch, seq, newest = (place.epoch, place.seq, None) if place else ("", 0, None)
+    while True:
+        reply = await client.call(guest, "replay", ReplayArgs(epoch=epoch, after=seq))
+        if not isinstance(reply, ReplayReply):
+            raise TypeError(f"replay was answered with {type(reply).__name__}")
+        newest = reply.last_seq if newest is None else newest  # the end is where it was when we began
+        for header_frame, payload_frame in reply.events:
+            header, data = decode_event([b"", header_frame, payload_frame])
+            yield Event(header, data, _typed(header.kind, data))
+        if reply.upto >= newest or reply.upto <= seq:
+            return
+        epoch, seq = reply.epoch, reply.upto
+
+
+def _typed(kind: str, data: dict[str, object]) -> Message | None:
+    return msgspec.convert(data, EVENT_KINDS[kind]) if kind in EVENT_KINDS else None

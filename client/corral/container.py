@@ -1,0 +1,150 @@
+"""A container in a guest."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from corral.connection import Connection
+from corral.process import Process
+from corral.words import generated_exec
+from corral_schemas.commands import (
+    SIGTERM,
+    ContainerTarget,
+    DeleteArgs,
+    ExecArgs,
+    ExecReply,
+    KillArgs,
+    KillReply,
+    StartReply,
+    StopArgs,
+    StopReply,
+    UpdateArgs,
+)
+from corral_schemas.containers import ContainerProcessState, ContainerState, ContainerStats, OciProcess
+from corral_schemas.cursor import Place
+from corral_schemas.exits import Exit
+from corral_schemas.limits import STOP_GRACE_S
+from corral_schemas.queries import ContainerStatsReply, PsArgs, PsReply, StateReply
+from corral_schemas.stdio import Done, StdioOptions
+
+_PLAIN = StdioOptions()
+
+
+class Container:
+    """A container named; `instance` pins the very one, and while it is empty the newest of that name is meant.
+
+    Its methods raise CorralError with a code of `corral_schemas.errors.TABLE`: container_not_found, container_not_running,
+    container_invalid_state, container_still_running, container_not_stopped, guest_unreachable, guest_busy, deadline_exceeded.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        guest: str,
+        name: str,
+        instance: str = "",
+        *,
+        init_instance: str = "",
+        init_pid: int = 0,
+        place: Place | None = None,
+        fresh: bool = False,
+    ) -> None:
+        self._connection = connection
+        self._init = (init_instance, init_pid, fresh)
+        self.guest = guest
+        self.name = name
+        self.instance = instance
+        self.place = place
+        """Place in the guest's journal right after it was made, where this handle made it: events after it are this container's life."""
+
+    def __repr__(self) -> str:
+        return f"<Container {self.guest}/{self.name}>"
+
+    @cached_property
+    def init(self) -> Process:
+        """Its first process."""
+        instance, pid, fresh = self._init
+        return Process(self._connection, self, instance=instance, pid=pid, fresh=fresh)
+
+    def process(self, process: str, instance: str = "") -> Process:
+        """A process by its id, without asking the guest."""
+        return Process(self._connection, self, process, instance)
+
+    @property
+    def target(self) -> ContainerTarget:
+        """How commands name it."""
+        return ContainerTarget(container=self.name, instance=self.instance)
+
+    async def start(self) -> StartReply:
+        """Lets the program of a created container run."""
+        return await self._connection.ask(self.guest, "start", self.target, StartReply)
+
+    async def exec(
+        self,
+        args: Sequence[str],
+        *,
+        process: str | None = None,
+        env: Sequence[str] = (),
+        cwd: str = "",
+        user: str = "",
+        stdio: StdioOptions = _PLAIN,
+        oci: dict[str, Any] | None = None,
+        request_id: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Process:
+        """Runs one more program in it; answered once it runs.
+
+        process: the exec's id, unique in the container; None: one is made up. env: NAME=VALUE. oci: further members of the OCI process
+        object. Raises command_not_found, command_not_executable, process_already_exists too.
+        """
+        spec = OciProcess(args=list(args), env=list(env), cwd=cwd, user=user, oci=oci or {})
+        command = ExecArgs(container=self.name, instance=self.instance, process=process or generated_exec(), spec=spec, stdio=stdio)
+        reply = await self._connection.ask(self.guest, "exec", command, ExecReply, timeout_s=timeout_s, request_id=request_id)
+        pinned = self if self.instance else Container(self._connection, self.guest, self.name, reply.instance)
+        return Process(self._connection, pinned, reply.process, reply.process_instance, reply.pid, fresh=True)
+
+    async def kill(self, signal: int = SIGTERM, all: bool = False) -> KillReply:
+        """Sends a signal to init, or with `all` to each of its processes."""
+        args = KillArgs(container=self.name, instance=self.instance, signal=signal, all=all)
+        return await self._connection.ask(self.guest, "kill", args, KillReply)
+
+    async def stop(self, grace_s: float = STOP_GRACE_S, signal: int = SIGTERM) -> Exit:
+        """The signal, then SIGKILL after `grace_s` seconds; returns init's exit."""
+        args = StopArgs(container=self.name, instance=self.instance, signal=signal, grace_ms=int(grace_s * 1000))
+        reply = await self._connection.ask(self.guest, "stop", args, StopReply, timeout_s=grace_s + self._connection.timeout_s)
+        return reply.exit
+
+    async def pause(self) -> None:
+        """Freezes all its processes."""
+        await self._connection.ask(self.guest, "pause", self.target, Done)
+
+    async def resume(self) -> None:
+        """Lets them go on."""
+        await self._connection.ask(self.guest, "resume", self.target, Done)
+
+    async def state(self) -> ContainerState:
+        """What it is doing."""
+        return (await self._connection.ask(self.guest, "state", self.target, StateReply)).state
+
+    async def ps(self, all: bool = False) -> list[ContainerProcessState]:
+        """Its processes, whoever started them; with `all` also those that have exited."""
+        args = PsArgs(container=self.name, instance=self.instance, all=all)
+        return (await self._connection.ask(self.guest, "ps", args, PsReply)).processes
+
+    async def stats(self) -> ContainerStats:
+        """What it has used."""
+        return (await self._connection.ask(self.guest, "stats", self.target, ContainerStatsReply)).stats
+
+    async def update(self, resources: dict[str, Any]) -> None:
+        """Changes its resources (OCI `linux.resources`)."""
+        args = UpdateArgs(container=self.name, instance=self.instance, resources=resources)
+        await self._connection.ask(self.guest, "update", args, Done)
+
+    async def delete(self, force: bool = False) -> None:
+        """Deletes it; with `force` whatever runs in it is killed first. Its exits and output stay readable for their retention time."""
+        args = DeleteArgs(container=self.name, instance=self.instance, force=force)
+        await self._connection.ask(self.guest, "delete", args, Done)
+
+    async def wait(self, timeout_s: float | None = None) -> Exit:
+        """init's exit (see Process.wait)."""
+        return await self.init.wait(timeout_s)

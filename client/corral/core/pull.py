@@ -1,0 +1,284 @@
+"""Reading the output of a process by offset: what to read next, and what of it can be handed on. No I/O.
+
+One read at a time asks for all wanted streams and waits for news: simple, exact, and in the order in which the worker saw the bytes. Where
+one stream alone fills whole reads, its reader is behind its end: then up to AHEAD_MAX reads of it are under way at once, each from where
+the one before will end if that is full. A reply that does not connect to what was handed on is kept until it does, and dropped (and read
+again) if it never will.
+"""
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from corral_schemas.errors import error
+from corral_schemas.exits import Exit, StreamEnd
+from corral_schemas.limits import LONG_POLL_S_MAX, STDIO_CHUNK_BYTES_MAX
+from corral_schemas.stdio import Chunk, Gap, ReadStdioReply, StreamName
+
+READ_BYTES = 4 * STDIO_CHUNK_BYTES_MAX
+"""Most bytes asked for by one read."""
+AHEAD_MAX = 4
+"""Reads under way at once while behind."""
+MISSES_MAX = 2
+"""Bursts of reads ahead that may miss before no more are tried."""
+IDLE_FIRST_S, IDLE_MAX_S = 0.02, 1.0
+
+Piece = Chunk | Gap
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A read to send now."""
+
+    number: int
+    wants: dict[StreamName, int]
+    max_bytes: int = READ_BYTES
+    wait_ms: int = 0
+    ahead: bool = False
+    placing: bool = False
+    """The first read of all, which finds out where to begin (tail_lines, since_ns)."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    at: int
+    crc: int | None
+    """Checksum of the stream up to `at`; None where it is not known (the next chunk states it)."""
+    placed: bool
+    end: StreamEnd | None = None
+    kept: dict[int, list[Piece]] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        return self.end is not None and self.placed and self.at >= self.end.total
+
+
+class Pull:
+    """The state of one reader. `reads` says what to send; `on_reply` takes a reply and gives what can be handed on."""
+
+    def __init__(
+        self, *, stdout: int | None, stderr: int | None, follow: bool = True, placing: bool = False, verify: bool = True, eager: bool = True
+    ) -> None:
+        """eager: read ahead; a reader that acknowledges what it has read must not."""
+        wanted: dict[StreamName, int | None] = {"stdout": stdout, "stderr": stderr}
+        self._streams = {
+            name: _Stream(at=offset, crc=0 if offset == 0 and not placing else None, placed=not placing)
+            for name, offset in wanted.items()
+            if offset is not None
+        }
+        if not self._streams:
+            raise error("bad_request", "output of no stream was asked for: give an offset of stdout or of stderr")
+        self._follow, self._verify, self._eager = follow, verify, eager
+        self._under_way: dict[int, Read] = {}
+        self._numbers = 0
+        self._burst: StreamName | None = None  # the stream that is read ahead
+        self._ahead_at = 0  # where the next read ahead begins
+        self._misses = 0
+        self._idle = 0
+        self._dry = False  # not following, and a read of everything brought nothing
+        self.exit: Exit | None = None
+
+    @property
+    def next(self) -> dict[str, int]:
+        """Stream → first offset not handed on yet."""
+        return {name: stream.at for name, stream in self._streams.items()}
+
+    @property
+    def ends(self) -> dict[str, StreamEnd]:
+        """Streams that were handed on to their end."""
+        return {name: stream.end for name, stream in self._streams.items() if stream.ended and stream.end is not None}
+
+    @property
+    def drained(self) -> bool:
+        """Every wanted stream was handed on to its end."""
+        return all(stream.ended for stream in self._streams.values())
+
+    @property
+    def finished(self) -> bool:
+        return (self.drained and self.exit is not None) or (not self._follow and (self._dry or self.drained))
+
+    @property
+    def wants_exit(self) -> bool:
+        """All bytes are here, only the exit is not known: wait for it instead of reading."""
+        return self._follow and self.drained and self.exit is None
+
+    @property
+    def pause_s(self) -> float:
+        """How long to hold back the next read, because the last ones brought nothing though they were free to wait."""
+        return min(IDLE_FIRST_S * 2**self._idle, IDLE_MAX_S) if self._idle else 0.0
+
+    def reads(self) -> list[Read]:
+        """What to send now; empty while enough is under way."""
+        if self.finished or self.drained:
+            return []
+        if self._burst is None:
+            if self._under_way:
+                return []
+            placing = not all(stream.placed for stream in self._streams.values())
+            wants = {name: stream.at for name, stream in self._streams.items() if not stream.ended}
+            wait_ms = int(LONG_POLL_S_MAX * 1000) if self._follow and not placing else 0
+            return [self._read(wants, wait_ms=wait_ms, placing=placing)]
+        reads = []
+        others = {name: stream.at for name, stream in self._streams.items() if name != self._burst and not stream.ended}
+        if others and all(read.ahead for read in self._under_way.values()):
+            reads.append(self._read(others))
+        while sum(read.ahead for read in self._under_way.values()) < AHEAD_MAX:
+            reads.append(self._read({self._burst: self._ahead_at}, ahead=True))
+            self._ahead_at += READ_BYTES
+        return reads
+
+    def on_reply(self, read: Read, reply: ReadStdioReply, took_s: float) -> list[Piece]:
+        """Takes the reply of a read of `reads`. Raises runtime_failed where bytes do not match their checksum."""
+        del self._under_way[read.number]
+        news = self._note_ends(reply)
+        pieces: list[Piece] = []
+        for name in read.wants:
+            self._place(name, read, reply)
+        if read.ahead:
+            (name,) = read.wants
+            self._streams[name].kept[read.wants[name]] = _in_order(reply)
+            pieces += self._hand_on_kept(name)
+        else:
+            for piece in _in_order(reply):
+                pieces += self._hand_on(piece)
+            for name in read.wants:
+                pieces += self._skipped(name, reply)
+        self._check_ends()
+        self._steer(read, reply, bool(pieces))
+        quick = took_s * 1000 < read.wait_ms / 2
+        self._idle = self._idle + 1 if quick and not pieces and not news else 0
+        return pieces
+
+    def on_exit(self, end: Exit) -> None:
+        """The exit, as `wait` gave it."""
+        self.exit = end
+
+    def _read(self, wants: dict[StreamName, int], *, wait_ms: int = 0, ahead: bool = False, placing: bool = False) -> Read:
+        self._numbers += 1
+        read = Read(number=self._numbers, wants=wants, wait_ms=wait_ms, ahead=ahead, placing=placing)
+        self._under_way[read.number] = read
+        return read
+
+    def _note_ends(self, reply: ReadStdioReply) -> bool:
+        news = False
+        if reply.exit is not None and self.exit is None:
+            self.exit, news = reply.exit, True
+        known = {**(self.exit.streams if self.exit is not None else {}), **reply.ends}
+        for name, stream in self._streams.items():
+            end = known.get(name)
+            if stream.end is None and end is not None and end.state == "closed":
+                stream.end, news = end, True
+        return news
+
+    def _place(self, name: StreamName, read: Read, reply: ReadStdioReply) -> None:
+        stream = self._streams[name]
+        if stream.placed:
+            return
+        starts = [chunk.offset for chunk in reply.chunks if chunk.stream == name] + [gap.start for gap in reply.gaps if gap.stream == name]
+        stream.at = min(starts, default=reply.next.get(name, read.wants[name]))
+        stream.crc = 0 if stream.at == 0 else None
+        stream.placed = True
+
+    def _hand_on_kept(self, name: StreamName) -> list[Piece]:
+        stream = self._streams[name]
+        pieces: list[Piece] = []
+        while (ready := stream.kept.pop(stream.at, None)) is not None and ready:
+            for piece in ready:
+                pieces += self._hand_on(piece)
+        return pieces
+
+    def _hand_on(self, piece: Piece) -> list[Piece]:
+        stream = self._streams.get(piece.stream)
+        if stream is None:
+            return []
+        if isinstance(piece, Gap):
+            if piece.end <= stream.at:
+                return []
+            whole = msgspec.structs.replace(piece, start=stream.at)
+            stream.at, stream.crc = piece.end, None
+            return [whole]
+        end = piece.offset + len(piece.data)
+        if end <= stream.at:
+            return []
+        pieces: list[Piece] = []
+        if piece.offset > stream.at:
+            pieces.append(Gap(stream=piece.stream, start=stream.at, end=piece.offset, reason="unannounced"))
+            stream.crc = None
+        elif piece.offset < stream.at:
+            piece = _cut(piece, stream.at - piece.offset)
+        if self._verify:
+            _check(piece, stream.crc)
+        stream.at, stream.crc = end, piece.crc
+        return [*pieces, piece]
+
+    def _skipped(self, name: StreamName, reply: ReadStdioReply) -> list[Piece]:
+        stream, after = self._streams[name], reply.next.get(name, 0)
+        if after <= stream.at:
+            return []
+        gap = Gap(stream=name, start=stream.at, end=after, reason="unannounced")
+        stream.at, stream.crc = after, None
+        return [gap]
+
+    def _check_ends(self) -> None:
+        for name, stream in self._streams.items():
+            end = stream.end
+            if self._verify and end is not None and stream.at == end.total and stream.crc is not None and stream.crc != end.crc:
+                raise error("runtime_failed", f"{name} does not match its checksum at its end, byte {end.total}", stream=name)
+
+    def _steer(self, read: Read, reply: ReadStdioReply, moved: bool) -> None:
+        """Begins or ends reading ahead."""
+        sizes = dict.fromkeys(read.wants, 0)
+        for chunk in reply.chunks:
+            if chunk.stream in sizes:
+                sizes[chunk.stream] += len(chunk.data)
+        if self._burst is None:
+            if not read.placing and not self._under_way:
+                self._dry = not self._follow and not moved
+                full = [name for name, size in sizes.items() if size >= read.max_bytes]
+                if self._eager and self._misses < MISSES_MAX and len(full) == 1:
+                    self._burst, self._ahead_at = full[0], self._streams[full[0]].at
+            return
+        if not read.ahead or sizes[self._burst] >= read.max_bytes:
+            return
+        if self._streams[self._burst].end is None and sizes[self._burst] > read.max_bytes // 2:
+            self._misses += 1  # bytes there were, only fewer than asked for: this worker's reads cannot be predicted
+        self._burst = None
+
+    def settle(self) -> None:
+        """Call before `reads`: what was read ahead and can connect to nothing under way any more is dropped."""
+        if self._burst is None and not self._under_way:
+            for stream in self._streams.values():
+                stream.kept.clear()
+
+
+def _in_order(reply: ReadStdioReply) -> list[Piece]:
+    """Chunks as they came, each gap before the chunk it ends at, and the rest of the gaps last."""
+    gaps = sorted(reply.gaps, key=lambda gap: gap.start)
+    pieces: list[Piece] = []
+    for chunk in reply.chunks:
+        due = [gap for gap in gaps if gap.stream == chunk.stream and gap.end <= chunk.offset]
+        gaps = [gap for gap in gaps if gap not in due]
+        pieces += [*due, chunk]
+    return [*pieces, *gaps]
+
+
+def _cut(chunk: Chunk, count: int) -> Chunk:
+    head, data = chunk.data[:count], chunk.data[count:]
+    return msgspec.structs.replace(chunk, offset=chunk.offset + count, crc_before=zlib.crc32(head, chunk.crc_before), data=data)
+
+
+def _check(chunk: Chunk, crc_before: int | None) -> None:
+    if (crc_before is not None and chunk.crc_before != crc_before) or zlib.crc32(chunk.data, chunk.crc_before) != chunk.crc:
+        raise error(
+            "runtime_failed",
+            f"{chunk.stream} does not match its checksum in bytes {chunk.offset} to {chunk.offset + len(chunk.data)}",
+            stream=chunk.stream,
+            offset=chunk.offset,
+        )
+
+
+def total_bytes(pieces: Iterable[Piece]) -> int:
+    """Bytes of data in these pieces."""
+    return sum(len(piece.data) for piece in pieces if isinstance(piece, Chunk))

@@ -1,0 +1,265 @@
+"""Events as they come, from all brokers at once, repaired over the command path."""
+
+import asyncio
+import contextlib
+import secrets
+from collections import deque
+from collections.abc import Collection
+from dataclasses import replace
+from types import TracebackType
+
+import zmq
+
+from corral.address import joined
+from corral.channel import Channel
+from corral.connection import Connection
+from corral.core.follow import Follow
+from corral.core.guest_feed import Ask, Replay
+from corral.core.items import Event, EventGap, Item, Resync, Step
+from corral.core.selection import selection
+from corral_schemas.cursor import Cursor, Place, cursor_to_text
+from corral_schemas.errors import CorralError, error
+from corral_schemas.frames import decode_event
+from corral_schemas.limits import EVENTS_HWM, HEARTBEAT_IDLE_S
+from corral_schemas.queries import GuestInfo, GuestsReply, InfoReply, ListArgs, ListReply, Nothing, ReplayArgs, ReplayReply
+from corral_schemas.topics import NONCE
+
+WAITING_MAX = 10_000
+"""Items waiting for the caller beyond which nothing more is taken in; what is dropped elsewhere meanwhile is repaired later."""
+NONCE_AGAIN_S = 0.5
+PLACES_AT_ONCE_MAX = 256
+
+
+class EventStream:
+    """See AsyncClient.events. Iterate inside `async with`; items are Event, EventGap and Resync."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        kinds: Collection[str] | None,
+        guests: Collection[str] | None,
+        after: Cursor | None,
+        broker_events: bool,
+        beacons: bool,
+    ) -> None:
+        start = None if after is None else dict(after.places)
+        self._want = selection(kinds, guests, start, broker_events, beacons)
+        self._connection = connection
+        self._channels: dict[int, Channel] = {}  # link → its subscription
+        self._lost: set[int] = set()  # links whose subscription broke and has not come back
+        self._early: list[list[bytes]] | None = []  # messages from before it is known where to begin
+        self._follow: Follow | None = None
+        self._waiting: deque[Step] = deque()
+        self._given: dict[str, Place] = dict(start or {})  # what the caller has seen
+        self._news = asyncio.Event()
+        self._live: asyncio.Future[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self.unreadable = 0
+        """Messages that could not be decoded; what was in them is repaired like any loss."""
+
+    @property
+    def cursor(self) -> str:
+        """Text to store: a stream opened `after` it goes on behind the last item handed out."""
+        places = dict(self._given)
+        if self._follow is not None and not self._waiting:
+            places.update(self._follow.places)
+        return cursor_to_text(Cursor(places=places))
+
+    async def __aenter__(self) -> "EventStream":
+        """Returns when the subscription is live: what happens from now on is given. Raises guest_unreachable when no broker echoes."""
+        loop = asyncio.get_running_loop()
+        self._live = loop.create_future()
+        heartbeat_s = self._connection.hello.heartbeat_ms / 1000 or HEARTBEAT_IDLE_S
+        try:
+            for link in list(self._connection.hellos):
+                self._subscribe(link)
+            self._connection.on_hello.append(self._subscribe)
+            await self._until_live()
+            follow = Follow(self._want, heartbeat_s, loop.time())
+            for guest, place in (await self._begins()).items():
+                self._put(follow.add_guest(guest, place, loop.time()))
+            for guest in sorted(self._want.guests or ()):
+                if self._want.start is not None:
+                    self._put(follow.add_guest(guest, None, loop.time()))
+        except BaseException:
+            await self.close()
+            raise
+        self._follow = follow
+        early, self._early = self._early or [], None
+        for frames in early:
+            self._on_message(frames)
+        self._go_on()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the subscription; iterating then stops. Closing again does nothing."""
+        self._closed = True
+        self._news.set()
+        if self._timer is not None:
+            self._timer.cancel()
+        with contextlib.suppress(ValueError):  # entering had not come that far
+            self._connection.on_hello.remove(self._subscribe)
+        for channel in self._channels.values():
+            self._connection.close_channel(channel)
+        self._channels.clear()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def __aiter__(self) -> "EventStream":
+        return self
+
+    async def __anext__(self) -> Item:
+        while True:
+            while self._waiting:
+                step = self._waiting.popleft()
+                if len(self._waiting) == WAITING_MAX // 2:
+                    for channel in self._channels.values():
+                        channel.resume()
+                    self._go_on()
+                item = self._handed_out(step)
+                if item is not None:
+                    return item
+            if self._closed:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+
+    def _handed_out(self, step: Step) -> Item | None:
+        """Moves the cursor past it; None if it is nothing for the caller."""
+        if isinstance(step, EventGap):
+            if step.guest:
+                self._given[step.guest] = Place(epoch=step.epoch, seq=step.end)
+            return step
+        if isinstance(step, Event):
+            header = step.header
+            if header.kind not in ("beacon", "guest_up", "guest_down"):
+                self._given[header.guest] = Place(epoch=header.epoch, seq=header.seq)
+            return replace(step, places=dict(self._given))
+        self._given[step.guest] = step.place
+        return step if isinstance(step, Resync) else None
+
+    def _subscribe(self, link: int) -> None:
+        if link in self._channels or self._closed:
+            return
+        address = joined(self._connection.addresses[link], self._connection.hellos[link].events_out)
+        channel = self._channels[link] = self._connection.open_channel(
+            zmq.SUB,
+            address,
+            self._on_message,
+            on_up=lambda: self._on_up(link),
+            on_down=lambda: self._lost.add(link),
+            receive_hwm=EVENTS_HWM,
+        )
+        for prefix in self._want.prefixes():
+            channel.subscribe(prefix)
+
+    def _on_up(self, link: int) -> None:
+        if link in self._lost:
+            self._lost.discard(link)
+            if self._follow is not None:
+                self._follow.on_reconnect(asyncio.get_running_loop().time())
+                self._go_on()
+
+    async def _until_live(self) -> None:
+        """Subscribes to nonces until one comes back."""
+        if self._live is None:
+            return
+        try:
+            async with asyncio.timeout(self._connection.timeout_s):
+                while not self._live.done():
+                    nonce = NONCE + secrets.token_hex(8).encode()
+                    for channel in self._channels.values():
+                        channel.subscribe(nonce)
+                    await asyncio.wait([self._live], timeout=NONCE_AGAIN_S)
+                    for channel in self._channels.values():
+                        channel.unsubscribe(nonce)
+        except TimeoutError as why:
+            raise error("guest_unreachable", f"the broker's event socket gave no echo within {self._connection.timeout_s:g} s") from why
+
+    async def _begins(self) -> dict[str, Place | None]:
+        """Guests there are, each with the place that is `now`."""
+        known = (await self._connection.ask("", "guests", Nothing(), GuestsReply)).guests
+        wanted = [info for info in known if self._want.has_guest(info.guest)]
+        places: dict[str, Place | None] = {info.guest: _place_of(info) for info in wanted}
+        if self._want.start is None:
+            gate = asyncio.Semaphore(PLACES_AT_ONCE_MAX)
+            await asyncio.gather(*(self._find_place(info.guest, places, gate) for info in wanted if info.up))
+        return places
+
+    async def _find_place(self, guest: str, places: dict[str, Place | None], gate: asyncio.Semaphore) -> None:
+        """The broker knows a place from the last heartbeat; the guest itself knows better."""
+        async with gate:
+            with contextlib.suppress(CorralError):  # it does not answer: the broker's word has to do, and what came since is given too
+                info = await self._connection.ask(guest, "info", Nothing(), InfoReply, timeout_s=min(2.0, self._connection.timeout_s))
+                if info.epoch:
+                    places[guest] = Place(epoch=info.epoch, seq=info.seq)
+
+    def _on_message(self, frames: list[bytes]) -> None:
+        if frames[0].startswith(NONCE):
+            if self._live is not None and not self._live.done():
+                self._live.set_result(None)
+            return
+        if self._early is not None:
+            self._early.append(frames)
+            return
+        if self._follow is None:
+            return
+        try:
+            header, data = decode_event(frames)
+        except (CorralError, UnicodeDecodeError):
+            self.unreadable += 1
+            return
+        self._put(self._follow.on_message(header, data, asyncio.get_running_loop().time()))
+        self._go_on()
+
+    def _put(self, steps: list[Step]) -> None:
+        if not steps:
+            return
+        self._waiting.extend(steps)
+        self._news.set()
+        if len(self._waiting) >= WAITING_MAX:
+            for channel in self._channels.values():
+                channel.pause()
+
+    def _go_on(self) -> None:
+        """Asks what is to be asked, and comes back when the next is due."""
+        if self._follow is None or self._closed:
+            return
+        loop = asyncio.get_running_loop()
+        if len(self._waiting) < WAITING_MAX:
+            for ask in self._follow.asks(loop.time()):
+                task = loop.create_task(self._ask(self._follow, ask))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        wake_s = max(self._follow.next_wake_s(), loop.time() + 0.001)
+        if self._timer is None or self._timer.cancelled() or self._timer.when() <= loop.time() or self._timer.when() > wake_s:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_at(wake_s, self._go_on)
+
+    async def _ask(self, follow: Follow, ask: Ask) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            if isinstance(ask, Replay):
+                args = ReplayArgs(epoch=ask.epoch, after=ask.after, kinds=list(ask.kinds))
+                reply = await self._connection.ask(ask.guest, "replay", args, ReplayReply)
+                self._put(follow.on_replay(ask, reply, loop.time()))
+            else:
+                listed = await self._connection.ask(ask.guest, "list", ListArgs(), ListReply)
+                self._put(follow.on_place(ask, listed.place, loop.time()))
+        except (CorralError, UnicodeDecodeError) as why:
+            failure = why if isinstance(why, CorralError) else error("bad_request", f"an event that cannot be read: {why}")
+            follow.on_failed(ask, failure, loop.time())
+        self._go_on()
+
+
+def _place_of(info: GuestInfo) -> Place | None:
+    return Place(epoch=info.epoch, seq=info.seq) if info.epoch else None

@@ -1,0 +1,201 @@
+"""The output of a process: Chunks and Gaps, or just bytes."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from corral.connection import Connection
+from corral.core.pull import Piece, Pull, Read, total_bytes
+from corral_schemas.errors import error
+from corral_schemas.exits import Exit, StreamEnd
+from corral_schemas.stdio import Gap, ReadStdioArgs, ReadStdioReply
+
+if TYPE_CHECKING:
+    from corral.process import Process
+
+BUFFERED_BYTES_MAX = 4 << 20
+"""Bytes taken in and not yet handed to the caller beyond which nothing more is asked for."""
+
+
+class Output:
+    """An iterator over Chunks and Gaps (see Process.output). It reads ahead while the caller works; `aclose` ends that early.
+
+    Raises CorralError out of the iteration: process_not_found, guest_unreachable, runtime_failed for bytes that do not match their
+    checksum. After the iteration `exit`, `ends` and `next` hold what is known then.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        process: "Process",
+        *,
+        stdout: int | None,
+        stderr: int | None,
+        follow: bool,
+        tail_lines: int | None,
+        since_ns: int | None,
+        verify: bool,
+        consumer: str,
+    ) -> None:
+        placing = tail_lines is not None or since_ns is not None
+        self._pull = Pull(stdout=stdout, stderr=stderr, follow=follow, placing=placing, verify=verify, eager=not consumer)
+        self._connection, self._process = connection, process
+        self._tail_lines, self._since_ns, self._consumer = tail_lines, since_ns, consumer
+        self._ready: deque[Piece] = deque()
+        self._ready_bytes = 0
+        self._under_way: dict[asyncio.Task[ReadStdioReply], tuple[Read, float]] = {}
+
+    @property
+    def exit(self) -> Exit | None:
+        """The process's exit, once it was seen here."""
+        return self._pull.exit
+
+    @property
+    def ends(self) -> dict[str, StreamEnd]:
+        """Streams read to their end → that end."""
+        return self._pull.ends
+
+    @property
+    def next(self) -> dict[str, int]:
+        """Stream → offset to go on from (what was handed out already counted, what is read ahead too once the iteration is over)."""
+        at = self._pull.next
+        for piece in reversed(self._ready):
+            at[piece.stream] = piece.start if isinstance(piece, Gap) else piece.offset
+        return at
+
+    def __aiter__(self) -> "Output":
+        return self
+
+    async def __anext__(self) -> Piece:
+        while not self._ready:
+            if self._pull.finished:
+                await self.aclose()
+                raise StopAsyncIteration
+            if self._pull.wants_exit:
+                self._pull.on_exit(await self._process.wait())
+                continue
+            await self._take_some()
+        piece = self._ready.popleft()
+        self._ready_bytes -= total_bytes([piece])
+        if not self._consumer:
+            self._launch()
+        return piece
+
+    async def aclose(self) -> None:
+        """Gives up what is under way. Iterating on afterwards reads it again."""
+        tasks = list(self._under_way)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def __del__(self) -> None:
+        for task in self._under_way:
+            if not task.done() and not task.get_loop().is_closed():
+                task.get_loop().call_soon_threadsafe(task.cancel)
+
+    async def _take_some(self) -> None:
+        if self._pull.pause_s and not self._under_way:
+            await asyncio.sleep(self._pull.pause_s)
+        self._launch()
+        done, _ = await asyncio.wait(self._under_way, return_when=asyncio.FIRST_COMPLETED)
+        loop = asyncio.get_running_loop()
+        for task in sorted(done, key=lambda task: self._under_way[task][0].number):
+            read, sent_s = self._under_way.pop(task)
+            try:
+                reply = task.result()
+                self._process.instance = self._process.instance or reply.process_instance
+                pieces = self._pull.on_reply(read, reply, loop.time() - sent_s)
+            except BaseException:
+                await self.aclose()
+                raise
+            self._ready += pieces
+            self._ready_bytes += total_bytes(pieces)
+
+    def _launch(self) -> None:
+        if self._ready_bytes >= BUFFERED_BYTES_MAX or (self._pull.pause_s and self._ready):
+            return
+        loop = asyncio.get_running_loop()
+        self._pull.settle()
+        for read in self._pull.reads():
+            task = loop.create_task(_ask(self._connection, self._process, self._args(read)))
+            self._under_way[task] = (read, loop.time())
+
+    def _args(self, read: Read) -> ReadStdioArgs:
+        target = self._process.target
+        return ReadStdioArgs(
+            container=target.container,
+            instance=target.instance,
+            process=target.process,
+            process_instance=target.process_instance,
+            stdout=read.wants.get("stdout"),
+            stderr=read.wants.get("stderr"),
+            wait_ms=read.wait_ms,
+            max_bytes=read.max_bytes,
+            tail_lines=self._tail_lines if read.placing else None,
+            since_ns=self._since_ns if read.placing else None,
+            consumer=self._consumer,
+        )
+
+
+async def _ask(connection: Connection, process: "Process", args: ReadStdioArgs) -> ReadStdioReply:
+    """Apart from Output, so that a read under way does not keep alive an Output that nobody iterates any more."""
+    return await connection.ask(
+        process.container.guest,
+        "read_stdio",
+        args,
+        ReadStdioReply,
+        timeout_s=args.wait_ms / 1000 + connection.timeout_s,
+        patience_s=process.patience_s,
+    )
+
+
+class ByteStream:
+    """The bytes of one stream or of both, from the first to the end; each iteration and each `read` begins anew.
+
+    Bytes that are gone are never passed over in silence: cursor_too_old, with details stream, start and end, is raised at that point
+    (`Process.output` gives such gaps as values instead).
+    """
+
+    def __init__(self, process: "Process", *, stdout: bool, stderr: bool) -> None:
+        self._process = process
+        self._stdout, self._stderr = (0 if wanted else None for wanted in (stdout, stderr))
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async with contextlib.aclosing(self._output()) as output:
+            async for piece in output:
+                yield _bytes_of(piece)
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Line by line, without the newline; the last one also if it has none. Lines of two streams are never mixed."""
+        begun: dict[str, bytes] = {}
+        async with contextlib.aclosing(self._output()) as output:
+            async for piece in output:
+                first, *rest = _bytes_of(piece).split(b"\n")
+                begun[piece.stream] = begun.get(piece.stream, b"") + first
+                for line in rest:
+                    yield begun[piece.stream]
+                    begun[piece.stream] = line
+        for line in begun.values():
+            if line:
+                yield line
+
+    async def read(self) -> bytes:
+        """All of it, once the stream has ended and the process has exited."""
+        return b"".join([data async for data in self])
+
+    def _output(self) -> Output:
+        return self._process.output(stdout=self._stdout, stderr=self._stderr)
+
+
+def _bytes_of(piece: Piece) -> bytes:
+    if isinstance(piece, Gap):
+        raise error(
+            "cursor_too_old",
+            f"bytes {piece.start} to {piece.end} of {piece.stream} are gone: {piece.reason}",
+            stream=piece.stream,
+            start=piece.start,
+            end=piece.end,
+        )
+    return piece.data

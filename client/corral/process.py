@@ -1,0 +1,163 @@
+"""A process of a container: wait for it, signal it, read its output, feed its stdin."""
+
+import asyncio
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from corral.connection import Connection
+from corral.output import ByteStream, Output
+from corral.stdin import Stdin
+from corral_schemas.commands import DeleteArgs, KillArgs, KillReply
+from corral_schemas.errors import DeadlineError, error
+from corral_schemas.exits import Exit
+from corral_schemas.limits import LONG_POLL_S_MAX
+from corral_schemas.names import INIT
+from corral_schemas.queries import WaitArgs, WaitReply
+from corral_schemas.stdio import Done, ProcessTarget, ResizeArgs
+
+if TYPE_CHECKING:
+    from corral.container import Container
+
+
+class Process:
+    """`init`, or an exec. `instance` pins the very process; while it is empty the newest of that name is meant."""
+
+    def __init__(
+        self, connection: Connection, container: "Container", process: str = INIT, instance: str = "", pid: int = 0, *, fresh: bool = False
+    ) -> None:
+        self._connection = connection
+        self._fresh = fresh
+        self.container = container
+        self.process = process
+        self.instance = instance
+        self.pid = pid
+
+    def __repr__(self) -> str:
+        return f"<Process {self.container.guest}/{self.container.name}/{self.process}>"
+
+    @property
+    def target(self) -> ProcessTarget:
+        """How commands name it."""
+        return ProcessTarget(
+            container=self.container.name, instance=self.container.instance, process=self.process, process_instance=self.instance
+        )
+
+    @property
+    def patience_s(self) -> float:
+        """How long its guest may be out of reach in the middle of something: not at all before anything was ever heard of the process."""
+        return self._connection.timeout_s if self.instance or self.container.instance else 0.0
+
+    async def wait(self, timeout_s: float | None = None) -> Exit:
+        """Its exit: a repeatable read, before or after it, over reconnects and restarts.
+
+        timeout_s: seconds to wait at most; None: as long as it takes. Raises wait_timeout (the process goes on), process_not_found,
+        container_not_found, guest_unreachable.
+        """
+        loop = asyncio.get_running_loop()
+        until_s = None if timeout_s is None else loop.time() + timeout_s
+        while True:
+            poll_s = LONG_POLL_S_MAX if until_s is None else min(LONG_POLL_S_MAX, max(0.0, until_s - loop.time()))
+            try:
+                return await self._wait_once(poll_s, bounded=until_s is not None)
+            except DeadlineError as why:
+                if why.code == "cancelled" or (until_s is None and why.code != "wait_timeout"):
+                    raise
+                if until_s is not None and loop.time() >= until_s:
+                    raise error("wait_timeout", f"{self!r} has not ended after {timeout_s} s", timeout_s=timeout_s) from why
+
+    async def _wait_once(self, poll_s: float, *, bounded: bool) -> Exit:
+        target = self.target
+        args = WaitArgs(
+            container=target.container,
+            instance=target.instance,
+            process=target.process,
+            process_instance=target.process_instance,
+            timeout_ms=int(poll_s * 1000),
+        )
+        allowance_s = min(1.0, self._connection.timeout_s) if bounded else self._connection.timeout_s
+        reply = await self._connection.ask(
+            self.container.guest, "wait", args, WaitReply, timeout_s=poll_s + allowance_s, patience_s=self.patience_s
+        )
+        self.instance = self.instance or reply.process_instance
+        return reply.exit
+
+    async def kill(self, signal: int = 15) -> KillReply:
+        """Sends it a signal. Raises container_not_running or process_not_found, with details.outcome, when it has gone already."""
+        target = self.target
+        args = KillArgs(
+            container=target.container,
+            instance=target.instance,
+            process=target.process,
+            process_instance=target.process_instance,
+            signal=signal,
+        )
+        return await self._connection.ask(self.container.guest, "kill", args, KillReply)
+
+    async def resize(self, rows: int, columns: int) -> None:
+        """Sets the size of its terminal, in characters. Raises not_a_tty, process_not_found."""
+        target = self.target
+        args = ResizeArgs(
+            container=target.container,
+            instance=target.instance,
+            process=target.process,
+            process_instance=target.process_instance,
+            rows=rows,
+            columns=columns,
+        )
+        await self._connection.ask(self.container.guest, "resize", args, Done)
+
+    async def delete(self) -> None:
+        """Frees the id of an exec that has exited. Raises container_not_stopped while it runs, bad_request for init."""
+        if self.process == INIT:
+            raise error("bad_request", "init goes with its container: delete the container")
+        args = DeleteArgs(container=self.container.name, instance=self.container.instance, process=self.process)
+        await self._connection.ask(self.container.guest, "delete", args, Done)
+
+    def output(
+        self,
+        *,
+        stdout: int | None = 0,
+        stderr: int | None = 0,
+        follow: bool = True,
+        tail_lines: int | None = None,
+        since_ns: int | None = None,
+        verify: bool = True,
+        consumer: str = "",
+    ) -> Output:
+        """Its output from the given offsets (bytes since each stream began; None: that stream is not wanted), as Chunks and Gaps.
+
+        follow: go on to the end of the streams and the exit; otherwise stop at what there is now. tail_lines, since_ns: begin so many
+        lines before the end, or with what was written at that time (nanoseconds), in place of the offsets. verify: check the running
+        CRC-32. consumer: the name of the one reader a `block` process waits for; all that was taken is acknowledged.
+        """
+        return Output(
+            self._connection,
+            self,
+            stdout=stdout,
+            stderr=stderr,
+            follow=follow,
+            tail_lines=tail_lines,
+            since_ns=since_ns,
+            verify=verify,
+            consumer=consumer,
+        )
+
+    @property
+    def stdout(self) -> ByteStream:
+        """The bytes of its stdout, from the first to the end; each use reads anew."""
+        return ByteStream(self, stdout=True, stderr=False)
+
+    @property
+    def stderr(self) -> ByteStream:
+        """The bytes of its stderr, from the first to the end; each use reads anew."""
+        return ByteStream(self, stdout=False, stderr=True)
+
+    @property
+    def combined(self) -> ByteStream:
+        """The bytes of both streams in the order in which they were written, as far as the worker could see it."""
+        return ByteStream(self, stdout=True, stderr=True)
+
+    @cached_property
+    def stdin(self) -> Stdin:
+        """Its stdin, where it was asked for (StdioOptions.stdin)."""
+        return Stdin(self._connection, self, fresh=self._fresh)

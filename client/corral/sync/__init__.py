@@ -1,0 +1,1 @@
+"""The synchronous face of the library: the same names, without `await`."""

@@ -1,0 +1,146 @@
+"""The synchronous client."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from types import TracebackType
+
+from corral.async_client import AsyncClient
+from corral.container import Container as AsyncContainer
+from corral.core.items import Item
+from corral.event_stream import EventStream
+from corral.fleet import FleetList
+from corral.sync.handles import Container, Guest, Process
+from corral.sync.portal import Portal
+from corral_schemas.base import Message
+from corral_schemas.cursor import Cursor
+from corral_schemas.limits import COMMAND_TIMEOUT_S
+from corral_schemas.queries import GuestInfo, HelloReply, InfoReply
+
+
+class Client:
+    """AsyncClient without `await`, for any number of threads; use it as a context manager. Parameters and errors as there."""
+
+    def __init__(
+        self,
+        broker: str | Sequence[str] | None = None,
+        *,
+        timeout_s: float = COMMAND_TIMEOUT_S,
+        connect_timeout_s: float = 5.0,
+        retry_unreachable: bool = False,
+    ) -> None:
+        self._client = AsyncClient(broker, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s, retry_unreachable=retry_unreachable)
+        self._portal = Portal()
+
+    def __enter__(self) -> "Client":
+        self._portal.start()
+        try:
+            self._portal.run(self._client.__aenter__())
+        except BaseException:
+            self._portal.stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes every socket and ends the thread. Closing again does nothing."""
+        if self._portal.running:
+            try:
+                self._portal.run(self._client.close())
+            finally:
+                self._portal.stop()
+
+    @property
+    def address(self) -> str:
+        """Address of the broker in use."""
+        return self._client.address
+
+    @property
+    def hello(self) -> HelloReply:
+        """What the broker in use said of itself."""
+        return self._client.hello
+
+    def call(
+        self,
+        guest: str,
+        op: str,
+        args: Message,
+        *,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+        retry_unreachable: bool | None = None,
+    ) -> Message:
+        """See AsyncClient.call."""
+        return self._portal.run(
+            self._client.call(guest, op, args, timeout_s=timeout_s, request_id=request_id, retry_unreachable=retry_unreachable)
+        )
+
+    def guests(self) -> list[GuestInfo]:
+        """See AsyncClient.guests."""
+        return self._portal.run(self._client.guests())
+
+    def info(self, guest: str = "") -> InfoReply:
+        """See AsyncClient.info."""
+        return self._portal.run(self._client.info(guest))
+
+    def list(self, guests: Iterable[str] | None = None) -> FleetList:
+        """See AsyncClient.list."""
+        return self._portal.run(self._client.list(guests))
+
+    def find(self, name_or_path: str, guest: str | None = None) -> Process | Container:
+        """See AsyncClient.find."""
+        found = self._portal.run(self._client.find(name_or_path, guest))
+        return Container(self._portal, found) if isinstance(found, AsyncContainer) else Process(self._portal, found)
+
+    def guest(self, name: str) -> Guest:
+        """See AsyncClient.guest."""
+        return Guest(self._portal, self._client.guest(name))
+
+    def events(
+        self,
+        kinds: Collection[str] | None = None,
+        guests: Collection[str] | None = None,
+        after: Cursor | str | None = None,
+        broker_events: bool = True,
+        beacons: bool = False,
+    ) -> "Events":
+        """See AsyncClient.events."""
+        return Events(self._portal, self._client.events(kinds, guests, after, broker_events, beacons))
+
+
+class Events(Iterator[Item]):
+    """See corral.event_stream.EventStream; use it as a context manager."""
+
+    def __init__(self, portal: Portal, stream: EventStream) -> None:
+        self._portal, self._stream = portal, stream
+
+    def __enter__(self) -> "Events":
+        self._portal.run(self._stream.__aenter__())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the subscription; a thread that iterates stops."""
+        if self._portal.running:
+            self._portal.run(self._stream.close())
+
+    def __iter__(self) -> "Events":
+        return self
+
+    def __next__(self) -> Item:
+        try:
+            return self._portal.run(self._stream.__anext__())
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    @property
+    def cursor(self) -> str:
+        """See EventStream.cursor."""
+        return self._portal.run(_cursor(self._stream))
+
+
+async def _cursor(stream: EventStream) -> str:
+    """Read in the loop's thread, where it does not change meanwhile."""
+    return stream.cursor

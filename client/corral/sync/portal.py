@@ -1,0 +1,83 @@
+"""The one thread behind a synchronous client: an asyncio loop, and ways to have it do things from any thread."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any, Generic, TypeVar
+
+from corral_schemas.errors import error
+
+T = TypeVar("T")
+
+
+class Portal:
+    """Runs coroutines in its own thread's loop; whoever calls waits for the result."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._loop is not None
+
+    def start(self) -> None:
+        ready = threading.Event()
+
+        def main() -> None:
+            with asyncio.Runner() as runner:
+                self._loop = runner.get_loop()
+                self._loop.call_soon(ready.set)
+                self._loop.run_forever()
+
+        self._thread = threading.Thread(target=main, name="corral-client", daemon=True)
+        self._thread.start()
+        ready.wait()
+
+    def stop(self) -> None:
+        """Ends the thread. Stopping again does nothing."""
+        loop, thread = self._loop, self._thread
+        self._loop = self._thread = None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The coroutine's result or exception. An interrupt of the waiting thread cancels it."""
+        if self._loop is None:
+            work.close()
+            raise error("guest_unreachable", "the client is not open: use it as a context manager")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def iterate(self, source: AsyncIterator[T]) -> "PortalIterator[T]":
+        return PortalIterator(self, source)
+
+
+class PortalIterator(Generic[T], Iterator[T]):
+    """An asynchronous iterator seen from outside its loop. `close` gives it up early; leaving a `for` loop does so too."""
+
+    def __init__(self, portal: Portal, source: AsyncIterator[T]) -> None:
+        self._portal, self._source = portal, source
+
+    def __iter__(self) -> "PortalIterator[T]":
+        return self
+
+    def __next__(self) -> T:
+        try:
+            return self._portal.run(_next(self._source))
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def close(self) -> None:
+        close = getattr(self._source, "aclose", None)
+        if close is not None:
+            self._portal.run(close())
+
+
+async def _next(source: AsyncIterator[T]) -> T:
+    return await anext(source)

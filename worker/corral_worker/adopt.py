@@ -1,0 +1,157 @@
+"""Taking over: what a starting worker makes of the journal, the shims that live and the directories that are there.
+
+Also what is made of a container whose shim died: its exits are read from what the shim left on disk; what it could not write is `lost`.
+"""
+
+import asyncio
+import logging
+import shutil
+import time
+from pathlib import Path
+
+from corral_schemas.events import WorkerStarted
+from corral_schemas.exits import Exit
+from corral_worker import __version__
+from corral_worker.drift import look
+from corral_worker.guest import Guest
+from corral_worker.journal.records import ContainerRecord, ProcessRecord, RequestRecord
+from corral_worker.notices import Notices, exit_from_notice
+from corral_worker.rebuild import read_notes
+from corral_worker.shim.cgroup import find_cgroup
+from corral_worker.shim.end_file import read_end
+from corral_worker.shims import Body, ShimGoneError
+
+log = logging.getLogger(__name__)
+
+REBOOTED = "guest rebooted"
+SHIM_DIED = "shim died"
+
+
+def boot_id() -> str:
+    """Changes at every boot of the guest (random(4))."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+async def take_over(guest: Guest, notices: Notices, *, journal_is_new: bool) -> list[RequestRecord]:
+    """Adopts every container of the journal; returns the commands that were under way, to be gone on with.
+
+    With a new journal, containers whose shims live are adopted from what their directories tell.
+    """
+    journal = guest.journal
+    if journal_is_new:
+        await _adopt_from_disk(guest, notices)
+    rebooted = journal.boot_id not in ("", boot_id())
+    journal.set_meta("boot_id", boot_id())
+    unfinished = journal.store.unfinished_requests()
+    going_on = {record.instance for record in unfinished if record.op in ("create", "run")}
+    adopted = lost = 0
+    for container in journal.store.live_containers():  # what was adopted from disk just now is not in it yet
+        guest.adopt_container(container, journal.store.processes(container.instance))
+        if not rebooted and await _connected(guest, container):
+            adopted += 1
+        elif container.status == "creating" and container.instance in going_on and not rebooted:
+            log.info("container %s was being created; going on with it", container.name)
+        else:
+            lost += await bury(guest, notices, container, REBOOTED if rebooted else SHIM_DIED)
+    await sweep(guest)
+    journal.event("worker_started", WorkerStarted(version=__version__, adopted=adopted, lost=lost))
+    return unfinished
+
+
+async def _adopt_from_disk(guest: Guest, notices: Notices) -> None:
+    """The journal is gone, the containers are not: their records are made again, and say what their shims say."""
+    for container, processes in read_notes(guest.settings.paths.instances):
+        guest.adopt_container(container, processes)
+        if not await _connected(guest, container):
+            guest.forget_container(container)
+            continue
+        seen = {one["instance"]: one for one in guest.links[container.instance].state["processes"]}
+        for process in list(guest.processes[container.instance].values()):
+            if process.instance not in seen:
+                guest.forget_process(process)  # it never started
+                continue
+            process.pid = int(seen[process.instance]["pid"])
+            guest.journal.save(process)
+        _set_status(guest, container)
+        for process in list(guest.processes[container.instance].values()):
+            if process.exit is None and seen[process.instance].get("exit"):
+                notices.record_exit(container, process, exit_from_notice(seen[process.instance]["exit"]))
+        log.warning("container %s was adopted from its directory", container.name)
+
+
+def _set_status(guest: Guest, container: ContainerRecord) -> None:
+    frozen, waiting = look(guest.settings.paths.runtime_root, container.instance)
+    container.started = not waiting
+    container.status = "paused" if frozen else "created" if waiting else "running"
+    guest.journal.save(container)
+
+
+async def _connected(guest: Guest, container: ContainerRecord) -> bool:
+    """Takes the container's shim over, if it lives; its notices come by themselves."""
+    try:
+        link = await guest.connect_shim(container.instance)
+    except (OSError, ShimGoneError) as why:
+        log.warning("container %s: its shim cannot be reached: %s", container.name, why)
+        return False
+    log.info("container %s: shim %s taken over", container.name, link.state.get("pid"))
+    return True
+
+
+async def bury(guest: Guest, notices: Notices, container: ContainerRecord, reason: str) -> int:
+    """Ends what is left of a container without a shim and gives every process its exit. Returns how many are `lost`."""
+    paths = guest.settings.paths
+    cgroup = find_cgroup(paths.run, paths.state, container.instance)
+    if not await asyncio.to_thread(cgroup.kill):
+        log.error("container %s: processes in %s do not end", container.name, cgroup)
+    lost = 0
+    if container.status == "creating" and not any(one.pid for one in guest.processes[container.instance].values()):
+        guest.forget_container(container)
+        await asyncio.to_thread(shutil.rmtree, paths.container(container.instance), ignore_errors=True)
+        return 0
+    for process in sorted(guest.processes[container.instance].values(), key=lambda one: one.init):  # init last
+        if process.exit is not None or not process.pid:
+            continue
+        end = _exit_on_disk(paths.process(container.instance, process.instance))
+        if end is None:
+            end = Exit(type="lost", reason=reason, started_ns=process.started_ns, exited_ns=time.time_ns())
+            lost += 1
+        notices.record_exit(container, process, end)
+        _close_streams(process)
+        guest.journal.save(process)
+    log.warning("container %s ended without its shim (%s): %d processes lost", container.name, reason, lost)
+    return lost
+
+
+def _exit_on_disk(directory: Path) -> Exit | None:
+    left: Body | None = read_end(directory / "end")
+    if left is None or not left.get("exit"):
+        return None
+    return exit_from_notice(left["exit"] if "exit" in left["exit"] else left)
+
+
+def _close_streams(process: ProcessRecord) -> None:
+    """Nobody writes any more: what the exit calls open ends where it stood."""
+    if process.exit is not None:
+        ends = {name: type(one)(state="closed", total=one.total, crc=one.crc) for name, one in process.exit.streams.items()}
+        process.ends = {**ends, **process.ends}
+
+
+async def sweep(guest: Guest) -> None:
+    """The janitor: removes what nobody owns (directories, shims, cgroups, runtime state) and says so."""
+    paths = guest.settings.paths
+    known = guest.journal.store.container_instances() | set(guest.containers)
+    strays = {path.name for path in paths.instances.iterdir()} | {path.stem for path in paths.sockets.glob("*.sock")}
+    strays |= {path.name for path in paths.runtime_root.iterdir()}
+    for instance in sorted(strays - known):
+        log.warning("instance %s belongs to nobody: removing it", instance)
+        await asyncio.to_thread(_remove_stray, guest, instance)
+
+
+def _remove_stray(guest: Guest, instance: str) -> None:
+    paths = guest.settings.paths
+    cgroup = find_cgroup(paths.run, paths.state, instance)
+    cgroup.kill()
+    cgroup.remove()
+    paths.shim_socket(instance).unlink(missing_ok=True)
+    shutil.rmtree(paths.runtime_root / instance, ignore_errors=True)
+    shutil.rmtree(paths.container(instance), ignore_errors=True)

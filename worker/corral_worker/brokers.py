@@ -1,0 +1,305 @@
+"""The worker's session with one broker: hello, register, heartbeats, commands in, replies and events out."""
+
+import asyncio
+import logging
+import zlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import zmq
+
+from corral_schemas import session
+from corral_schemas.base import Message
+from corral_schemas.errors import CorralError, error
+from corral_schemas.frames import (
+    CommandHeader,
+    ReplyHeader,
+    decode_command_header,
+    decode_reply,
+    encode_command,
+    encode_reply,
+    pack,
+    reply_value,
+    unpack,
+)
+from corral_schemas.limits import EVENTS_HWM, FRAME_BYTES_MAX, GUEST_DOWN_S, HEARTBEAT_BUSY_S, HEARTBEAT_IDLE_S, STDIO_HWM
+from corral_schemas.ops import OPS
+from corral_schemas.queries import HelloReply, Nothing
+from corral_schemas.session import Heartbeat, HeartbeatAck, Refused, Register, Registered
+from corral_worker.journal.records import EventRecord
+from corral_worker.zmq_socket import LoopSocket
+
+log = logging.getLogger(__name__)
+
+HELLO_INTERVAL_S = 0.5
+ZMTP_HEARTBEAT_MS, ZMTP_TIMEOUT_MS = 2_000, 6_000
+BULK_IDLE_S = 30.0
+REPLIES_KEPT_MAX = 1_000
+"""Replies that wait for a broker to take them; beyond, the oldest is dropped (it stays in the journal for `result` and repeats)."""
+
+
+def broker_addresses(address: str, hello: HelloReply) -> dict[str, str]:
+    """Where a broker's other sockets are, from the address that was dialled and its hello (a port, or a suffix for ipc)."""
+
+    def beside(place: str) -> str:
+        return address + place if address.startswith("ipc://") else f"{address.rpartition(':')[0]}:{place}"
+
+    return {name: beside(getattr(hello, name)) for name in ("workers", "events_in", "stdio_in")}
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where a reply goes: the session a command came by, and the broker's reference to it."""
+
+    session: "BrokerSession"
+    ref: bytes
+
+
+@dataclass(frozen=True)
+class Face:
+    """What a session asks of the worker."""
+
+    register: Callable[[str], Register]
+    heartbeat: Callable[[], Heartbeat]
+    take: Callable[[Route, CommandHeader, bytes, float], None]
+    registered: Callable[[Registered], None]
+    interest: Callable[[], None]
+
+
+class BrokerSession:
+    """One broker. Everything it does is repeated until it is there; nothing it loses is lost."""
+
+    def __init__(self, address: str, context: "zmq.Context[zmq.Socket[bytes]]", face: Face) -> None:
+        self.address, self._context, self._face = address, context, face
+        self.stdio_prefixes: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+        self._registered = False
+        self._heard_s = 0.0  # loop time of the last word of this broker
+        self._polled_s = self._loop.time()  # when we last were awake to receive
+        self._sockets: dict[str, LoopSocket] = {}  # main, bulk, events, stdio
+        self._addresses: dict[str, str] = {}
+        self._unsent: deque[list[bytes]] = deque(maxlen=REPLIES_KEPT_MAX)
+        self._moved = asyncio.Event()  # something happened: heartbeat soon
+        self._bulk_used_s = 0.0
+
+    # -- life -----------------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keeps the session up until cancelled."""
+        try:
+            while True:
+                hello = await self._hello()
+                self._addresses = broker_addresses(self.address, hello)
+                self._open()
+                await self._beat()
+                log.warning("broker %s: silent for %.0f s; dialling again", self.address, GUEST_DOWN_S)
+                self._close()
+        finally:
+            self._close()
+
+    async def _hello(self) -> HelloReply:
+        """Asks the broker for its sockets until it answers."""
+        answered: asyncio.Future[HelloReply] = self._loop.create_future()
+
+        def on_burst(burst: list[list[bytes]]) -> None:
+            for frames in burst:
+                try:
+                    _, body = decode_reply(frames)
+                    reply = reply_value("hello", body)
+                except CorralError as why:
+                    log.error("broker %s: hello: %s", self.address, why)
+                    continue
+                if not answered.done() and isinstance(reply, HelloReply):
+                    answered.set_result(reply)
+
+        socket = LoopSocket(self._dial(zmq.DEALER, self.address), on_burst)
+        try:
+            while True:
+                socket.send(encode_command(CommandHeader(id="hello", op="hello", timeout_ms=int(HELLO_INTERVAL_S * 1000)), Nothing()))
+                done, _ = await asyncio.wait([answered], timeout=HELLO_INTERVAL_S)
+                if done:
+                    return answered.result()
+        finally:
+            socket.close()
+
+    def _dial(self, kind: int, address: str, *, send_hwm: int = 10_000) -> "zmq.Socket[bytes]":
+        socket = self._context.socket(kind)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SNDHWM, send_hwm)
+        socket.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
+        socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, ZMTP_HEARTBEAT_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, ZMTP_TIMEOUT_MS)
+        socket.connect(address)
+        return socket
+
+    def _open(self) -> None:
+        main = self._dial(zmq.DEALER, self._addresses["workers"])
+        # a broker that was restarted knows nothing of us: register as soon as the connection stands again
+        monitor = main.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._sockets["monitor"] = LoopSocket(monitor, lambda burst: self._register())
+        self._sockets["main"] = LoopSocket(main, self._burst)
+        self._sockets["events"] = LoopSocket(self._dial(zmq.PUB, self._addresses["events_in"], send_hwm=EVENTS_HWM))
+        self._heard_s = self._polled_s = self._loop.time()
+
+    def _close(self) -> None:
+        if "main" in self._sockets:
+            self._sockets["main"].socket.disable_monitor()
+        for socket in self._sockets.values():
+            socket.close()
+        self._sockets.clear()
+        self._registered = False
+        self.stdio_prefixes = []
+        self._face.interest()
+
+    def _register(self) -> None:
+        self._sockets["main"].send([session.REGISTER, pack(self._face.register("main"))])
+
+    async def _beat(self) -> None:
+        """Heartbeats until the broker has been silent for too long."""
+        while True:
+            self._moved.clear()
+            if not self._registered:
+                self._register()
+            else:
+                beat = self._face.heartbeat()
+                known = zlib.crc32(b"\n".join(sorted(self.stdio_prefixes)))
+                self._sockets["main"].send(
+                    [session.HEARTBEAT, pack(Heartbeat(**{**_fields(beat), "stdio_hash": known}))],
+                )
+            interval_s = HEARTBEAT_BUSY_S if not self._registered else HEARTBEAT_IDLE_S
+            try:
+                async with asyncio.timeout(interval_s):
+                    await asyncio.sleep(HEARTBEAT_BUSY_S)
+                    await self._moved.wait()
+            except TimeoutError:
+                pass  # nothing moved: the idle interval is over
+            self._close_idle_bulk()
+            if self._loop.time() - self._heard_s > GUEST_DOWN_S:
+                return
+
+    def moved(self) -> None:
+        """Something changed: the next heartbeat comes after HEARTBEAT_BUSY_S."""
+        self._moved.set()
+
+    def goodbye(self) -> None:
+        if self._registered:
+            self._sockets["main"].send([session.GOODBYE, pack(session.Goodbye(reason="worker stopped"))])
+
+    # -- incoming -------------------------------------------------------------------------------------------------------------
+
+    def _burst(self, burst: list[list[bytes]]) -> None:
+        """A burst of messages. A command may have waited in our socket since we last were awake: its time is counted from then."""
+        now_s = self._loop.time()
+        received_s, self._polled_s = self._polled_s, now_s
+        if now_s - received_s < HEARTBEAT_BUSY_S:
+            received_s = now_s
+        if now_s - self._heard_s > GUEST_DOWN_S:
+            self._registered = False  # frozen or cut off for too long: nothing new until registered again
+            self._register()
+        # cancels first: a command given up while both waited in the socket is not carried out
+        for frames in sorted(burst, key=_cancels_first):
+            try:
+                self._message(frames, received_s)
+            except CorralError as why:
+                log.warning("broker %s: message dropped: %s", self.address, why)
+
+    def _message(self, frames: list[bytes], received_s: float) -> None:
+        match frames:
+            case [session.COMMAND, ref, header_frame, args_frame]:
+                header = decode_command_header([header_frame, args_frame])
+                if not self._registered:
+                    self._turn_away(ref, header)
+                    return
+                self._heard_s = self._loop.time()
+                self._moved.set()
+                self._face.take(Route(self, ref), header, args_frame, received_s)
+            case [session.REGISTERED, body]:
+                self._heard_s = self._loop.time()
+                self._welcome(unpack(Registered, body))
+            case [session.HEARTBEAT_ACK, body]:
+                self._heard_s = self._loop.time()
+                prefixes = unpack(HeartbeatAck, body).stdio_prefixes
+                if prefixes is not None:
+                    self._interest(prefixes)
+            case [session.PLEASE_REGISTER, _]:
+                self._register()
+            case [session.REFUSED, body]:
+                refused = unpack(Refused, body)
+                self._registered = False
+                log.error("broker %s refused this worker: %s: %s", self.address, refused.code, refused.message)
+            case _:
+                log.warning("broker %s: message of %d frames dropped", self.address, len(frames))
+
+    def _turn_away(self, ref: bytes, header: CommandHeader) -> None:
+        """A command from before the session stood (again) is answered, not carried out: it may be long given up."""
+        log.warning("broker %s: %s %s came while not registered; not carried out", self.address, header.op, header.id)
+        reply_header = ReplyHeader(id=header.id, guest=header.guest)
+        refusal = error("guest_unreachable", "the worker was not registered when it came; not carried out", sent=False)
+        self._sockets["main"].send([session.REPLY, ref, *encode_reply(reply_header, refusal)])
+
+    def _welcome(self, welcome: Registered) -> None:
+        if not self._registered:
+            log.info("broker %s: registered with %s", self.address, welcome.broker)
+        self._registered = True
+        self._interest(welcome.stdio_prefixes)
+        self._face.registered(welcome)
+        while self._unsent:
+            self._sockets["main"].send(self._unsent.popleft())
+
+    def _interest(self, prefixes: list[bytes]) -> None:
+        self.stdio_prefixes = sorted(prefixes)
+        if prefixes and "stdio" not in self._sockets:
+            self._sockets["stdio"] = LoopSocket(self._dial(zmq.PUB, self._addresses["stdio_in"], send_hwm=STDIO_HWM))
+        elif not prefixes and "stdio" in self._sockets:
+            self._sockets.pop("stdio").close()
+        self._face.interest()
+
+    # -- outgoing -------------------------------------------------------------------------------------------------------------
+
+    def reply(self, ref: bytes, header: CommandHeader, epoch: str, body: bytes) -> None:
+        """Sends a reply, over the bulk session where the op's replies are full of bytes."""
+        frames = [session.REPLY, ref, pack(ReplyHeader(id=header.id, guest=header.guest, epoch=epoch)), body]
+        name = "main"
+        if OPS[header.op].bulk and self._registered:
+            name = "bulk"
+            self._open_bulk()
+        socket = self._sockets.get(name)
+        if not self._registered or socket is None or not socket.send(frames):
+            self._unsent.append(frames)
+
+    def _open_bulk(self) -> None:
+        self._bulk_used_s = self._loop.time()
+        if "bulk" not in self._sockets:
+            self._sockets["bulk"] = LoopSocket(self._dial(zmq.DEALER, self._addresses["workers"]), self._bulk_burst)
+            self._sockets["bulk"].send([session.REGISTER, pack(self._face.register("bulk"))])
+
+    def _bulk_burst(self, burst: list[list[bytes]]) -> None:
+        for frames in burst:
+            if frames[0] == session.PLEASE_REGISTER:
+                self._sockets["bulk"].send([session.REGISTER, pack(self._face.register("bulk"))])
+            elif frames[0] == session.REFUSED:
+                log.warning("broker %s refused the bulk session", self.address)
+
+    def _close_idle_bulk(self) -> None:
+        if "bulk" in self._sockets and self._loop.time() - self._bulk_used_s > BULK_IDLE_S:
+            self._sockets.pop("bulk").close()
+
+    def publish_event(self, record: EventRecord) -> None:
+        if "events" in self._sockets:
+            self._sockets["events"].send([record.topic, record.header, record.payload])
+
+    def publish_stdio(self, frames: list[bytes]) -> None:
+        if "stdio" in self._sockets:
+            self._sockets["stdio"].send(frames)
+
+
+def _fields(message: Message) -> dict[str, Any]:
+    return {name: getattr(message, name) for name in message.__struct_fields__}
+
+
+def _cancels_first(frames: list[bytes]) -> bool:
+    return not (frames[0] == session.COMMAND and len(frames) == 4 and b"\xa2op\xa6cancel" in frames[2])

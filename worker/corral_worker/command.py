@@ -1,0 +1,180 @@
+"""`corral worker`: checks what it needs, then runs the worker until SIGTERM or SIGINT."""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from corral_schemas.errors import CorralError
+from corral_schemas.names import check_guest_name
+from corral_worker import __version__
+from corral_worker.guest import Settings
+from corral_worker.journal.store import JournalCorruptError
+from corral_worker.paths import SOCKET_PATH_BYTES_MAX, GuestPaths
+from corral_worker.runc import Runtime
+from corral_worker.service import Worker
+
+log = logging.getLogger("corral_worker")
+
+STATE_VERSION = 1
+LOCK_WAIT_S = 2.0
+
+
+class StartError(Exception):
+    """The worker cannot start; the message says what to do."""
+
+
+@click.command(short_help="Run the worker of one guest.")
+@click.option("--guest", required=True, metavar="NAME", help="Name of this guest, unique among all guests of a broker.")
+@click.option("--broker", "brokers", multiple=True, required=True, metavar="ADDRESS", help="Broker address; repeat it for more.")
+@click.option("--state-dir", type=click.Path(path_type=Path), metavar="DIR", help="Journal and output. [default: /var/lib/corral/NAME]")
+@click.option("--run-dir", type=click.Path(path_type=Path), metavar="DIR", help="Sockets and runtime state. [default: /run/corral/NAME]")
+@click.option("--label", "labels", multiple=True, metavar="K=V", help="A label of this guest, for selectors.")
+@click.option("--runtime", default="runc", show_default=True, metavar="PATH", help="OCI runtime with runc's command line.")
+@click.option("--runtime-arg", "runtime_args", multiple=True, metavar="ARG", help="Further global argument for the runtime.")
+@click.option(
+    "--durability",
+    type=click.Choice(["power", "process"]),
+    default="power",
+    show_default=True,
+    help="What a record must survive before it is told: a power cut, or only the end of a process.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Log what is done, not only what is wrong.")
+def worker(
+    guest: str,
+    brokers: tuple[str, ...],
+    state_dir: Path | None,
+    run_dir: Path | None,
+    labels: tuple[str, ...],
+    runtime: str,
+    runtime_args: tuple[str, ...],
+    durability: str,
+    verbose: bool,
+) -> None:
+    """Run the worker of one guest: register with brokers, carry out their commands on containers, publish events.
+
+    It may be killed and started again at any time: containers go on, and the next worker takes them over.
+    SIGTERM ends the worker alone. Exit status: 0 told to stop, 1 cannot start.
+
+    \b
+    Example:
+      corral worker --guest g1 --broker tcp://10.0.0.1:7700 --label role=web
+    """
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(stream=sys.stderr, level=level, format=f"%(asctime)s %(levelname)s corral-worker[{guest}] %(message)s")
+    paths = GuestPaths(state_dir or Path("/var/lib/corral") / guest, run_dir or Path("/run/corral") / guest)
+    try:
+        check_guest_name(guest)
+        version = _check_runtime(runtime, runtime_args)
+        _prepare(paths, guest)
+        settings = Settings(
+            guest=guest,
+            paths=GuestPaths(paths.state.resolve(), paths.run.resolve()),
+            runtime=Runtime(shutil.which(runtime) or runtime, paths.run.resolve() / "runc", runtime_args),
+            labels=_parse_labels(labels),
+            durability=durability,
+        )
+        with _locked(paths.lock):
+            asyncio.run(_serve(settings, list(brokers), version))
+    except (StartError, CorralError) as why:
+        click.echo(f"corral worker: {why}", err=True)
+        sys.exit(1)
+
+
+def _parse_labels(labels: tuple[str, ...]) -> dict[str, str]:
+    found = dict(label.partition("=")[::2] for label in labels)
+    if bad := [label for label in labels if "=" not in label]:
+        raise StartError(f"label {bad[0]!r} is not K=V")
+    return found
+
+
+def _check_runtime(runtime: str, arguments: tuple[str, ...]) -> str:
+    """The runtime's name and version. Raises StartError where it cannot be run."""
+    path = shutil.which(runtime)
+    if path is None:
+        state = "is not executable" if Path(runtime).exists() else "is not there"
+        raise StartError(f"runtime_unavailable: runtime {runtime!r} {state}; install runc (apt-get install runc) or give --runtime PATH")
+    try:
+        done = subprocess.run([path, *arguments, "--version"], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError) as why:
+        raise StartError(f"runtime_unavailable: {path} --version failed: {why}") from why
+    return done.stdout.splitlines()[0] if done.stdout else path
+
+
+def _prepare(paths: GuestPaths, guest: str) -> None:
+    """Directories and version file. Raises StartError, and touches nothing of a newer version."""
+    if paths.longest_socket_path() > SOCKET_PATH_BYTES_MAX:
+        raise StartError(
+            f"run directory {paths.run} is too long for socket paths (over {SOCKET_PATH_BYTES_MAX} bytes); give a shorter --run-dir"
+        )
+    try:
+        if paths.version.exists():
+            found = json.loads(paths.version.read_text())
+            if found["version"] > STATE_VERSION:
+                raise StartError(f"{paths.state} was written by a newer Corral (state version {found['version']}); use that one")
+            if found["guest"] != guest:
+                raise StartError(f"{paths.state} belongs to guest {found['guest']!r}, not {guest!r}; give another --state-dir")
+        paths.make()
+        if not paths.version.exists():
+            paths.version.write_text(json.dumps({"version": STATE_VERSION, "guest": guest}) + "\n")
+    except OSError as why:
+        raise StartError(f"cannot use {why.filename}: {why.strerror}; give a writable --state-dir and --run-dir") from why
+    except (ValueError, KeyError, TypeError) as why:
+        raise StartError(f"{paths.version} cannot be read ({why}); it should hold the state version and the guest") from why
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds the state directory's lock. Raises StartError where another worker has it."""
+    with path.open("a+") as file:
+        until_s = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until_s:  # a worker that was just killed lets go within moments
+                    file.seek(0)
+                    holder = file.read().strip() or "unknown"
+                    raise StartError(f"{path}: another worker (pid {holder}) uses this state directory; stop it first") from None
+                time.sleep(0.02)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield
+
+
+async def _serve(settings: Settings, brokers: list[str], runtime_version: str) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    worker = _open_worker(settings, brokers, runtime_version)
+    await worker.run(stop, lambda: click.echo(f"corral worker ready: guest {settings.guest}, version {__version__}, {runtime_version}"))
+
+
+def _open_worker(settings: Settings, brokers: list[str], runtime_version: str) -> Worker:
+    """Opens the journal; one that cannot be read is moved aside, loudly, and a new epoch begins."""
+    try:
+        return Worker(settings, brokers, runtime_version)
+    except JournalCorruptError as why:
+        aside = settings.paths.journal.with_name(f"journal.corrupt-{time.time_ns()}")
+        log.error("the journal is corrupt (%s); moved to %s; a new epoch begins, requests and events of the old one are gone", why, aside)
+        settings.paths.journal.rename(aside)
+        for suffix in ("-wal", "-shm"):
+            Path(f"{settings.paths.journal}{suffix}").unlink(missing_ok=True)
+        return Worker(settings, brokers, runtime_version)
+    except sqlite3.Error as why:
+        raise StartError(f"cannot open {settings.paths.journal}: {why}") from why

@@ -1,0 +1,315 @@
+"""The guest's live state: containers and processes as the journal has them, the shims that hold them, and who waits for what.
+
+Handlers change it only through the methods here, so that memory and journal never differ.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from corral_schemas.commands import CreateArgs
+from corral_schemas.errors import CorralError, error
+from corral_schemas.limits import REMAINS_KEPT_S, REQUESTS_KEPT_S, RUNTIME_CALLS_PER_CORE
+from corral_schemas.names import INIT, new_instance
+from corral_schemas.queries import Load
+from corral_schemas.stdio import StdioOptions
+from corral_worker.journal.journal import Journal
+from corral_worker.journal.records import ContainerRecord, ProcessRecord
+from corral_worker.paths import GuestPaths
+from corral_worker.runc import Runtime
+from corral_worker.shims import Body, ShimLink, Zygote
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a worker was started with."""
+
+    guest: str
+    paths: GuestPaths
+    runtime: Runtime
+    labels: dict[str, str] = field(default_factory=dict)
+    durability: str = "power"
+    requests_kept_s: float = REQUESTS_KEPT_S
+    remains_kept_s: float = REMAINS_KEPT_S
+
+    def cgroup(self, instance: str) -> str:
+        return f"/corral/{self.guest}/{instance}"
+
+
+class Guest:
+    """All of one guest that handlers share. Belongs to the event loop's thread."""
+
+    def __init__(self, settings: Settings, worker: str, journal: Journal) -> None:
+        self.settings, self.worker, self.journal = settings, worker, journal
+        self.zygote = Zygote(settings.paths.run, settings.paths.state, settings.guest)
+        self.containers: dict[str, ContainerRecord] = {}  # instance -> live container
+        self.processes: dict[str, dict[str, ProcessRecord]] = {}  # container instance -> process instance -> process
+        self.links: dict[str, ShimLink] = {}  # container instance -> its shim
+        self.on_shim_gone: Any = None  # set by the service: what to do about a shim that died
+        self.on_notice: Any = None  # set by the service: notices of shims
+        self._newest: dict[str, str] = {}  # name -> instance, live ones
+        self._orders: dict[str, asyncio.Lock] = {}  # name -> who may change the container now, in order of arrival
+        self._order_users: Counter[str] = Counter()  # name -> commands that hold or await its lock
+        self._linking: dict[str, asyncio.Task[ShimLink]] = {}
+        self._exit_waiters: dict[str, list[asyncio.Future[None]]] = defaultdict(list)
+        self._event_waiters: list[asyncio.Future[None]] = []
+        self._held: dict[str, list[Body]] = {}  # process instance -> notices that must not overtake its start
+        calls = RUNTIME_CALLS_PER_CORE * (os.cpu_count() or 1)
+        self._slots = asyncio.Semaphore(calls)
+        self.calls_running = 0
+        self.calls_waiting = 0
+
+    def new_instance(self) -> str:
+        return new_instance(time.time_ns(), os.urandom(10))
+
+    def load(self) -> Load:
+        running = sum(container.status in ("running", "paused") for container in self.containers.values())
+        return Load(containers=len(self.containers), running=running, runtime_calls=self.calls_running, queued=self.calls_waiting)
+
+    # -- finding --------------------------------------------------------------------------------------------------------------
+
+    def container_named(self, name: str) -> ContainerRecord | None:
+        """The live container of that name."""
+        return self.containers.get(self._newest.get(name, ""))
+
+    def find_container(self, name: str, instance: str = "") -> ContainerRecord:
+        """The live container. Raises container_not_found, also when another instance has the name now."""
+        found = self.container_named(name)
+        if found is None:
+            raise error("container_not_found", f"no container {name!r} on guest {self.settings.guest}", container=name)
+        if instance and instance != found.instance:
+            raise error("container_not_found", f"container {name!r} is instance {found.instance} now, not {instance}", container=name)
+        return found
+
+    def find_remains(self, name: str, instance: str = "") -> tuple[ContainerRecord, dict[str, ProcessRecord]]:
+        """A container, live or deleted but still kept. Raises container_not_found."""
+        live = self.containers.get(instance) if instance else self.container_named(name)
+        if live is not None and live.name == name:
+            return live, self.processes[live.instance]
+        kept = self.journal.store.container(instance) if instance else self.journal.store.newest_container(name)
+        if kept is None or kept.name != name:
+            raise error("container_not_found", f"no container {name!r} on guest {self.settings.guest}", container=name)
+        return kept, {process.instance: process for process in self.journal.store.processes(kept.instance)}
+
+    def find_process(
+        self, container: ContainerRecord, processes: dict[str, ProcessRecord], process: str, process_instance: str = ""
+    ) -> ProcessRecord:
+        """The newest process of that id. Raises process_not_found."""
+        found = [one for one in processes.values() if one.id == process and process_instance in ("", one.instance)]
+        if not found:
+            where = f"{container.name}/{process}"
+            raise error("process_not_found", f"no process {where} on guest {self.settings.guest}", process=process, outcome="not_found")
+        return max(found, key=lambda one: one.instance)
+
+    # -- containers and processes come and go -------------------------------------------------------------------------------
+
+    def add_container(self, args: CreateArgs, instance: str, *, auto_delete: bool) -> ContainerRecord:
+        """A container about to be created, recorded."""
+        init = self.new_instance()
+        container = ContainerRecord(instance=instance, name=args.container, status="creating", init=init, auto_delete=auto_delete)
+        self.adopt_container(container, [])
+        self.journal.save(container)
+        self.add_process(container, init, INIT, args.stdio)
+        return container
+
+    def adopt_container(self, container: ContainerRecord, processes: list[ProcessRecord]) -> None:
+        """Takes a recorded container into the live state."""
+        self.containers[container.instance] = container
+        self.processes[container.instance] = {process.instance: process for process in processes}
+        self._newest[container.name] = container.instance
+
+    def add_process(self, container: ContainerRecord, instance: str, process_id: str, stdio: StdioOptions) -> ProcessRecord:
+        """A process about to be started, recorded."""
+        process = ProcessRecord(
+            instance=instance,
+            id=process_id,
+            container=container.instance,
+            container_name=container.name,
+            tty=stdio.tty,
+            stdin=stdio.stdin,
+            policy=stdio.policy,
+            consumer=stdio.consumer,
+            init=instance == container.init,
+        )
+        self.processes[container.instance][instance] = process
+        self.journal.save(process)
+        return process
+
+    def forget_process(self, process: ProcessRecord) -> None:
+        """Drops an exec that never started."""
+        self.processes.get(process.container, {}).pop(process.instance, None)
+        self.journal.execute("DELETE FROM processes WHERE instance = ?", (process.instance,))
+
+    def forget_container(self, container: ContainerRecord) -> None:
+        """Drops a container that was never created."""
+        self._retire(container)
+        self.journal.execute("DELETE FROM processes WHERE container = ?", (container.instance,))
+        self.journal.execute("DELETE FROM containers WHERE instance = ?", (container.instance,))
+
+    def mark_deleted(self, container: ContainerRecord) -> None:
+        """Frees the name; exits and output stay for their retention time."""
+        container.status, container.deleted_ns = "deleted", time.time_ns()
+        self.journal.save(container)
+        self._retire(container)
+
+    def _retire(self, container: ContainerRecord) -> None:
+        self.containers.pop(container.instance, None)
+        self.processes.pop(container.instance, None)
+        if self._newest.get(container.name) == container.instance:
+            del self._newest[container.name]
+        link = self.links.get(container.instance)
+        if link is not None:
+            link.closing = True
+
+    # -- order, slots --------------------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def ordered(self, name: str, deadline_s: float | None) -> AsyncIterator[None]:
+        """One ordered command per container at a time, in order of arrival. Raises deadline_exceeded if its turn does not come in time."""
+        lock = self._orders.setdefault(name, asyncio.Lock())
+        self._order_users[name] += 1
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                await lock.acquire()
+            try:
+                yield
+            finally:
+                lock.release()
+        except TimeoutError:
+            raise error("deadline_exceeded", "other commands on this container took until the deadline; this one was not begun") from None
+        finally:
+            self._order_users[name] -= 1
+            if not self._order_users[name]:
+                del self._order_users[name], self._orders[name]
+
+    @asynccontextmanager
+    async def runtime_slot(self, deadline_s: float | None) -> AsyncIterator[None]:
+        """A place among the runtime calls that may run at once (more would only slow each other down)."""
+        self.calls_waiting += 1
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise error("deadline_exceeded", "the guest was busy until the deadline; the command was not begun") from None
+        finally:
+            self.calls_waiting -= 1
+        self.calls_running += 1
+        try:
+            yield
+        finally:
+            self.calls_running -= 1
+            self._slots.release()
+
+    # -- shims -----------------------------------------------------------------------------------------------------------------
+
+    async def shim(self, container: ContainerRecord) -> ShimLink:
+        """The container's shim, forked where there is none. Raises ShimGoneError."""
+        link = self.links.get(container.instance)
+        if link is not None and link.alive:
+            return link
+        task = self._linking.get(container.instance)
+        if task is None:
+            task = self._linking[container.instance] = asyncio.create_task(self._link(container))
+            task.add_done_callback(lambda _: self._linking.pop(container.instance, None))
+        return await asyncio.shield(task)
+
+    async def _link(self, container: ContainerRecord) -> ShimLink:
+        await self.zygote.fork(container.instance, container.name)
+        return await self.connect_shim(container.instance)
+
+    async def connect_shim(self, instance: str) -> ShimLink:
+        """Connects to a shim that is there. Raises OSError or ShimGoneError."""
+        link = ShimLink(instance, self._notice, self._gone)
+        await link.connect(self.settings.paths.shim_socket(instance), self.journal.generation, self.settings.guest)
+        self.links[instance] = link
+        return link
+
+    def _gone(self, instance: str) -> None:
+        link = self.links.pop(instance, None)
+        if link is not None and not link.closing:
+            self.on_shim_gone(instance)
+
+    def _notice(self, instance: str, notice: Body) -> None:
+        held = self._held.get(str(notice.get("process", "")))
+        if held is not None:
+            held.append(notice)
+        else:
+            self.on_notice(instance, notice)
+
+    @asynccontextmanager
+    async def holding(self, process: ProcessRecord) -> AsyncIterator[None]:
+        """Keeps back what the shim says of a process until its start is recorded: `started` comes before `exit`."""
+        held = self._held.setdefault(process.instance, [])
+        try:
+            yield
+        finally:
+            self._held.pop(process.instance, None)
+            for notice in held:
+                self.on_notice(process.container, notice)
+
+    # -- exits -------------------------------------------------------------------------------------------------------------------
+
+    async def exited(self, process: ProcessRecord) -> None:
+        """Returns once the process's exit is on disk."""
+        while process.exit is None:
+            await self.changed(process)
+        await self.journal.durable()
+
+    async def durable_beyond(self, seq: int, timeout_s: float) -> None:
+        """Returns when an event above seq is durable, or after the time."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._event_waiters.append(future)
+        try:
+            if self.journal.durable_seq <= seq:
+                await asyncio.wait([future], timeout=timeout_s)
+        finally:
+            future.cancel()
+
+    def tell_event(self) -> None:
+        """Wakes those who wait for the next event (it is durable)."""
+        waiting, self._event_waiters = self._event_waiters, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    async def changed(self, process: ProcessRecord) -> None:
+        """Returns at the process's exit, or when one of its streams ends after it."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._exit_waiters[process.instance].append(future)
+        try:
+            await future
+        finally:
+            self._forget_waiter(process, future)
+
+    def _forget_waiter(self, process: ProcessRecord, future: "asyncio.Future[None]") -> None:
+        waiting = self._exit_waiters.get(process.instance, [])
+        if future in waiting:
+            waiting.remove(future)
+            if not waiting:
+                del self._exit_waiters[process.instance]
+
+    def tell_change(self, process: ProcessRecord) -> None:
+        """Wakes those who wait for the exit or for the end of a stream (it is recorded)."""
+        for future in self._exit_waiters.pop(process.instance, []):
+            if not future.done():
+                future.set_result(None)
+
+
+def response_error(response: Body, to_code: Any) -> CorralError | None:
+    """The error a shim's response carries, with our code; None for a success."""
+    failure = response.get("error")
+    if failure is None:
+        return None
+    kind, text = failure["kind"], str(failure.get("text", ""))
+    if kind == "runtime":
+        return to_code(text, failure.get("exit_status"))  # type: ignore[no-any-return]
+    codes = {"spawn": "runtime_unavailable", "timeout": "deadline_exceeded", "stdin_gap": "bad_request"}
+    return error(codes.get(kind, kind), text or kind, **failure.get("details", {}))

@@ -1,0 +1,274 @@
+"""create, run, start and exec: what brings processes to life."""
+
+import asyncio
+import json
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from corral_schemas.commands import ContainerTarget, CreateArgs, CreateReply, ExecArgs, ExecReply, RunArgs, StartReply
+from corral_schemas.errors import CorralError, error
+from corral_schemas.events import Created, Deleted, ExecStarted, ExitEvent, Started
+from corral_schemas.exits import Exit
+from corral_schemas.names import check_container_id, check_process_id
+from corral_schemas.stdio import StdioOptions
+from corral_worker import lifecycle
+from corral_worker.bundles import Bundle, exec_process, make_bundle
+from corral_worker.flight import Flight
+from corral_worker.guest import Guest
+from corral_worker.handlers.delete import remove_container
+from corral_worker.journal.records import ContainerRecord, ProcessRecord
+from corral_worker.rebuild import note_container, note_process
+from corral_worker.shims import Body, ShimGoneError, ShimLink
+
+log = logging.getLogger(__name__)
+
+EVENT_ARGS_CHARS_MAX = 1_000
+
+
+async def create(guest: Guest, args: CreateArgs, flight: Flight) -> CreateReply:
+    async with guest.ordered(args.container, flight.deadline_s):
+        container, pid = await _create(guest, args, flight, auto_delete=False)
+        return _create_reply(guest, container, pid)
+
+
+async def run(guest: Guest, args: RunArgs, flight: Flight) -> CreateReply:
+    async with guest.ordered(args.container, flight.deadline_s):
+        container, pid = await _create(guest, args, flight, auto_delete=args.auto_delete)
+        try:
+            await _start(guest, container, flight)
+        except CorralError as failure:
+            await _undo_run(guest, container, flight, failure)
+            raise
+        return _create_reply(guest, container, pid)
+
+
+async def start(guest: Guest, args: ContainerTarget, flight: Flight) -> StartReply:
+    async with guest.ordered(args.container, flight.deadline_s):
+        container = guest.find_container(args.container, args.instance)
+        if not flight.redo:
+            lifecycle.check("start", container)
+        process = await _start(guest, container, flight)
+        return StartReply(pid=process.pid, started_ns=process.started_ns)
+
+
+def _create_reply(guest: Guest, container: ContainerRecord, pid: int) -> CreateReply:
+    place = guest.journal.place()
+    return CreateReply(container=container.name, instance=container.instance, process_instance=container.init, pid=pid, place=place)
+
+
+async def _create(guest: Guest, args: CreateArgs, flight: Flight, *, auto_delete: bool) -> tuple[ContainerRecord, int]:
+    check_container_id(args.container)
+    container = guest.containers.get(flight.record.instance)
+    if container is not None and container.status != "creating":  # going on after a restart, past this point
+        return container, guest.processes[container.instance][container.init].pid
+    if container is None:
+        flight.check_not_cancelled()
+        if (taken := guest.container_named(args.container)) is not None:
+            raise error("container_already_exists", f"container {args.container!r} exists ({taken.status})", container=args.container)
+        container = guest.add_container(args, flight.record.instance or guest.new_instance(), auto_delete=auto_delete)
+        flight.remember(container)
+    try:
+        return container, await _create_in_shim(guest, container, args, flight)
+    except BaseException:
+        await _discard(guest, container)
+        raise
+
+
+async def _create_in_shim(guest: Guest, container: ContainerRecord, args: CreateArgs, flight: Flight) -> int:
+    paths, runtime = guest.settings.paths, guest.settings.runtime
+    process = guest.processes[container.instance][container.init]
+    linking = asyncio.ensure_future(guest.shim(container))  # the fork goes on while the bundle is made
+    try:
+        bundle = await asyncio.to_thread(_lay_out, guest, container, process, args)
+    except BaseException:
+        linking.cancel()
+        raise
+    link = await _linked(linking)
+    log_path = paths.process(container.instance, process.instance) / "runc.log"
+    pid_file = log_path.with_name("pid")
+    console = paths.console_socket(process.instance) if args.stdio.tty else None
+    async with guest.holding(process):
+        ok = await flight.runtime_step(
+            link,
+            "create",
+            runtime.create(container.instance, paths.bundle(container.instance), pid_file, log_path, console),
+            process=_process_body(process, args.stdio, pid_file),
+            log=str(log_path),
+            cleanup_argv=runtime.delete(container.instance, log_path.with_name("cleanup.log"), force=True),
+            kill_rest_on_init_exit=bundle.shares_pid_namespace,
+        )
+        _record_created(guest, container, process, int(ok["pid"]))
+    return process.pid
+
+
+async def _linked(linking: "asyncio.Future[ShimLink]") -> ShimLink:
+    try:
+        return await linking
+    except (ShimGoneError, OSError) as why:
+        raise error("runtime_failed", f"no shim could be started: {why}") from why
+
+
+def _lay_out(guest: Guest, container: ContainerRecord, process: ProcessRecord, args: CreateArgs) -> Bundle:
+    """Directories and bundle on disk (in a thread: a disk may stall)."""
+    paths = guest.settings.paths
+    try:
+        bundle = make_bundle(args, paths.bundle(container.instance), guest.settings.cgroup(container.instance))
+        directory = paths.process(container.instance, process.instance)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        container.bundle_path, container.rootfs_path, container.oci_version = bundle.bundle_path, bundle.rootfs_path, bundle.oci_version
+        process.args = bundle.args
+        note_container(paths.container(container.instance), container)
+        note_process(directory, process)
+    except OSError as why:
+        raise error("storage_full", f"cannot prepare container {args.container}: {why}") from why
+    return bundle
+
+
+def _process_body(process: ProcessRecord, stdio: StdioOptions, pid_file: Path) -> Body:
+    return {
+        "instance": process.instance,
+        "id": process.id,
+        "tty": stdio.tty,
+        "stdin": stdio.stdin,
+        "rows": stdio.rows,
+        "columns": stdio.columns,
+        "cap_bytes": stdio.cap_bytes,
+        "policy": stdio.policy,
+        "lease_ms": stdio.lease_ms,
+        "pid_file": str(pid_file),
+    }
+
+
+def _record_created(guest: Guest, container: ContainerRecord, process: ProcessRecord, pid: int) -> None:
+    container.created_ns, process.pid = time.time_ns(), pid
+    lifecycle.apply(container, "created")
+    guest.journal.save(container, process)
+    guest.journal.event("created", Created(pid=pid, bundle=container.bundle_path[:EVENT_ARGS_CHARS_MAX]), container, process)
+
+
+async def _discard(guest: Guest, container: ContainerRecord) -> None:
+    """After a failed create nothing of the container is left: shim, runtime state, directory, record."""
+    link = guest.links.get(container.instance)
+    guest.forget_container(container)
+    if link is not None and link.alive:
+        runtime, log_path = guest.settings.runtime, guest.settings.paths.container(container.instance) / "discard.log"
+        argv = runtime.delete(container.instance, log_path, force=True)
+        try:
+            await link.request("discard", "delete", argv=argv, log=str(log_path), timeout_ms=10_000)
+        except ShimGoneError:
+            log.warning("shim of %s was gone before the clean-up of its failed create", container.instance)
+        link.acknowledge("discard", "delete")
+    await asyncio.to_thread(shutil.rmtree, guest.settings.paths.container(container.instance), ignore_errors=True)
+
+
+async def _start(guest: Guest, container: ContainerRecord, flight: Flight) -> ProcessRecord:
+    process = guest.processes[container.instance][container.init]
+    if container.started:  # going on after a restart, past this point
+        return process
+    link = await _linked(asyncio.ensure_future(guest.shim(container)))
+    await flight.recorded
+    log_path = guest.settings.paths.process(container.instance, process.instance) / "start.log"
+    async with guest.holding(process):
+        ok = await flight.runtime_step(link, "start", guest.settings.runtime.start(container.instance, log_path), log=str(log_path))
+        process.started_ns = int(ok.get("started_ns", 0)) or time.time_ns()
+        if not lifecycle.apply(container, "started"):
+            log.warning("container %s: started while %s", container.name, container.status)
+        guest.journal.save(container, process)
+        guest.journal.event("started", Started(pid=process.pid), container, process)
+    return process
+
+
+async def _undo_run(guest: Guest, container: ContainerRecord, flight: Flight, failure: CorralError) -> None:
+    """A run that could not start leaves nothing but its events."""
+    process = guest.processes.get(container.instance, {}).get(container.init)
+    if process is None or container.instance not in guest.containers:
+        return
+    if process.exit is None:
+        process.exit = Exit(
+            type="start_failed", reason=f"{failure.code}: {failure.message}"[:EVENT_ARGS_CHARS_MAX], exited_ns=time.time_ns()
+        )
+        guest.journal.save(process)
+        guest.journal.event("exit", ExitEvent(exit=process.exit), container, process)
+        lifecycle.apply(container, "exited")
+        guest.tell_change(process)
+    try:
+        await remove_container(guest, container, flight, Deleted(reason="start_failed"), suffix="/undo")
+    except CorralError as why:
+        log.error("container %s could not be removed after its start failed: %s", container.name, why)
+
+
+async def exec_(guest: Guest, args: ExecArgs, flight: Flight) -> ExecReply:
+    check_process_id(args.process)
+    async with guest.ordered(args.container, flight.deadline_s):
+        container = guest.find_container(args.container, args.instance)
+        processes = guest.processes[container.instance]
+        process = processes.get(flight.record.process_instance)
+        if process is None:
+            lifecycle.check("exec", container)
+            if any(one.id == args.process and not one.freed for one in processes.values()):
+                raise error("process_already_exists", f"process {args.process!r} exists in {args.container}", process=args.process)
+            process = guest.add_process(container, guest.new_instance(), args.process, args.stdio)
+            flight.remember(container, process.instance)
+        if not process.pid:
+            try:
+                await _exec_in_shim(guest, container, process, args, flight)
+            except BaseException:
+                guest.forget_process(process)
+                raise
+        return ExecReply(
+            container=container.name,
+            instance=container.instance,
+            process=process.id,
+            process_instance=process.instance,
+            pid=process.pid,
+            started_ns=process.started_ns,
+            place=guest.journal.place(),
+        )
+
+
+async def _exec_in_shim(guest: Guest, container: ContainerRecord, process: ProcessRecord, args: ExecArgs, flight: Flight) -> None:
+    paths = guest.settings.paths
+    directory = paths.process(container.instance, process.instance)
+    link = await _linked(asyncio.ensure_future(guest.shim(container)))
+    await asyncio.to_thread(_lay_out_exec, guest, container, process, args)
+    await flight.recorded
+    log_path, pid_file = directory / "runc.log", directory / "pid"
+    console = paths.console_socket(process.instance) if args.stdio.tty else None
+    argv = guest.settings.runtime.exec(container.instance, directory / "process.json", pid_file, log_path, console)
+    async with guest.holding(process):
+        body = _process_body(process, args.stdio, pid_file)
+        ok = await flight.runtime_step(link, "exec", argv, process=body, log=str(log_path))
+        process.pid, process.started_ns = int(ok["pid"]), int(ok.get("started_ns", 0)) or time.time_ns()
+        guest.journal.save(process)
+        guest.journal.event("exec_started", ExecStarted(pid=process.pid, args=_short(args.spec.args)), container, process)
+
+
+def _lay_out_exec(guest: Guest, container: ContainerRecord, process: ProcessRecord, args: ExecArgs) -> None:
+    directory = guest.settings.paths.process(container.instance, process.instance)
+    bundle = guest.settings.paths.bundle(container.instance)
+    stdio = args.stdio
+    try:
+        oci: dict[str, Any] = exec_process(
+            bundle, Path(container.rootfs_path), args.spec, tty=stdio.tty, rows=stdio.rows, columns=stdio.columns
+        )
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (directory / "process.json").write_text(json.dumps(oci))
+        process.args = args.spec.args
+        note_process(directory, process)
+    except OSError as why:
+        raise error("storage_full", f"cannot prepare process {args.process}: {why}") from why
+
+
+def _short(args: list[str]) -> list[str]:
+    """As many arguments as fit an event."""
+    kept: list[str] = []
+    size = 0
+    for arg in args:
+        size += len(arg)
+        if size > EVENT_ARGS_CHARS_MAX:
+            return [*kept, "…"]
+        kept.append(arg)
+    return kept

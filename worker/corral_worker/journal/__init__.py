@@ -1,0 +1,1 @@
+"""The guest's durable record of events, command results and containers."""

@@ -1,0 +1,90 @@
+"""What the journal keeps. Each record is stored whole under its key: writing it again replaces it."""
+
+from typing import Literal
+
+import msgspec
+
+from corral_schemas.exits import Exit, StreamEnd
+
+Status = Literal["creating", "created", "running", "paused", "stopped", "deleted"]
+
+
+class ProcessRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One process that Corral started (or is about to); key: instance."""
+
+    instance: str
+    id: str
+    container: str
+    """Container instance."""
+    container_name: str
+    tty: bool = False
+    stdin: bool = False
+    args: list[str] = []
+    policy: Literal["drop", "block"] = "drop"
+    consumer: str = ""
+    pid: int = 0
+    started_ns: int = 0
+    exit: Exit | None = None
+    ends: dict[str, StreamEnd] = {}
+    """Stream → its end, once closed."""
+    blocked_since_ns: int | None = None
+    freed: bool = False
+    """Its id may be used again."""
+    init: bool = False
+
+
+class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One container; key: instance."""
+
+    instance: str
+    name: str
+    status: Status
+    init: str
+    """Instance of its first process."""
+    bundle_path: str = ""
+    rootfs_path: str = ""
+    oci_version: str = ""
+    created_ns: int = 0
+    started: bool = False
+    """start took effect: tells created from running after a pause."""
+    auto_delete: bool = False
+    deleted_ns: int = 0
+    oom_kills: int = 0
+
+
+class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One state-changing command; key: request id."""
+
+    id: str
+    op: str
+    digest: bytes
+    """Of op and arguments; empty for a tombstone left by cancel."""
+    args: bytes = b""
+    """The arguments as received, until it is done: what a restarted worker goes on from."""
+    instance: str = ""
+    """Container instance it made or acts on."""
+    process_instance: str = ""
+    deadline_ms: int = 0
+    """In worker time."""
+    recorded_ms: int = 0
+    """In worker time."""
+    reply: bytes = b""
+    """The body frame of its reply, once done."""
+
+    @property
+    def done(self) -> bool:
+        return bool(self.reply)
+
+
+class EventRecord(msgspec.Struct, kw_only=True):
+    """One event; key: seq."""
+
+    seq: int
+    kind: str
+    time_ns: int
+    topic: bytes
+    header: bytes
+    payload: bytes
+
+
+Record = ProcessRecord | ContainerRecord | RequestRecord | EventRecord

@@ -1,0 +1,71 @@
+"""Where a guest's things live: STATE survives a reboot, RUN (tmpfs) does not."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SOCKET_PATH_BYTES_MAX = 107
+"""sun_path of unix(7) less its closing NUL."""
+
+
+@dataclass(frozen=True)
+class GuestPaths:
+    """Paths of one guest. Nothing a user chose stands in them below STATE and RUN, only instances."""
+
+    state: Path
+    run: Path
+
+    @property
+    def journal(self) -> Path:
+        return self.state / "journal.sqlite"
+
+    @property
+    def lock(self) -> Path:
+        return self.state / "lock"
+
+    @property
+    def version(self) -> Path:
+        return self.state / "version"
+
+    @property
+    def instances(self) -> Path:
+        return self.state / "instances"
+
+    @property
+    def runtime_root(self) -> Path:
+        """The runtime's --root."""
+        return self.run / "runc"
+
+    @property
+    def sockets(self) -> Path:
+        return self.run / "s"
+
+    @property
+    def zygote_socket(self) -> Path:
+        return self.run / "zygote.sock"
+
+    def container(self, instance: str) -> Path:
+        return self.instances / instance
+
+    def bundle(self, instance: str) -> Path:
+        return self.instances / instance / "bundle"
+
+    def shim_record(self, instance: str) -> Path:
+        return self.instances / instance / "record"
+
+    def process(self, instance: str, process_instance: str) -> Path:
+        return self.instances / instance / process_instance
+
+    def shim_socket(self, instance: str) -> Path:
+        return self.sockets / f"{instance}.sock"
+
+    def console_socket(self, process_instance: str) -> Path:
+        return self.sockets / f"{process_instance}.tty"
+
+    def make(self) -> None:
+        """Makes the directories, private to their owner. Raises OSError where that cannot be."""
+        for directory in (self.state, self.run, self.instances, self.runtime_root, self.sockets):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def longest_socket_path(self) -> int:
+        """Bytes of the longest socket path made under RUN (an instance has 26 characters)."""
+        return len(bytes(self.shim_socket("0" * 26)))

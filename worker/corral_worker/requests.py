@@ -1,0 +1,217 @@
+"""From a command's frames to its reply: deduplication by request id, deadlines, one result however often it is asked for."""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from corral_schemas.base import Message
+from corral_schemas.commands import CancelArgs, CancelReply
+from corral_schemas.errors import CorralError, WireError, error, to_wire
+from corral_schemas.frames import CommandHeader, decode_args, op_named, pack
+from corral_schemas.names import check_request_id
+from corral_schemas.queries import ResultArgs, ResultReply
+from corral_worker.flight import Flight
+from corral_worker.guest import Guest
+from corral_worker.journal.records import RequestRecord
+from corral_worker.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+Send = Callable[[Any, CommandHeader, bytes], None]
+"""(route, header, reply body) → on the wire."""
+Query = Callable[[Guest, Any], Awaitable[Message]]
+Change = Callable[[Guest, Any, Flight], Awaitable[Message]]
+
+FREES_SPACE = frozenset({"kill", "stop", "delete", "resume"})
+"""Still accepted when the disk is full."""
+
+
+class _StoredBody(msgspec.Struct):
+    ok: dict[str, Any] | None = None
+    error: WireError | None = None
+
+
+def body_of(outcome: Message | CorralError) -> bytes:
+    """The body frame of a reply."""
+    return pack({"error": to_wire(outcome)} if isinstance(outcome, CorralError) else {"ok": outcome})
+
+
+class Requests:
+    """Admits commands, runs their handlers, answers. One instance per worker."""
+
+    def __init__(self, guest: Guest, queries: dict[str, Query], changes: dict[str, Change], send: Send, tasks: Tasks) -> None:
+        self._guest, self._queries, self._changes, self._send, self._tasks = guest, queries, changes, send, tasks
+        self._flights: dict[str, Flight] = {}  # request id -> state-changing command under way
+        self.counters: dict[str, int] = {"commands": 0, "repeats": 0, "refused": 0}
+
+    def take(self, route: Any, header: CommandHeader, args_frame: bytes, received_s: float) -> None:
+        """One command from a broker. `received_s` (loop time): when it can have arrived at the earliest."""
+        self.counters["commands"] += 1
+        try:
+            check_request_id(header.id)
+            op_named(header.op)
+            deadline_s = received_s + header.timeout_ms / 1000
+            if header.op in self._changes:
+                self._admit(route, header, args_frame, deadline_s)
+                return
+            query = self._queries.get(header.op)
+            if query is None:
+                raise error("unsupported_op", f"op {header.op} is not for guests", op=header.op)
+            args = decode_args(header.op, args_frame)
+            self._tasks.start(self._ask(route, header, query, args, deadline_s))
+        except CorralError as failure:
+            self.counters["refused"] += 1
+            self._send(route, header, body_of(failure))
+
+    # -- queries ------------------------------------------------------------------------------------------------------------
+
+    async def _ask(self, route: Any, header: CommandHeader, query: Query, args: Message, deadline_s: float) -> None:
+        outcome: Message | CorralError
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                outcome = await query(self._guest, args)
+        except TimeoutError:
+            outcome = error("deadline_exceeded", f"{header.op} was not answered by its deadline")
+        except CorralError as failure:
+            outcome = failure
+        except Exception as bug:  # noqa: BLE001 - the asker gets an answer, the log the traceback
+            outcome = _internal(header.op, bug)
+        self._send(route, header, body_of(outcome))
+
+    # -- state-changing commands ---------------------------------------------------------------------------------------------
+
+    def _admit(self, route: Any, header: CommandHeader, args_frame: bytes, deadline_s: float) -> None:
+        digest = hashlib.blake2b(header.op.encode() + b"\0" + args_frame, digest_size=16).digest()
+        flight = self._flights.get(header.id)
+        known = flight.record if flight is not None else self._guest.journal.find_request(header.id)
+        if known is not None:
+            self._repeat(route, header, digest, known, flight, deadline_s)
+            return
+        args = decode_args(header.op, args_frame)
+        self._check_new(header, deadline_s)
+        deadline_ms = self._guest.journal.worker_ms() + max(0, int((deadline_s - asyncio.get_running_loop().time()) * 1000))
+        record = RequestRecord(
+            id=header.id,
+            op=header.op,
+            digest=digest,
+            args=args_frame,
+            deadline_ms=deadline_ms,
+            recorded_ms=self._guest.journal.worker_ms(),
+        )
+        self._guest.journal.save(record)
+        flight = Flight(self._guest, record, args)
+        self._launch(flight)
+        self._join(route, header, flight, deadline_s)
+
+    def _check_new(self, header: CommandHeader, deadline_s: float) -> None:
+        """An id never seen is carried out only where that cannot be the second time."""
+        journal, settings = self._guest.journal, self._guest.settings
+        if header.epoch and header.epoch != journal.epoch:
+            raise error(
+                "outcome_unknown", f"sent for epoch {header.epoch}, now it is {journal.epoch}; not carried out", epoch=journal.epoch
+            )
+        if header.age_ms > settings.requests_kept_s * 1000:
+            raise error("outcome_unknown", "older than request records are kept; not carried out", kept_s=settings.requests_kept_s)
+        if deadline_s <= asyncio.get_running_loop().time():
+            raise error("deadline_exceeded", "the deadline had passed when it arrived; not carried out")
+        if journal.full and header.op not in FREES_SPACE:
+            raise error("storage_full", f"the disk of {settings.paths.state} is full; delete containers or free space")
+
+    def _repeat(
+        self, route: Any, header: CommandHeader, digest: bytes, known: RequestRecord, flight: Flight | None, deadline_s: float
+    ) -> None:
+        self.counters["repeats"] += 1
+        if known.digest and known.digest != digest:
+            raise error("request_conflict", f"request id {header.id} was used for another {known.op} before", op=known.op)
+        if flight is not None:
+            self._join(route, header, flight, deadline_s)
+        elif known.done:
+            self._send(route, header, known.reply)
+        else:
+            raise error("outcome_unknown", f"{known.op} was under way when the worker ended, and nobody knows how it went")
+
+    def _join(self, route: Any, header: CommandHeader, flight: Flight, deadline_s: float) -> None:
+        """Adds one who waits for the reply; at his deadline he is told so, and the command goes on (see `result`)."""
+        entry = (route, header)
+        flight.routes.append(entry)
+        asyncio.get_running_loop().call_at(deadline_s, self._give_up, flight, entry)
+
+    def _give_up(self, flight: Flight, entry: tuple[Any, CommandHeader]) -> None:
+        if entry in flight.routes:
+            flight.routes.remove(entry)
+            text = f"{flight.record.op} was not done by its deadline; ask `result` for how it ended"
+            self._send(*entry, body_of(error("deadline_exceeded", text)))
+
+    def _launch(self, flight: Flight) -> None:
+        self._flights[flight.id] = flight
+        flight.task = self._tasks.start(self._fly(flight))
+
+    async def _fly(self, flight: Flight) -> None:
+        outcome: Message | CorralError
+        try:
+            outcome = await self._changes[flight.record.op](self._guest, flight.args, flight)
+        except CorralError as failure:
+            outcome = failure
+        except Exception as bug:  # noqa: BLE001 - the asker gets an answer, the log the traceback
+            outcome = _internal(flight.record.op, bug)
+        record = flight.record
+        record.reply, record.args = body_of(outcome), b""
+        self._guest.journal.save(record)
+        await self._guest.journal.durable()
+        flight.acknowledge()
+        del self._flights[flight.id]
+        for route, header in flight.routes:
+            self._send(route, header, record.reply)
+        flight.routes.clear()
+
+    # -- after a restart, and what is asked about requests --------------------------------------------------------------------
+
+    def go_on(self, record: RequestRecord) -> None:
+        """Takes up a command that was under way when the last worker ended: the shims say what was done already."""
+        try:
+            args = decode_args(record.op, record.args)
+        except CorralError as failure:
+            log.error("request %s of the journal cannot be read: %s", record.id, failure)
+            record.reply, record.args = body_of(error("outcome_unknown", str(failure))), b""
+            self._guest.journal.save(record)
+            return
+        self._launch(Flight(self._guest, record, args, redo=True))
+
+    async def cancel(self, guest: Guest, args: CancelArgs) -> CancelReply:
+        """Gives a command up. One that was never seen is noted, so that it will not be carried out when it comes."""
+        flight = self._flights.get(args.id)
+        if flight is not None:
+            if not flight.begun:
+                flight.cancelled = True
+                return CancelReply(outcome="cancelled")
+            for link in list(guest.links.values()):
+                if link.instance == flight.record.instance:
+                    link.tell({"t": "cancel", "id": args.id})
+            return CancelReply(outcome="too_late")
+        known = guest.journal.find_request(args.id)
+        if known is not None:
+            return CancelReply(outcome="cancelled" if not known.digest else "too_late")
+        given_up = error("cancelled", "given up by cancel before it arrived")
+        now_ms = guest.journal.worker_ms()
+        guest.journal.save(RequestRecord(id=args.id, op="cancel", digest=b"", recorded_ms=now_ms, reply=body_of(given_up)))
+        await guest.journal.durable()
+        return CancelReply(outcome="cancelled")
+
+    async def result(self, guest: Guest, args: ResultArgs) -> ResultReply:
+        flight = self._flights.get(args.id)
+        known = flight.record if flight is not None else guest.journal.find_request(args.id)
+        if known is None:
+            return ResultReply(state="unknown")
+        if not known.done or flight is not None:
+            return ResultReply(state="running", op=known.op)
+        stored = msgspec.msgpack.decode(known.reply, type=_StoredBody)
+        return ResultReply(state="done", op=known.op, ok=stored.ok, error=stored.error)
+
+
+def _internal(op: str, bug: Exception) -> CorralError:
+    log.error("handler of %s failed", op, exc_info=bug)
+    return error("runtime_failed", f"internal error in {op}: {type(bug).__name__}: {bug}")

@@ -1,0 +1,82 @@
+"""What is kept for how long: events, request records, and what is left of deleted containers."""
+
+import asyncio
+import logging
+import shutil
+import time
+from pathlib import Path
+
+import msgspec
+
+from corral_schemas.limits import EVENTS_KEPT, EVENTS_KEPT_MIN_S, EVENTS_KEPT_S, SPOOL_BYTES_PER_GUEST
+from corral_worker.guest import Guest
+from corral_worker.journal.records import ContainerRecord
+from corral_worker.spools import Spools
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 60.0
+BATCH = 1_000
+
+
+async def keep_tidy(guest: Guest, spools: Spools) -> None:
+    """Tidies now and then, for ever."""
+    while True:
+        await asyncio.sleep(INTERVAL_S)
+        await tidy(guest, spools)
+
+
+async def tidy(guest: Guest, spools: Spools) -> None:
+    """Removes what is past its time, and the oldest remains where the guest keeps too many bytes."""
+    _prune_events(guest)
+    journal, settings = guest.journal, guest.settings
+    journal.set_meta("worker_ms", str(journal.worker_ms()))
+    oldest_ms = journal.worker_ms() - int(settings.requests_kept_s * 1000)
+    journal.execute("DELETE FROM requests WHERE done = 1 AND recorded_ms < ?", (oldest_ms,))
+    past_ns = time.time_ns() - int(settings.remains_kept_s * 1e9)
+    for container in journal.store.deleted_containers(past_ns, BATCH):
+        await _forget(guest, spools, container)
+    await _keep_under_cap(guest, spools)
+
+
+def _prune_events(guest: Guest) -> None:
+    """By age, and by count beyond a minimal age; the newest event always stays (it tells the journal's place)."""
+    journal = guest.journal
+    now_ns = time.time_ns()
+    journal.set_meta("last_seq_by_kind", msgspec.json.encode(journal.last_seq_by_kind).decode())
+    aged_ns, young_ns = now_ns - EVENTS_KEPT_S * 10**9, now_ns - EVENTS_KEPT_MIN_S * 10**9
+    journal.execute("DELETE FROM events WHERE time_ns < ? AND seq < ?", (aged_ns, journal.last_seq))
+    journal.execute("DELETE FROM events WHERE seq < ? AND time_ns < ?", (journal.last_seq - EVENTS_KEPT + 1, young_ns))
+
+
+async def _forget(guest: Guest, spools: Spools, container: ContainerRecord) -> None:
+    for process in guest.journal.store.processes(container.instance):
+        spools.drop(process.instance)
+    guest.journal.execute("DELETE FROM processes WHERE container = ?", (container.instance,))
+    guest.journal.execute("DELETE FROM containers WHERE instance = ?", (container.instance,))
+    await asyncio.to_thread(shutil.rmtree, guest.settings.paths.container(container.instance), ignore_errors=True)
+
+
+async def _keep_under_cap(guest: Guest, spools: Spools) -> None:
+    """Beyond the guest's cap the oldest deleted containers' output goes before its time."""
+    used = await asyncio.to_thread(_bytes_below, guest.settings.paths.instances)
+    if used <= SPOOL_BYTES_PER_GUEST:
+        return
+    for container in guest.journal.store.deleted_containers(time.time_ns(), BATCH):
+        directory = guest.settings.paths.container(container.instance)
+        freed = await asyncio.to_thread(_bytes_below, directory)
+        log.warning("output of deleted container %s (%d bytes) goes early: the guest keeps %d bytes", container.name, freed, used)
+        await _forget(guest, spools, container)
+        used -= freed
+        if used <= SPOOL_BYTES_PER_GUEST:
+            return
+
+
+def _bytes_below(directory: Path) -> int:
+    total = 0
+    for path in directory.glob("**/*.spool"):
+        try:
+            total += path.stat().st_blocks * 512
+        except FileNotFoundError:
+            continue
+    return total

@@ -1,0 +1,39 @@
+"""What the runtime says → our codes. One table for all verbs; unknown text is runtime_failed with the text kept."""
+
+import re
+
+from corral_schemas.errors import CorralError, error
+
+_TEXTS: tuple[tuple[str, str], ...] = (
+    (r"container with given ID already exists|container with id exists", "container_already_exists"),
+    (r"container does not exist|does not exist$|container .* does not exist", "container_not_found"),
+    (r"cannot start an already running container", "container_still_running"),
+    (r"cannot start a container in the paused state", "container_still_running"),
+    (r"cannot start a container that has (stopped|run and stopped)", "container_not_running"),
+    (r"cannot exec in a paused container|cannot exec in a paused", "container_invalid_state"),
+    (r"cannot exec in a stopped container|cannot exec a container that has (stopped|run and stopped)", "container_not_running"),
+    (r"container not paused|container .* is not paused|not paused", "container_invalid_state"),
+    (r"container not running( or created)?|container .* is not running|container is not running", "container_not_running"),
+    (r"cannot delete container .* that is not stopped", "container_not_stopped"),
+    (r"invalid id format|invalid container id|container id cannot be empty", "invalid_container_id"),
+    (r"exec: .*(executable file not found|no such file or directory)", "command_not_found"),
+    (r"stat .*no such file or directory.*: unknown|exec: \"[^\"]*\": stat .*no such file", "command_not_found"),
+    (r"executable file .*not found", "command_not_found"),
+    (r"exec: .*(permission denied|is a directory)|exec format error|open executable: Permission denied", "command_not_executable"),
+    (r"rootfs .*(does not exist|no such file or directory)|invalid rootfs", "bundle_invalid"),
+    (r"config\.json|JSON specification file|error loading .*spec|json: cannot unmarshal", "bundle_invalid"),
+    (r"no space left on device", "storage_full"),
+)
+_COMPILED = tuple((re.compile(pattern, re.IGNORECASE | re.DOTALL), code) for pattern, code in _TEXTS)
+
+
+def code_for(text: str) -> str:
+    """The code for a runtime's error text (runc 1.1 to 1.3, crun 1.x)."""
+    for pattern, code in _COMPILED:
+        if pattern.search(text):
+            return code
+    return "runtime_failed"
+
+
+def error_for(text: str, exit_status: int | None) -> CorralError:
+    return error(code_for(text), text or f"the runtime ended with status {exit_status} and said nothing", exit_status=exit_status)

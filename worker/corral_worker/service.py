@@ -1,0 +1,232 @@
+"""The worker as a whole: puts journal, guest, handlers and broker sessions together and runs them."""
+
+import asyncio
+import logging
+import os
+import platform
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import zmq
+
+from corral_schemas import PROTOCOL_VERSION, limits
+from corral_schemas.base import Message
+from corral_schemas.commands import ContainerTarget
+from corral_schemas.frames import CommandHeader
+from corral_schemas.names import new_instance
+from corral_schemas.queries import InfoReply, Nothing
+from corral_schemas.session import Heartbeat, Register, Registered
+from corral_schemas.stdio import CloseStdinArgs, ReadStdioArgs, ResizeArgs, WriteStdinArgs
+from corral_worker import __version__, adopt, cgroups, retention
+from corral_worker.brokers import BrokerSession, Face, Route
+from corral_worker.drift import Drift
+from corral_worker.flight import Flight, internal_flight
+from corral_worker.guest import Guest, Settings
+from corral_worker.handlers import change, create, delete, query, stdio
+from corral_worker.journal.journal import Journal
+from corral_worker.journal.records import EventRecord
+from corral_worker.notices import Notices
+from corral_worker.requests import Requests
+from corral_worker.spools import Spools
+from corral_worker.stdio_feed import StdioFeed
+from corral_worker.tasks import Tasks
+
+log = logging.getLogger(__name__)
+
+STDIN_TIMEOUT_S = 60.0
+
+
+class Worker:
+    """One guest's worker. `run` returns when it was told to stop."""
+
+    def __init__(self, settings: Settings, brokers: list[str], runtime_version: str) -> None:
+        self._settings, self._runtime_version = settings, runtime_version
+        self._started_ns = time.time_ns()
+        self._tasks = Tasks()
+        journal_path = settings.paths.journal
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context.setsockopt(zmq.MAX_SOCKETS, 4096)
+        self._brokers: list[BrokerSession] = []
+        self.instance = new_instance(self._started_ns, os.urandom(10))
+        self.journal = Journal(journal_path, settings.guest, self.instance, settings.durability, self._publish)  # type: ignore[arg-type]
+        self.guest = Guest(settings, self.instance, self.journal)
+        self._spools = Spools(settings.paths)
+        self._notices = Notices(self.guest, self._tasks)
+        self._feed = StdioFeed(self.guest, self._spools, self._tasks, self._publish_stdio)
+        self._requests = Requests(self.guest, self._queries(), self._changes(), self._send, self._tasks)
+        self._face = Face(self._register, self._heartbeat, self._requests.take, self._registered, self._interest)
+        self._broker_addresses = brokers
+
+    # -- the map from ops to handlers -------------------------------------------------------------------------------------------
+
+    def _changes(self) -> dict[str, Callable[[Guest, Any, Flight], Awaitable[Message]]]:
+        return {
+            "create": create.create,
+            "start": create.start,
+            "run": create.run,
+            "exec": create.exec_,
+            "kill": change.kill,
+            "stop": change.stop,
+            "pause": change.pause,
+            "resume": change.resume,
+            "update": change.update,
+            "delete": delete.delete,
+        }
+
+    def _queries(self) -> dict[str, Callable[[Guest, Any], Awaitable[Message]]]:
+        return {
+            "state": query.state,
+            "list": query.list_,
+            "ps": query.ps,
+            "stats": self._stats,
+            "wait": query.wait,
+            "replay": query.replay,
+            "read_stdio": self._read_stdio,
+            "write_stdin": partial(self._at_once, stdio.write_stdin),
+            "close_stdin": partial(self._at_once, stdio.close_stdin),
+            "resize": partial(self._at_once, stdio.resize),
+            "cancel": lambda guest, args: self._requests.cancel(guest, args),
+            "result": lambda guest, args: self._requests.result(guest, args),
+            "info": self._info,
+        }
+
+    async def _read_stdio(self, guest: Guest, args: ReadStdioArgs) -> Message:
+        return await stdio.read_stdio(guest, args, self._spools)
+
+    async def _stats(self, guest: Guest, args: ContainerTarget) -> Message:
+        return await query.stats(guest, args, self._spools)
+
+    async def _at_once(
+        self,
+        handler: Callable[[Guest, Any, Flight], Awaitable[Message]],
+        guest: Guest,
+        args: WriteStdinArgs | CloseStdinArgs | ResizeArgs,
+    ) -> Message:
+        """Steps that are safe to repeat by their own content (offset, size): not recorded."""
+        flight = internal_flight(guest, guest.new_instance(), args, timeout_s=STDIN_TIMEOUT_S)
+        try:
+            return await handler(guest, args, flight)
+        finally:
+            flight.acknowledge()
+
+    async def _info(self, guest: Guest, args: Nothing) -> InfoReply:
+        settings = self._settings
+        return InfoReply(
+            kind="worker",
+            version=__version__,
+            protocol=PROTOCOL_VERSION,
+            instance=self.instance,
+            guest=settings.guest,
+            epoch=self.journal.epoch,
+            seq=self.journal.durable_seq,
+            started_ns=self._started_ns,
+            limits={name: value for name, value in vars(limits).items() if name.isupper()},
+            counters=dict(self._requests.counters),
+            about={
+                "runtime": self._runtime_version,
+                "runtime_path": settings.runtime.binary,
+                "cgroups": cgroups.cgroup_version(),
+                "kernel": platform.release(),
+                "state_dir": str(settings.paths.state),
+                "run_dir": str(settings.paths.run),
+                "durability": settings.durability,
+                "labels": settings.labels,
+                "time_ns": time.time_ns(),
+            },
+        )
+
+    # -- life -------------------------------------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
+        """Takes the guest over, serves brokers, and leaves shims and containers alone when told to stop."""
+        self.guest.on_notice = self._notices.take
+        self.guest.on_shim_gone = self._shim_gone
+        journal_is_new = not self.journal.epoch
+        if journal_is_new:
+            self.journal.new_epoch("journal made")
+        self.journal.set_meta("guest", self._settings.guest)
+        await self.guest.zygote.start()
+        unfinished = await adopt.take_over(self.guest, self._notices, journal_is_new=journal_is_new)
+        for record in unfinished:
+            self._requests.go_on(record)
+        self._notices.resume_auto_deletes()
+        await self.journal.durable()
+        self._tasks.start(retention.keep_tidy(self.guest, self._spools))
+        self._tasks.start(Drift(self.guest).watch())
+        for address in self._broker_addresses:
+            session = BrokerSession(address, self._context, self._face)
+            self._brokers.append(session)
+            self._tasks.start(session.run())
+        ready()
+        await stop.wait()
+        await self._leave()
+
+    async def _leave(self) -> None:
+        for session in self._brokers:
+            session.goodbye()
+        await self.journal.durable()
+        if not self.guest.containers:
+            self.guest.zygote.quit()
+        await self._tasks.stop()
+        for link in list(self.guest.links.values()):
+            link.close()
+        self.guest.zygote.close()
+        self._spools.close()
+        self.journal.close()
+        self._context.destroy(linger=0)
+
+    def _shim_gone(self, instance: str) -> None:
+        container = self.guest.containers.get(instance)
+        if container is not None:
+            self._tasks.start(adopt.bury(self.guest, self._notices, container, adopt.SHIM_DIED))
+
+    # -- what broker sessions ask ----------------------------------------------------------------------------------------------
+
+    def _register(self, role: str) -> Register:
+        return Register(
+            guest=self._settings.guest,
+            worker=self.instance,
+            role=role,  # type: ignore[arg-type]
+            epoch=self.journal.epoch,
+            seq=self.journal.durable_seq,
+            last_seq_by_kind=self.journal.durable_seq_by_kind(),
+            labels=self._settings.labels,
+            version=__version__,
+            runtime=self._runtime_version,
+            load=self.guest.load(),
+        )
+
+    def _heartbeat(self) -> Heartbeat:
+        return Heartbeat(
+            epoch=self.journal.epoch,
+            seq=self.journal.durable_seq,
+            last_seq_by_kind=self.journal.durable_seq_by_kind(),
+            load=self.guest.load(),
+        )
+
+    def _registered(self, welcome: Registered) -> None:
+        """A broker that has seen more of this epoch than the journal holds has seen the future of a journal that was set back."""
+        seen = welcome.seen
+        if seen is not None and seen.epoch == self.journal.epoch and seen.seq > self.journal.last_seq:
+            log.error("the journal ends at %d, but %d was announced: it was set back; a new epoch begins", self.journal.last_seq, seen.seq)
+            self.journal.new_epoch("journal set back")
+
+    def _interest(self) -> None:
+        self._feed.want({prefix for session in self._brokers for prefix in session.stdio_prefixes})
+
+    def _send(self, route: Route, header: CommandHeader, body: bytes) -> None:
+        route.session.reply(route.ref, header, self.journal.epoch, body)
+
+    def _publish(self, record: EventRecord) -> None:
+        for session in self._brokers:
+            session.publish_event(record)
+            session.moved()
+        self.guest.tell_event()
+        if record.kind in ("created", "exec_started"):
+            self._feed.refresh()
+
+    def _publish_stdio(self, frames: list[bytes]) -> None:
+        for session in self._brokers:
+            session.publish_stdio(frames)

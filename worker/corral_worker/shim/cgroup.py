@@ -1,0 +1,178 @@
+"""A container's cgroups, v1, v2 or hybrid: who is in them, kill, freeze, count OOM kills, remove."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+from corral_worker.shim.linux import send_signal
+
+_CGROUP_PATHS = re.compile(rb'"cgroup_paths":(\{[^{}]*\})')
+_KEYED_COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
+KILL_PASSES_MAX = 20
+
+
+class Cgroup:
+    """The directories one container has in the cgroup hierarchies. Absent ones are simply empty."""
+
+    def __init__(self, paths: dict[str, str]) -> None:
+        """``paths`` by controller, as in runc's state.json: "" is the unified hierarchy."""
+        self._directories = sorted({Path(path) for path in paths.values()})
+        self._unified = Path(paths[""]) if "" in paths else None
+        self._freezer = Path(paths["freezer"]) if "freezer" in paths else None
+        self.memory = Path(paths["memory"]) if "memory" in paths else self._unified
+
+    def pids(self) -> set[int]:
+        """Every process in them. A cgroup that we are in ourselves is not the container's: it does not count."""
+        found: set[int] = set()
+        for directory in self._directories:
+            pids = _pids_below(directory)
+            if os.getpid() not in pids:
+                found |= pids
+        return found
+
+    def signal_all(self, number: int) -> int:
+        """Send a signal to every process, newcomers included; how many processes got it."""
+        sent: set[int] = set()
+        for _ in range(KILL_PASSES_MAX):
+            fresh = self.pids() - sent
+            if not fresh:
+                break
+            for pid in fresh:
+                send_signal(pid, number)
+            sent |= fresh
+        if number == signal.SIGKILL:
+            self.thaw()
+        return len(sent)
+
+    def kill(self) -> bool:
+        """One pass of killing every process, frozen or not; True once nothing is left alive."""
+        pids = self.pids()
+        if pids:
+            self._kill_unified()
+            for pid in pids:
+                send_signal(pid, signal.SIGKILL)
+            self.thaw()
+        return not pids
+
+    def is_frozen_v1(self) -> bool:
+        """A v1 freezer holds it: not even SIGKILL acts before it thaws."""
+        return self._freezer is not None and _read(self._freezer / "freezer.state").strip() in ("FROZEN", "FREEZING")
+
+    def thaw(self) -> None:
+        """Let a v1 freezer go (v2 needs none of this for SIGKILL)."""
+        if self.is_frozen_v1():
+            self._set_freezer("THAWED")
+
+    def freeze_v1(self) -> None:
+        """Freeze again after a thaw that was only there to let one process die."""
+        self._set_freezer("FROZEN")
+
+    def oom_kills(self) -> int:
+        """How many processes the kernel killed for want of memory, 0 when that cannot be known."""
+        if self.memory is None:
+            return 0
+        for name in ("memory.events", "memory.oom_control"):
+            if match := _KEYED_COUNT.search(_read(self.memory / name)):
+                return int(match[1])
+        return 0
+
+    def remove(self) -> bool:
+        """Remove the directories, deepest first; True once none is left. Busy ones stay for another call."""
+        for directory in self._directories:
+            for path in [*sorted(_below(directory), reverse=True), directory]:
+                with contextlib.suppress(OSError):  # still busy, or already gone: `exists` below decides
+                    path.rmdir()
+        return not any(directory.exists() for directory in self._directories)
+
+    def exists(self) -> bool:
+        """Any of the directories is there."""
+        return any(directory.exists() for directory in self._directories)
+
+    def _kill_unified(self) -> None:
+        if self._unified is not None and os.getpid() not in _pids_below(self._unified):
+            with contextlib.suppress(FileNotFoundError):  # a kernel before 5.14, or a cgroup just gone
+                _write(self._unified / "cgroup.kill", "1")
+
+    def _set_freezer(self, state: str) -> None:
+        if self._freezer is not None:
+            with contextlib.suppress(FileNotFoundError):  # the container went meanwhile
+                _write(self._freezer / "freezer.state", state)
+
+
+def find_cgroup(run_dir: Path, state_dir: Path, instance: str) -> Cgroup:
+    """The cgroups of a container: where runc says, and where its bundle asks for (runc may have died before saying)."""
+    paths = _asked_for(state_dir / "instances" / instance / "bundle" / "config.json")
+    with contextlib.suppress(FileNotFoundError):  # not created, or deleted
+        content = (run_dir / "runc" / instance / "state.json").read_bytes()
+        if match := _CGROUP_PATHS.search(content):
+            paths |= json.loads(match[1])
+    return Cgroup(paths)
+
+
+def _asked_for(config: Path) -> dict[str, str]:
+    try:
+        asked = json.loads(config.read_bytes()).get("linux", {}).get("cgroupsPath", "")
+    except (FileNotFoundError, ValueError, AttributeError):
+        return {}
+    if not isinstance(asked, str) or not asked.strip("/") or not asked.startswith("/"):
+        return {}
+    return {controller: mount + asked for controller, mount in _mounts().items()}
+
+
+def _mounts() -> dict[str, str]:
+    """Controller (or name=…, or "" for the unified hierarchy) -> where its hierarchy is mounted."""
+    mounts: dict[str, str] = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split(" ", 2)
+        where = before.split(" ")[4]
+        if kind == "cgroup2":
+            mounts.setdefault("", where)
+        elif kind == "cgroup":
+            for option in options.split(","):
+                if option not in ("rw", "ro", "xattr", "none", "clone_children", "noprefix"):
+                    mounts.setdefault(option, where)
+    return mounts
+
+
+def _below(directory: Path) -> list[Path]:
+    found: list[Path] = []
+    ahead = [directory]
+    while ahead:
+        try:
+            children = [Path(entry.path) for entry in os.scandir(ahead.pop()) if entry.is_dir(follow_symlinks=False)]
+        except OSError:  # it went while we walked
+            continue
+        found += children
+        ahead += children
+    return found
+
+
+def _pids_below(directory: Path) -> set[int]:
+    pids: set[int] = set()
+    for path in [directory, *_below(directory)]:
+        pids |= {int(line) for line in _read(path / "cgroup.procs").split()}
+    return pids - {0}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP, errno.ENOTDIR):
+            return ""
+        raise
+
+
+def _write(path: Path, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)

@@ -1,0 +1,93 @@
+"""The steps that never wait behind a runtime call: signal, stdin, close_stdin, resize."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Protocol
+
+from corral_worker.shim.answers import Answers, Key, RequestError
+from corral_worker.shim.cgroup import Cgroup
+from corral_worker.shim.input import Done
+from corral_worker.shim.process import Process
+from corral_worker.shim.wire import Message
+
+
+class DirectHost(Protocol):
+    """What these steps need of their shim."""
+
+    answers: Answers
+    processes: dict[str, Process]
+    cgroup: Cgroup | None
+
+    def was_here(self, process: str) -> bool:
+        """It ended and was forgotten."""
+
+
+class DirectSteps:
+    """Each is done at once; stdin may be answered later, when its bytes fit."""
+
+    def __init__(self, host: DirectHost) -> None:
+        self._host = host
+        self._freeze_after: set[str] = set()  # processes whose death the freezer was opened for
+
+    def do(self, key: Key, message: Message, blob: bytes) -> None:
+        """Raises RequestError, and KeyError and its like for a malformed request."""
+        step = key[1]
+        if step == "signal":
+            self._host.answers.write_intent(key, {"at_ns": time.time_ns(), "process": str(message["process"])})
+            self._host.answers.succeed(key, {"outcome": self._signal(message)})
+        elif step == "stdin":
+            self._process(message, "stdin_closed").input.write(int(message["offset"]), blob, self._answer(key))
+        elif step == "close_stdin":
+            offset = message.get("offset")
+            process = self._process(message, "stdin_closed")
+            process.input.close_at(None if offset is None else int(offset), self._answer(key))
+        elif step == "resize":
+            self._process(message, "not_a_tty").resize(int(message["rows"]), int(message["columns"]))
+            self._host.answers.succeed(key, {})
+        else:
+            raise RequestError("bad_request", f"unknown step {step!r}")
+
+    def after_reap(self, process: str) -> None:
+        """A paused container stays paused after one of its processes was killed."""
+        if process in self._freeze_after:
+            self._freeze_after.discard(process)
+            if self._host.cgroup is not None and not self._freeze_after:
+                self._host.cgroup.freeze_v1()
+
+    def _signal(self, message: Message) -> str:
+        number = int(message["signal"])
+        if number not in range(signal.NSIG):
+            raise RequestError("bad_request", f"no signal {number}")
+        instance = str(message["process"])
+        cgroup = self._host.cgroup
+        if message.get("all"):
+            if cgroup is None:
+                return "not_found"
+            return "delivered" if cgroup.signal_all(number) else "already_exited"
+        process = self._host.processes.get(instance)
+        if process is None:
+            return "already_exited" if self._host.was_here(instance) else "not_found"
+        outcome = process.signal(number)
+        if outcome == "delivered" and number == signal.SIGKILL and cgroup is not None and cgroup.is_frozen_v1():
+            if not process.is_init:
+                self._freeze_after.add(instance)
+            cgroup.thaw()
+        return outcome
+
+    def _process(self, message: Message, when_gone: str) -> Process:
+        instance = str(message["process"])
+        process = self._host.processes.get(instance)
+        if process is None:
+            raise RequestError(when_gone if self._host.was_here(instance) else "process_not_found")
+        return process
+
+    def _answer(self, key: Key) -> Done:
+        def done(result: int | RequestError) -> None:
+            if isinstance(result, RequestError):
+                self._host.answers.fail(key, result)
+            else:
+                self._host.answers.succeed(key, {"offset": result})
+
+        return done

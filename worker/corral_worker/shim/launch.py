@@ -1,0 +1,76 @@
+"""How a worker starts the zygote."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from pathlib import Path
+
+from corral_worker.shim.adopt import pid_of_listener
+from corral_worker.shim.zygote import ZYGOTE_LOG, ZYGOTE_SOCKET
+
+# The standard library alone, whatever the environment says: no site packages, no PYTHON* variables.
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv.pop(1)); from corral_worker.shim.zygote import main; sys.exit(main())"
+START_TIMEOUT_MS = 15_000
+LISTEN_LOOKS, LISTEN_LOOK_MS = 200, 10
+
+
+class ZygoteStartError(Exception):
+    """The zygote did not come up; the text says where its log is."""
+
+
+def start_zygote(run_dir: Path, state_dir: Path, guest: str) -> None:
+    """Start the zygote of a guest, or find it running; returns once it accepts connections (about 0.1 s).
+
+    It is no child of ours and in a session of its own: it outlives us, and no signal to our group reaches it.
+
+    Raises:
+        ZygoteStartError: it failed, or was not up after 15 s.
+        OSError: the directories cannot be written.
+    """
+    run_dir, state_dir = Path(run_dir).absolute(), Path(state_dir).absolute()
+    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log = run_dir / ZYGOTE_LOG
+    argv = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(Path(__file__).parents[2])]
+    argv += ["--run-dir", str(run_dir), "--state-dir", str(state_dir), "--guest", guest, "--detach"]
+    append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    pid = os.posix_spawn(
+        sys.executable,
+        argv,
+        os.environ,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), append, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+        setsid=True,
+    )
+    status = _wait(pid)
+    if status != 0 or not _listens(run_dir / ZYGOTE_SOCKET):
+        raise ZygoteStartError(f"the zygote of {guest} did not start (status {status}): see {log}")
+
+
+def _listens(path: Path) -> bool:
+    """Somebody accepts there, at once or (another start is under way at the same time) very soon."""
+    for _ in range(LISTEN_LOOKS):
+        if pid_of_listener(path) is not None:
+            return True
+        select.poll().poll(LISTEN_LOOK_MS)
+    return False
+
+
+def _wait(pid: int) -> int | None:
+    """The exit status of a child, None when it was not done in time (it is killed then)."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        timed_out = not poll.poll(START_TIMEOUT_MS)
+        if timed_out:
+            os.kill(pid, 9)
+        status = os.waitpid(pid, 0)[1]
+        return None if timed_out else os.waitstatus_to_exitcode(status)
+    finally:
+        os.close(pidfd)

@@ -1,0 +1,112 @@
+"""The few Linux calls the standard library does not have."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
+SYNC_FILE_RANGE_WRITE = 2
+# Places in /proc/PID/stat, counted from the state, the first field after the command's closing bracket.
+STAT_STATE, STAT_PPID, STAT_SESSION, STAT_START, STAT_ARG_START, STAT_ARG_END = 0, 1, 3, 19, 45, 46
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def become_subreaper() -> None:
+    """Orphans of our descendants come to us. Not inherited over fork. Raises OSError."""
+    if _libc().prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), "PR_SET_CHILD_SUBREAPER")
+
+
+def set_title(title: str) -> None:
+    """Show ``title`` in ps: the whole of it over our arguments (as far as they reach), 15 bytes as the name."""
+    encoded = title.encode()
+    _libc().prctl(PR_SET_NAME, ctypes.c_char_p(encoded[:15]), 0, 0, 0)
+    fields = _stat_fields(Path("/proc/self/stat"))
+    if fields is None:
+        return
+    start, end = int(fields[STAT_ARG_START]), int(fields[STAT_ARG_END])
+    room = end - start
+    if start and room > 1:
+        ctypes.memmove(start, encoded[: room - 1].ljust(room, b"\0"), room)
+
+
+def set_oom_score_adj(score: int) -> None:
+    """Best effort: without CAP_SYS_RESOURCE the kernel refuses to lower it, and we live with that."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(score))
+
+
+def start_writeback(fd: int, length: int) -> None:
+    """Ask the kernel to begin writing the file's first ``length`` bytes, without waiting. A hint: no error matters."""
+    _libc().sync_file_range(fd, ctypes.c_int64(0), ctypes.c_int64(length), SYNC_FILE_RANGE_WRITE)
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One process as /proc shows it; ``started_ticks``: clock ticks since boot."""
+
+    parent: int
+    session: int
+    zombie: bool
+    started_ticks: int
+
+
+def process_table() -> dict[int, TableRow]:
+    """Every process we can see, by pid."""
+    table = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdigit() and (fields := _stat_fields(Path(entry.path, "stat"))) is not None:
+            parent, session = int(fields[STAT_PPID]), int(fields[STAT_SESSION])
+            zombie = fields[STAT_STATE] in (b"Z", b"X")
+            table[int(entry.name)] = TableRow(parent, session, zombie, int(fields[STAT_START]))
+    return table
+
+
+def descendants(table: dict[int, TableRow], roots: set[int]) -> set[int]:
+    """The processes below ``roots``, without the roots themselves."""
+    below: dict[int, list[int]] = {}
+    for pid, row in table.items():
+        below.setdefault(row.parent, []).append(pid)
+    found: set[int] = set()
+    ahead = list(roots)
+    while ahead:
+        for child in below.get(ahead.pop(), ()):
+            if child not in found:
+                found.add(child)
+                ahead.append(child)
+    return found - roots
+
+
+def send_signal(pid: int, number: int) -> bool:
+    """kill(2); False when there is no such process any more."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def log(text: str) -> None:
+    """One line to the log, which is wherever stderr points. A full log disk must not stop us."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _stat_fields(path: Path) -> list[bytes] | None:
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # it ended while we looked
+        return None
+    return content.rpartition(b")")[2].split()

@@ -1,0 +1,318 @@
+"""The shim: the single writer of one container. It runs the runtime, owns the stdio, signals, reaps and records."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from corral_worker.shim.answers import Answers, Key, RequestError
+from corral_worker.shim.calls import Call, Calls, read_pid
+from corral_worker.shim.cgroup import Cgroup, find_cgroup
+from corral_worker.shim.cleanup import Leftovers
+from corral_worker.shim.direct import DirectSteps
+from corral_worker.shim.link import WorkerLink
+from corral_worker.shim.linux import log
+from corral_worker.shim.loop import Loop
+from corral_worker.shim.oom import OomWatch
+from corral_worker.shim.output import ReadBuffer
+from corral_worker.shim.process import Process
+from corral_worker.shim.record import Record
+from corral_worker.shim.wire import Message
+
+QUEUED_STEPS = ("create", "exec", "start", "pause", "resume", "update", "delete")
+GONE_REMEMBERED_MAX = 1024
+KILL_AGAIN_S = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class ShimPlace:
+    """Which container, and where its things are."""
+
+    guest: str
+    instance: str
+    run_dir: Path
+    state_dir: Path
+
+    @property
+    def directory(self) -> Path:
+        """The container's directory in the state."""
+        return self.state_dir / "instances" / self.instance
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the shim listens."""
+        return self.run_dir / "s" / f"{self.instance}.sock"
+
+
+class Shim:
+    """One thread, one container. Everything that changes it goes through here, and is written down here."""
+
+    def __init__(self, place: ShimPlace, listener: socket.socket) -> None:
+        """Raises OSError when its record cannot be opened."""
+        self.place = place
+        self.loop = Loop(self.reap)
+        self.buffer = ReadBuffer(self.loop)
+        self.processes: dict[str, Process] = {}
+        self.cgroup: Cgroup | None = None  # known once created
+        self._gone: deque[str] = deque(maxlen=GONE_REMEMBERED_MAX)  # process instances that ended and were forgotten
+        self._init: Process | None = None
+        self._kills_rest = False
+        self._oom: OomWatch | None = None
+        self._full_processes: set[str] = set()
+        self._strangers_reaped = 0
+        self._delete_key: Key | None = None  # its answer, once acknowledged, ends the shim
+        place.directory.mkdir(parents=True, exist_ok=True)
+        self._link = WorkerLink(self.loop, listener, place.guest, on_message=self._on_message, snapshot=self._snapshot)
+        self.answers = Answers(Record(place.directory / "record"), self._link.send)
+        self._calls = Calls(self)
+        self._direct = DirectSteps(self)
+
+    def run(self) -> None:
+        """Until the container was deleted and the worker knows."""
+        self.loop.run()
+        self._link.close()
+        self.place.socket_path.unlink(missing_ok=True)
+
+    def notify(self, message: Message) -> None:
+        """See ProcessHost."""
+        self._link.notify(message)
+
+    def send_droppable(self, message: Message) -> None:
+        """See ProcessHost."""
+        self._link.send(message, droppable=True)
+
+    def oom_kills(self) -> int:
+        """See ProcessHost."""
+        return self._oom.look() if self._oom is not None else 0
+
+    def storage_changed(self, process: str, full: bool) -> None:
+        """See ProcessHost: the container's storage is full while that of any process is."""
+        was_full = bool(self._full_processes)
+        (self._full_processes.add if full else self._full_processes.discard)(process)
+        if bool(self._full_processes) != was_full:
+            self.notify({"t": "storage", "full": full})
+
+    def was_here(self, process: str) -> bool:
+        """See DirectHost."""
+        return process in self._gone
+
+    def reap(self) -> None:
+        """Every child that ended, in whatever order: written down, then reaped."""
+        while True:
+            try:
+                result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if result is None:
+                return
+            pid = result.si_pid
+            wanted = self._calls.child_ended(pid)
+            if wanted is not None:
+                wanted(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+            elif (process := self._process_of(pid)) is not None:
+                self._process_ended(process, result)
+            else:
+                os.waitpid(pid, 0)
+                self._strangers_reaped += 1
+
+    def before_call(self, call: Call) -> None:
+        """See CallsHost."""
+        parameters = call.request.get("process")
+        intent: dict[str, Any] = {"at_ns": time.time_ns()}
+        if isinstance(parameters, dict):
+            intent["process"] = parameters["instance"]
+        self.answers.write_intent(call.key, intent)
+        if call.step in ("create", "exec"):
+            call.process = self._open_process(call.request["process"])
+        elif call.step == "start" and self._init is not None:
+            self._init.hold_exit(True)
+
+    def after_call(self, call: Call, error: RequestError | None) -> None:
+        """See CallsHost."""
+        ok: dict[str, Any] = {}
+        if call.process is not None:
+            pid = read_pid(call.process.pid_file) if error is None else None
+            if pid is None:
+                error = error or RequestError("runtime", "the runtime left no pid file", exit_status=0)
+                self.processes.pop(call.process.instance, None)
+                call.process.discard()
+            else:
+                self._created(call, call.process, pid)
+                ok = {"pid": pid, "started_ns": call.process.started_ns}
+        if call.step == "start" and error is None and self._init is not None:
+            self._init.set_started(call.begun_ns)
+            ok = {"started_ns": call.begun_ns}
+        if call.step == "delete" and error is None:
+            self._delete_key = call.key
+        if error is None:
+            self.answers.succeed(call.key, ok)
+        else:
+            self.answers.fail(call.key, error)
+        if call.process is not None and error is None:
+            call.process.announced()
+        if call.step == "start" and self._init is not None:
+            self._init.hold_exit(False)
+
+    def must_clean(self, call: Call) -> bool:
+        """See CallsHost."""
+        if self._init is not None:  # a second create failed: what is there is the container of the first
+            return False
+        return (self._runtime_directory()).exists() or self._find_cgroup().exists()
+
+    def leftovers(self, call: Call) -> Leftovers:
+        """See CallsHost."""
+        known = frozenset(process.pid for process in self.processes.values() if process.pid is not None and not process.is_gone)
+        undoes = call.step == "create" and self._init is None
+        return Leftovers(
+            runtime=call.pid,
+            shim=os.getpid(),
+            known=known,
+            since_ticks=call.spawned_at_ticks,
+            cleanup_argv=tuple(call.request.get("cleanup_argv") or ()) if undoes else (),
+            directory=self._runtime_directory() if undoes else None,
+            find_cgroup=self._find_cgroup if undoes else None,
+        )
+
+    def _open_process(self, parameters: Message) -> Process:
+        instance = parameters["instance"]
+        if instance in self.processes or instance in self._gone:
+            raise RequestError("runtime", f"process {instance} exists already")
+        try:
+            process = Process(
+                self,
+                parameters,
+                self.place.directory / instance,
+                self.place.run_dir / "s" / f"{instance}.tty",
+            )
+        except OSError as error:
+            raise RequestError("storage_full", str(error)) from error
+        self.processes[instance] = process
+        return process
+
+    def _created(self, call: Call, process: Process, pid: int) -> None:
+        process.created(pid)
+        if call.step == "create":
+            self._init = process
+            process.is_init = True
+            self._kills_rest = bool(call.request.get("kill_rest_on_init_exit"))
+            self.cgroup = self._find_cgroup()
+            self._oom = OomWatch(self.loop, self.cgroup, lambda count: self.notify({"t": "oom", "count": count}))
+
+    def _process_of(self, pid: int) -> Process | None:
+        for process in self.processes.values():
+            if process.pid == pid and not process.is_gone:
+                return process
+        claimed = self._calls.claim(pid)
+        if claimed is not None and not claimed.is_gone:
+            claimed.created(pid)
+            return claimed
+        return None
+
+    def _process_ended(self, process: Process, result: os.waitid_result) -> None:
+        process.ended(result)
+        _, _, usage = os.wait4(result.si_pid, 0)
+        process.reaped(usage)
+        self._direct.after_reap(process.instance)
+        if process is self._init and self._kills_rest:
+            self._kill_rest()
+
+    def _kill_rest(self) -> None:
+        """With a shared pid namespace the kernel does not do it: what the init leaves behind dies with it."""
+        if self.cgroup is not None and not self.cgroup.kill():
+            self.loop.later(KILL_AGAIN_S, self._kill_rest)
+
+    def _on_message(self, message: Message, blob: bytes) -> None:
+        kind = message.get("t")
+        try:
+            if kind == "request":
+                self._on_request(message, blob)
+            elif kind == "ack":
+                self._on_ack(message)
+            elif kind == "ack_response":
+                self._on_ack_response((message["id"], message["step"]))
+            elif kind == "cancel":
+                self._calls.cancel(message["id"])
+            elif kind == "arm":
+                self._on_arm(message)
+            elif kind == "consumed":
+                self._on_consumed(message)
+            elif kind == "ping":
+                self.send_droppable({"t": "pong"})
+            else:
+                log(f"ignored a message of unknown type {kind!r}")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            log(f"ignored a malformed {kind} message: {error!r}")
+
+    def _on_request(self, message: Message, blob: bytes) -> None:
+        key = (str(message["id"]), str(message["step"]))
+        if not self.answers.is_new(key):
+            return
+        try:
+            if key[1] in QUEUED_STEPS:
+                argv = [str(argument) for argument in message["argv"]]
+                self._calls.submit(Call(key, argv, Path(message["log"]), message), message.get("timeout_ms"))
+            else:
+                self._direct.do(key, message, blob)
+        except RequestError as error:
+            self.answers.fail(key, error)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self.answers.fail(key, RequestError("bad_request", repr(error)))
+
+    def _on_ack(self, message: Message) -> None:
+        notice = self._link.acknowledge(message["n"])
+        instance = notice.get("process") if notice is not None else None
+        process = self.processes.get(instance) if isinstance(instance, str) else None
+        if process is None or process is self._init or not process.can_be_forgotten:
+            return
+        if not self._link.has_notice_of(process.instance):
+            process.close()
+            del self.processes[process.instance]
+            self._gone.append(process.instance)
+
+    def _on_ack_response(self, key: Key) -> None:
+        known = self.answers.acknowledge(key)
+        if known and key == self._delete_key:
+            self.loop.stop()
+
+    def _on_arm(self, message: Message) -> None:
+        process = self.processes.get(message["process"])
+        if process is None:
+            self.send_droppable({"t": "grew", "process": message["process"], "streams": {}, "exited": True})
+            return
+        after = {int(stream): int(offset) for stream, offset in message["after"].items()}
+        process.arm(after, bool(message.get("exited", False)))
+
+    def _on_consumed(self, message: Message) -> None:
+        process = self.processes.get(message["process"])
+        if process is not None:
+            process.consumed({int(stream): int(offset) for stream, offset in message["streams"].items()})
+
+    def _snapshot(self) -> Message:
+        return {
+            "instance": self.place.instance,
+            "pid": os.getpid(),
+            "processes": [process.snapshot() for process in self.processes.values()],
+            "responses": self.answers.unacknowledged(),
+            "pending": self.answers.running(),
+            "strangers_reaped": self._strangers_reaped,
+        }
+
+    def _runtime_directory(self) -> Path:
+        return self.place.run_dir / "runc" / self.place.instance
+
+    def _find_cgroup(self) -> Cgroup:
+        return find_cgroup(self.place.run_dir, self.place.state_dir, self.place.instance)
+
+
+def run_shim(place: ShimPlace, listener: socket.socket) -> None:
+    """A shim's whole life. Raises OSError when it cannot begin."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    Shim(place, listener).run()
