@@ -7,11 +7,12 @@ import msgspec
 
 from corral_broker.deadlines import DeadlineWheel
 from corral_broker.ports import Opaque
-from corral_schemas.frames import CommandHeader
+from corral_schemas.frames import CommandHeader, pack
 from corral_schemas.limits import HELD_COMMANDS_MAX
 
 HELD_BYTES_MAX = 64 << 20
 """Bytes of arguments held in all."""
+AGE_MS_MAX = (1 << 63) - 1
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +84,10 @@ class Hold:
 def aged_header(held: Held, now_s: float) -> bytes:
     """The command's header with the time it was held taken off timeout_ms and put onto age_ms; fields unknown here are kept."""
     held_ms = int((now_s - held.since_s) * 1000)
-    fields = msgspec.msgpack.decode(held.header_frame, type=dict[str, object])
-    fields["timeout_ms"] = max(0, held.header.timeout_ms - held_ms)
-    fields["age_ms"] = held.header.age_ms + held_ms
-    return msgspec.msgpack.encode(fields)
+    timeout_ms = max(0, held.header.timeout_ms - held_ms)
+    age_ms = min(held.header.age_ms + held_ms, AGE_MS_MAX)
+    try:
+        fields = msgspec.msgpack.decode(held.header_frame, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError):  # keys that are no text: such fields nobody can know
+        return pack(msgspec.structs.replace(held.header, timeout_ms=timeout_ms, age_ms=age_ms))
+    return msgspec.msgpack.encode({**fields, "timeout_ms": timeout_ms, "age_ms": age_ms})

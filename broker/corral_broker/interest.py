@@ -41,8 +41,9 @@ class StdioInterest:
             return [STDIO + guest.encode() + b"/"]
         if not self._wide:
             return sorted(named)
-        wide = [prefix for prefix in self._wide if prefix_matches_guest(prefix, guest)]
-        return sorted([*named, *wide])
+        # `` and `stdi` are told as `stdio/`: to a guest they mean the same, and no prefix at all and an empty one have the same hash.
+        wide = {max(prefix, STDIO, key=len) for prefix in self._wide if prefix_matches_guest(prefix, guest)}
+        return sorted(wide.union(named))
 
 
 def _guest_named(prefix: bytes) -> str | None:

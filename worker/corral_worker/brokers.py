@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import zmq
-
 from corral_schemas import session
 from corral_schemas.base import Message
 from corral_schemas.errors import CorralError, error
@@ -24,17 +22,16 @@ from corral_schemas.frames import (
     reply_value,
     unpack,
 )
-from corral_schemas.limits import EVENTS_HWM, FRAME_BYTES_MAX, GUEST_DOWN_S, HEARTBEAT_BUSY_S, HEARTBEAT_IDLE_S, STDIO_HWM
+from corral_schemas.limits import GUEST_DOWN_S, HEARTBEAT_BUSY_S, HEARTBEAT_IDLE_S
 from corral_schemas.ops import OPS
 from corral_schemas.queries import HelloReply, Nothing
 from corral_schemas.session import Heartbeat, HeartbeatAck, Refused, Register, Registered
+from corral_worker.dialer import Dialer, Socket
 from corral_worker.journal.records import EventRecord
-from corral_worker.zmq_socket import LoopSocket
 
 log = logging.getLogger(__name__)
 
 HELLO_INTERVAL_S = 0.5
-ZMTP_HEARTBEAT_MS, ZMTP_TIMEOUT_MS = 2_000, 6_000
 BULK_IDLE_S = 30.0
 REPLIES_KEPT_MAX = 1_000
 """Replies that wait for a broker to take them; beyond, the oldest is dropped (it stays in the journal for `result` and repeats)."""
@@ -71,14 +68,14 @@ class Face:
 class BrokerSession:
     """One broker. Everything it does is repeated until it is there; nothing it loses is lost."""
 
-    def __init__(self, address: str, context: "zmq.Context[zmq.Socket[bytes]]", face: Face) -> None:
-        self.address, self._context, self._face = address, context, face
+    def __init__(self, address: str, dialer: Dialer, face: Face) -> None:
+        self.address, self._dialer, self._face = address, dialer, face
         self.stdio_prefixes: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self._registered = False
         self._heard_s = 0.0  # loop time of the last word of this broker
         self._polled_s = self._loop.time()  # when we last were awake to receive
-        self._sockets: dict[str, LoopSocket] = {}  # main, bulk, events, stdio
+        self._sockets: dict[str, Socket] = {}  # main, bulk, events, stdio
         self._addresses: dict[str, str] = {}
         self._unsent: deque[list[bytes]] = deque(maxlen=REPLIES_KEPT_MAX)
         self._moved = asyncio.Event()  # something happened: heartbeat soon
@@ -114,7 +111,7 @@ class BrokerSession:
                 if not answered.done() and isinstance(reply, HelloReply):
                     answered.set_result(reply)
 
-        socket = LoopSocket(self._dial(zmq.DEALER, self.address), on_burst)
+        socket = self._dialer.dial("commands", self.address, on_burst)
         try:
             while True:
                 socket.send(encode_command(CommandHeader(id="hello", op="hello", timeout_ms=int(HELLO_INTERVAL_S * 1000)), Nothing()))
@@ -124,30 +121,13 @@ class BrokerSession:
         finally:
             socket.close()
 
-    def _dial(self, kind: int, address: str, *, send_hwm: int = 10_000) -> "zmq.Socket[bytes]":
-        socket = self._context.socket(kind)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.SNDHWM, send_hwm)
-        socket.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
-        socket.setsockopt(zmq.RECONNECT_IVL, 50)
-        socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, ZMTP_HEARTBEAT_MS)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, ZMTP_TIMEOUT_MS)
-        socket.connect(address)
-        return socket
-
     def _open(self) -> None:
-        main = self._dial(zmq.DEALER, self._addresses["workers"])
         # a broker that was restarted knows nothing of us: register as soon as the connection stands again
-        monitor = main.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
-        self._sockets["monitor"] = LoopSocket(monitor, lambda burst: self._register())
-        self._sockets["main"] = LoopSocket(main, self._burst)
-        self._sockets["events"] = LoopSocket(self._dial(zmq.PUB, self._addresses["events_in"], send_hwm=EVENTS_HWM))
+        self._sockets["main"] = self._dialer.dial("commands", self._addresses["workers"], self._burst, self._register)
+        self._sockets["events"] = self._dialer.dial("events", self._addresses["events_in"])
         self._heard_s = self._polled_s = self._loop.time()
 
     def _close(self) -> None:
-        if "main" in self._sockets:
-            self._sockets["main"].socket.disable_monitor()
         for socket in self._sockets.values():
             socket.close()
         self._sockets.clear()
@@ -156,7 +136,8 @@ class BrokerSession:
         self._face.interest()
 
     def _register(self) -> None:
-        self._sockets["main"].send([session.REGISTER, pack(self._face.register("main"))])
+        if "main" in self._sockets:
+            self._sockets["main"].send([session.REGISTER, pack(self._face.register("main"))])
 
     async def _beat(self) -> None:
         """Heartbeats until the broker has been silent for too long."""
@@ -253,7 +234,7 @@ class BrokerSession:
     def _interest(self, prefixes: list[bytes]) -> None:
         self.stdio_prefixes = sorted(prefixes)
         if prefixes and "stdio" not in self._sockets:
-            self._sockets["stdio"] = LoopSocket(self._dial(zmq.PUB, self._addresses["stdio_in"], send_hwm=STDIO_HWM))
+            self._sockets["stdio"] = self._dialer.dial("stdio", self._addresses["stdio_in"])
         elif not prefixes and "stdio" in self._sockets:
             self._sockets.pop("stdio").close()
         self._face.interest()
@@ -274,7 +255,7 @@ class BrokerSession:
     def _open_bulk(self) -> None:
         self._bulk_used_s = self._loop.time()
         if "bulk" not in self._sockets:
-            self._sockets["bulk"] = LoopSocket(self._dial(zmq.DEALER, self._addresses["workers"]), self._bulk_burst)
+            self._sockets["bulk"] = self._dialer.dial("commands", self._addresses["workers"], self._bulk_burst)
             self._sockets["bulk"].send([session.REGISTER, pack(self._face.register("bulk"))])
 
     def _bulk_burst(self, burst: list[list[bytes]]) -> None:

@@ -24,7 +24,7 @@ from corral_worker.guest import Settings
 from corral_worker.journal.store import JournalCorruptError
 from corral_worker.paths import SOCKET_PATH_BYTES_MAX, GuestPaths
 from corral_worker.runc import Runtime
-from corral_worker.service import Worker
+from corral_worker.service import Worker, real_parts
 
 log = logging.getLogger("corral_worker")
 
@@ -168,13 +168,13 @@ async def _serve(settings: Settings, brokers: list[str], runtime_version: str) -
 def _open_worker(settings: Settings, brokers: list[str], runtime_version: str) -> Worker:
     """Opens the journal; one that cannot be read is moved aside, loudly, and a new epoch begins."""
     try:
-        return Worker(settings, brokers, runtime_version)
+        return Worker(settings, brokers, runtime_version, real_parts(settings))
     except JournalCorruptError as why:
         aside = settings.paths.journal.with_name(f"journal.corrupt-{time.time_ns()}")
         log.error("the journal is corrupt (%s); moved to %s; a new epoch begins, requests and events of the old one are gone", why, aside)
         settings.paths.journal.rename(aside)
         for suffix in ("-wal", "-shm"):
             Path(f"{settings.paths.journal}{suffix}").unlink(missing_ok=True)
-        return Worker(settings, brokers, runtime_version)
+        return Worker(settings, brokers, runtime_version, real_parts(settings))
     except sqlite3.Error as why:
         raise StartError(f"cannot open {settings.paths.journal}: {why}") from why

@@ -23,7 +23,7 @@ from corral_worker.journal.journal import Journal
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.paths import GuestPaths
 from corral_worker.runc import Runtime
-from corral_worker.shims import Body, ShimLink, Zygote
+from corral_worker.shims import Body, ShimLink, Shims
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +47,8 @@ class Settings:
 class Guest:
     """All of one guest that handlers share. Belongs to the event loop's thread."""
 
-    def __init__(self, settings: Settings, worker: str, journal: Journal) -> None:
-        self.settings, self.worker, self.journal = settings, worker, journal
-        self.zygote = Zygote(settings.paths.run, settings.paths.state, settings.guest)
+    def __init__(self, settings: Settings, worker: str, journal: Journal, shims: Shims) -> None:
+        self.settings, self.worker, self.journal, self.shims = settings, worker, journal, shims
         self.containers: dict[str, ContainerRecord] = {}  # instance -> live container
         self.processes: dict[str, dict[str, ProcessRecord]] = {}  # container instance -> process instance -> process
         self.links: dict[str, ShimLink] = {}  # container instance -> its shim
@@ -222,13 +221,12 @@ class Guest:
         return await asyncio.shield(task)
 
     async def _link(self, container: ContainerRecord) -> ShimLink:
-        await self.zygote.fork(container.instance, container.name)
+        await self.shims.fork(container.instance, container.name)
         return await self.connect_shim(container.instance)
 
     async def connect_shim(self, instance: str) -> ShimLink:
         """Connects to a shim that is there. Raises OSError or ShimGoneError."""
-        link = ShimLink(instance, self._notice, self._gone)
-        await link.connect(self.settings.paths.shim_socket(instance), self.journal.generation, self.settings.guest)
+        link = await self.shims.connect(instance, self.journal.generation, self._notice, self._gone)
         self.links[instance] = link
         return link
 

@@ -6,10 +6,9 @@ import os
 import platform
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
-
-import zmq
 
 from corral_schemas import PROTOCOL_VERSION, limits
 from corral_schemas.base import Message
@@ -21,14 +20,18 @@ from corral_schemas.session import Heartbeat, Register, Registered
 from corral_schemas.stdio import CloseStdinArgs, ReadStdioArgs, ResizeArgs, WriteStdinArgs
 from corral_worker import __version__, adopt, cgroups, retention
 from corral_worker.brokers import BrokerSession, Face, Route
+from corral_worker.dialer import Dialer, ZmqDialer
 from corral_worker.drift import Drift
 from corral_worker.flight import Flight, internal_flight
 from corral_worker.guest import Guest, Settings
 from corral_worker.handlers import change, create, delete, query, stdio
 from corral_worker.journal.journal import Journal
+from corral_worker.journal.port import OpenStore
 from corral_worker.journal.records import EventRecord
+from corral_worker.journal.store import Durability, SqliteStore
 from corral_worker.notices import Notices
 from corral_worker.requests import Requests
+from corral_worker.shims import Shims, UnixShims
 from corral_worker.spools import Spools
 from corral_worker.stdio_feed import StdioFeed
 from corral_worker.tasks import Tasks
@@ -38,20 +41,37 @@ log = logging.getLogger(__name__)
 STDIN_TIMEOUT_S = 60.0
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a worker stands on: storage, shims, network. A simulation brings its own."""
+
+    open_store: OpenStore
+    shims: Shims
+    dialer: Dialer
+
+
+def real_parts(settings: Settings) -> Parts:
+    """SQLite, Unix sockets, ZeroMQ. Raises JournalCorruptError once the store is opened."""
+    durability: Durability = "process" if settings.durability == "process" else "power"
+    return Parts(
+        open_store=partial(SqliteStore, settings.paths.journal, durability),
+        shims=UnixShims(settings.paths, settings.guest),
+        dialer=ZmqDialer(),
+    )
+
+
 class Worker:
     """One guest's worker. `run` returns when it was told to stop."""
 
-    def __init__(self, settings: Settings, brokers: list[str], runtime_version: str) -> None:
+    def __init__(self, settings: Settings, brokers: list[str], runtime_version: str, parts: Parts) -> None:
         self._settings, self._runtime_version = settings, runtime_version
         self._started_ns = time.time_ns()
         self._tasks = Tasks()
-        journal_path = settings.paths.journal
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._context.setsockopt(zmq.MAX_SOCKETS, 4096)
+        self._parts = parts
         self._brokers: list[BrokerSession] = []
         self.instance = new_instance(self._started_ns, os.urandom(10))
-        self.journal = Journal(journal_path, settings.guest, self.instance, settings.durability, self._publish)  # type: ignore[arg-type]
-        self.guest = Guest(settings, self.instance, self.journal)
+        self.journal = Journal(parts.open_store, settings.guest, self.instance, self._publish)
+        self.guest = Guest(settings, self.instance, self.journal, parts.shims)
         self._spools = Spools(settings.paths)
         self._notices = Notices(self.guest, self._tasks)
         self._feed = StdioFeed(self.guest, self._spools, self._tasks, self._publish_stdio)
@@ -147,7 +167,7 @@ class Worker:
         if journal_is_new:
             self.journal.new_epoch("journal made")
         self.journal.set_meta("guest", self._settings.guest)
-        await self.guest.zygote.start()
+        await self.guest.shims.start()
         unfinished = await adopt.take_over(self.guest, self._notices, journal_is_new=journal_is_new)
         for record in unfinished:
             self._requests.go_on(record)
@@ -156,7 +176,7 @@ class Worker:
         self._tasks.start(retention.keep_tidy(self.guest, self._spools))
         self._tasks.start(Drift(self.guest).watch())
         for address in self._broker_addresses:
-            session = BrokerSession(address, self._context, self._face)
+            session = BrokerSession(address, self._parts.dialer, self._face)
             self._brokers.append(session)
             self._tasks.start(session.run())
         ready()
@@ -168,14 +188,14 @@ class Worker:
             session.goodbye()
         await self.journal.durable()
         if not self.guest.containers:
-            self.guest.zygote.quit()
+            self.guest.shims.quit()
         await self._tasks.stop()
         for link in list(self.guest.links.values()):
             link.close()
-        self.guest.zygote.close()
+        self.guest.shims.close()
         self._spools.close()
         self.journal.close()
-        self._context.destroy(linger=0)
+        self._parts.dialer.close()
 
     def _shim_gone(self, instance: str) -> None:
         container = self.guest.containers.get(instance)

@@ -5,7 +5,7 @@ import contextlib
 import errno
 import signal
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,8 +37,8 @@ class Manner:
     detach_keys: bytes
     owned: bool = True
     """We started it: it ends when the reader of its output goes away, as at the end of a broken pipe. Otherwise we just leave."""
-    from_now: bool = False
-    """Show what it writes from now on; otherwise everything."""
+    begin: Mapping[str, int] | None = None
+    """Stream → offset to show from, for a process joined later; None: everything, of a process that we have made."""
 
 
 class Foreground:
@@ -48,7 +48,7 @@ class Foreground:
         self._process = process
         self._manner = manner
         self._inbox = inbox
-        self._reached: dict[str, int] = {}  # stream -> offset up to which it was written out here
+        self._reached = dict(manner.begin or {})  # stream -> offset up to which it was written out here
         self._moved = asyncio.Event()  # set whenever _reached grew
         self._detached = asyncio.Event()
         self._tasks: set[asyncio.Task[object]] = set()
@@ -123,10 +123,7 @@ class Foreground:
             writer.close()
 
     async def _copy_out(self, writer: DescriptorWriter) -> None:
-        stderr_offset = None if self._manner.tty else 0
-        if self._manner.from_now:
-            self._reached = await self._offsets_now()
-            stderr_offset = None if self._manner.tty else self._reached.get("stderr", 0)
+        stderr_offset = None if self._manner.tty else self._reached.get("stderr", 0)
         async with contextlib.aclosing(self._process.output(stdout=self._reached.get("stdout", 0), stderr=stderr_offset)) as output:
             async for item in output:
                 if isinstance(item, Gap):
@@ -136,12 +133,6 @@ class Foreground:
                     await writer.write(STDERR if item.stream == "stderr" else STDOUT, item.data)
                     self._reached[item.stream] = item.offset + len(item.data)
                 self._moved.set()
-
-    async def _offsets_now(self) -> dict[str, int]:
-        probe = self._process.output(tail_lines=0, follow=False)
-        async for _ in probe:
-            continue
-        return dict(probe.next)
 
     async def _end_by_broken_pipe(self, over: "asyncio.Task[Exit]") -> None:
         """SIGPIPE, as for a process that writes into a pipe without a reader; SIGKILL for one that does not care (an init, mostly)."""
@@ -165,7 +156,7 @@ class Foreground:
 
     async def _follow_size(self) -> None:
         """Tells the process each new size. The first was given when it was made; a process joined later is told now."""
-        if self._manner.from_now and (size := size_of(STDIN, STDOUT, STDERR)):
+        if self._manner.begin is not None and (size := size_of(STDIN, STDOUT, STDERR)):
             # Another size first, so that a full-screen program draws itself anew for us even if its size was the same.
             await self._unless_gone(self._process.resize(size.rows + 1, size.columns))
             await self._unless_gone(self._process.resize(size.rows, size.columns))

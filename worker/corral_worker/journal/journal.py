@@ -8,7 +8,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection
-from pathlib import Path
 
 import msgspec
 
@@ -18,8 +17,9 @@ from corral_schemas.events import EventHeader, JournalReset
 from corral_schemas.frames import pack
 from corral_schemas.limits import EVENT_BYTES_MAX
 from corral_schemas.topics import event_topic
+from corral_worker.journal.port import OpenStore, Statement
 from corral_worker.journal.records import ContainerRecord, EventRecord, ProcessRecord, Record, RequestRecord
-from corral_worker.journal.store import Durability, SqliteStore, statement_for
+from corral_worker.journal.store import statement_for
 
 Publish = Callable[[EventRecord], None]
 _SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
@@ -28,19 +28,19 @@ _SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 class Journal:
     """One guest's journal. All methods belong to the event loop's thread."""
 
-    def __init__(self, path: Path, guest: str, worker: str, durability: Durability, publish: Publish) -> None:
+    def __init__(self, open_store: OpenStore, guest: str, worker: str, publish: Publish) -> None:
         self._loop = asyncio.get_running_loop()
         self._guest, self._worker, self._publish = guest, worker, publish
         self.full = False
         """The disk is full: nothing new may be begun."""
         self.on_full: Callable[[bool], None] = lambda full: None
-        self._pending: list[tuple[str, tuple[object, ...]]] = []  # appended in this turn of the loop, not yet with the store
+        self._pending: list[Statement] = []  # appended in this turn of the loop, not yet with the store
         self._appended = 0  # statements handed to us so far
         self._durable = 0
         self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()  # by position
         self._unpublished: deque[tuple[int, EventRecord]] = deque()  # (position, event)
         self._flush_scheduled = False
-        self.store = SqliteStore(path, durability, self._committed_elsewhere, self._full_elsewhere)
+        self.store = open_store(self._committed_elsewhere, self._full_elsewhere)
         self._load()
 
     def _load(self) -> None:
@@ -103,7 +103,7 @@ class Journal:
         self._unpublished.append((self._appended, record))
         return record
 
-    def _append(self, statements: list[tuple[str, tuple[object, ...]]]) -> None:
+    def _append(self, statements: list[Statement]) -> None:
         self._pending += statements
         self._appended += len(statements)
         if not self._flush_scheduled:

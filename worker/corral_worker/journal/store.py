@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from corral_worker.journal.port import Statement
 from corral_worker.journal.records import ContainerRecord, EventRecord, ProcessRecord, Record, RequestRecord
 
 log = logging.getLogger(__name__)
@@ -37,10 +38,9 @@ _INSERT_REQUEST = "INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?)"
 _INSERT_CONTAINER = "INSERT OR REPLACE INTO containers VALUES (?, ?, ?, ?)"
 _INSERT_PROCESS = "INSERT OR REPLACE INTO processes VALUES (?, ?, ?)"
 _pack = msgspec.msgpack.encode
-_Statement = tuple[str, tuple[object, ...]]
 
 
-def statement_for(record: Record) -> _Statement:
+def statement_for(record: Record) -> Statement:
     """The SQL that stores one record."""
     match record:
         case EventRecord():
@@ -69,7 +69,7 @@ class SqliteStore:
         self._on_durable = on_durable
         self._on_full = on_full
         self._condition = threading.Condition()
-        self._queue: list[_Statement] = []  # guarded by _condition
+        self._queue: list[Statement] = []  # guarded by _condition
         self._closing = False  # guarded by _condition
         self._position = 0  # statements appended; guarded by _condition
         self._full = False  # store thread only
@@ -99,7 +99,7 @@ class SqliteStore:
 
     # -- writing ---------------------------------------------------------------------------------------------------------
 
-    def append(self, statements: list[_Statement]) -> int:
+    def append(self, statements: list[Statement]) -> int:
         """Queues statements; returns the position at which they are durable."""
         with self._condition:
             self._queue += statements
@@ -120,7 +120,7 @@ class SqliteStore:
             done += len(batch)
             self._on_durable(done)
 
-    def _commit_until_stored(self, batch: list[_Statement]) -> None:
+    def _commit_until_stored(self, batch: list[Statement]) -> None:
         """Commits, and on a full disk gives up the ballast and then tries again for as long as it takes: nothing is dropped."""
         while True:
             try:
@@ -141,7 +141,7 @@ class SqliteStore:
                     self._on_full(False)
                 return
 
-    def _commit(self, batch: list[_Statement]) -> None:
+    def _commit(self, batch: list[Statement]) -> None:
         execute = self._write.execute
         execute("BEGIN IMMEDIATE")
         try:

@@ -39,6 +39,7 @@ def attach(container: str, guest: str, no_stdin: bool, detach_keys: bytes, signa
 
     async def body(client: "AsyncClient") -> int:
         from corral.cli.foreground import Foreground, Manner
+        from corral.cli.positions import offsets_now
         from corral.cli.signals import SignalInbox
 
         found = await find_container(client, target)
@@ -51,7 +52,7 @@ def attach(container: str, guest: str, no_stdin: bool, detach_keys: bytes, signa
             stdin=not no_stdin,
             detach_keys=detach_keys,
             owned=False,
-            from_now=True,
+            begin=await offsets_now(client, process),
         )
         with SignalInbox(passed_on=signal_proxy) as inbox:
             return await Foreground(process, manner, inbox).run()

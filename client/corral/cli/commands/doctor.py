@@ -59,15 +59,15 @@ async def _fleet_findings(broker: str | None) -> "AsyncIterator[Finding]":
     from corral.cli.checks import Finding
     from corral.cli.session import opened
 
-    began_s = time.monotonic()
     try:
         client = await opened(broker, timeout_s=GUEST_PATIENCE_S)
     except (NoBroker, CorralError) as why:
         yield Finding("broker", "fail", why.message, "start one: corral up; or name one: --broker ADDRESS or CORRAL_BROKER")
         return
     try:
-        yield Finding("broker", "ok", f"{client.address}, answered in {_ms(began_s)}")
+        began_s = time.monotonic()
         guests = sorted(await client.guests(), key=lambda guest: guest.guest)
+        yield Finding("broker", "ok", f"{client.address}, answered in {_ms(began_s)}")
         if not guests:
             yield Finding("guests", "warn", "none is known to the broker", "start one: corral worker --guest NAME --broker ADDRESS")
         for finding in await asyncio.gather(*(_guest_finding(client, guest.guest) for guest in guests)):

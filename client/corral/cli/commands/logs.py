@@ -2,7 +2,7 @@
 
 import base64
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -76,15 +76,19 @@ def logs(
     target = parse_target(container, guest)
 
     async def body(client: "AsyncClient") -> int:
+        from corral.cli.positions import offsets_now
+
         process = await find_process(client, target)
+        hidden = set() if only_stdout == only_stderr else {"stderr" if only_stdout else "stdout"}
+        upto = None if follow else {name: at for name, at in (await offsets_now(client, process)).items() if name not in hidden}
         output = process.output(
-            stdout=None if only_stderr and not only_stdout else 0,
-            stderr=None if only_stdout and not only_stderr else 0,
+            stdout=None if "stdout" in hidden else 0,
+            stderr=None if "stderr" in hidden else 0,
             follow=follow,
             tail_lines=None if tail == "all" else int(tail),
             since_ns=since_ns if tail == "all" else None,
         )
-        printer = _Printer(process, since_ns=since_ns, timestamps=timestamps, as_json=as_json)
+        printer = _Printer(process, upto=upto, since_ns=since_ns, timestamps=timestamps, as_json=as_json)
         async with contextlib.aclosing(output):
             await printer.print(output)
         return 0
@@ -95,10 +99,14 @@ def logs(
 class _Printer:
     """Writes chunks as they are, or line by line where something goes before each line."""
 
-    def __init__(self, process: "Process", *, since_ns: int | None, timestamps: bool, as_json: bool) -> None:
+    def __init__(
+        self, process: "Process", *, upto: Mapping[str, int] | None, since_ns: int | None, timestamps: bool, as_json: bool
+    ) -> None:
         from corral.cli.pumps import DescriptorWriter
 
         self._path = path_of(process.container, process.process)
+        self._upto = upto
+        self._reached: dict[str, int] = {}
         self._since_ns = since_ns or 0
         self._timestamps = timestamps
         self._as_json = as_json
@@ -106,10 +114,13 @@ class _Printer:
         self._splitters: dict[str, LineSplitter] = {}
 
     async def print(self, items: "AsyncIterator[Chunk | Gap]") -> None:
-        """Everything, to the end of `items`."""
+        """Everything, to the end of `items`, or up to the offsets given: a process that writes without pause has no end to wait for."""
         from corral import Gap
 
-        async for item in items:
+        async for piece in items:
+            if self._is_beyond(piece):
+                break
+            item = self._cut(piece)
             if isinstance(item, Gap):
                 await self._rest(item.stream)
                 say(f"{item.end - item.start} bytes of {item.stream} are missing ({item.reason})")
@@ -117,6 +128,24 @@ class _Printer:
                 await self._chunk(item)
         for stream in self._splitters:
             await self._rest(stream)
+
+    def _is_beyond(self, piece: "Chunk | Gap") -> bool:
+        """Whether all that was wanted of every stream has come."""
+        from corral import Gap
+
+        self._reached[piece.stream] = piece.start if isinstance(piece, Gap) else piece.offset
+        return self._upto is not None and all(self._reached.get(name, -1) >= offset for name, offset in self._upto.items() if offset)
+
+    def _cut(self, piece: "Chunk | Gap") -> "Chunk | Gap":
+        """A chunk without what was written after we began."""
+        import msgspec
+
+        from corral import Gap
+
+        if isinstance(piece, Gap) or self._upto is None:
+            return piece
+        length = max(0, self._upto.get(piece.stream, 0) - piece.offset)
+        return msgspec.structs.replace(piece, data=piece.data[:length]) if length < len(piece.data) else piece
 
     async def _chunk(self, chunk: "Chunk") -> None:
         from corral.cli.lines import LineSplitter

@@ -8,7 +8,7 @@ from corral.cli import making, options
 from corral.cli.command import command
 
 if TYPE_CHECKING:
-    from corral import AsyncClient
+    from corral import AsyncClient, ContainerSpec
     from corral.container import Container
 
 _ARGS = click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[--] CMD [ARG...]")
@@ -61,6 +61,7 @@ def run(
 
     made = making.Making(**what)
     made.check()
+    spec = made.spec()
     if not detach:
         making.check_terminal(tty=made.tty, stdin=made.interactive)
 
@@ -68,16 +69,18 @@ def run(
         if detach:
             guest = await making.chosen_guest(client, made.guest)
             container = await client.guest(guest).run(
-                made.name, bundle=made.bundle or None, spec=made.spec(), stdio=made.stdio(), auto_delete=auto_delete
+                made.name, bundle=made.bundle or None, spec=spec, stdio=made.stdio(), auto_delete=auto_delete
             )
             _print_made(container, as_json=as_json)
             return 0
-        return await _in_foreground(client, made, auto_delete=auto_delete, detach_keys=detach_keys, signal_proxy=signal_proxy)
+        return await _in_foreground(client, made, spec, auto_delete=auto_delete, detach_keys=detach_keys, signal_proxy=signal_proxy)
 
     return with_client(broker, body, timeout_s=timeout_s)
 
 
-async def _in_foreground(client: "AsyncClient", made: making.Making, *, auto_delete: bool, detach_keys: bytes, signal_proxy: bool) -> int:
+async def _in_foreground(
+    client: "AsyncClient", made: making.Making, spec: "ContainerSpec | None", *, auto_delete: bool, detach_keys: bytes, signal_proxy: bool
+) -> int:
     from corral.cli.foreground import Foreground, Manner
     from corral.cli.signals import SignalInbox
     from corral.words import generated_name
@@ -85,7 +88,7 @@ async def _in_foreground(client: "AsyncClient", made: making.Making, *, auto_del
     guest = await making.chosen_guest(client, made.guest)
     name = made.name or generated_name()
     with SignalInbox(passed_on=signal_proxy) as inbox:
-        starting = client.guest(guest).run(name, bundle=made.bundle or None, spec=made.spec(), stdio=made.stdio(), auto_delete=auto_delete)
+        starting = client.guest(guest).run(name, bundle=made.bundle or None, spec=spec, stdio=made.stdio(), auto_delete=auto_delete)
         container = await inbox.during(starting, f"{guest}/{name}")
         manner = Manner(path=f"{guest}/{name}", tty=made.tty, stdin=made.interactive, detach_keys=detach_keys)
         return await Foreground(container.init, manner, inbox).run()
@@ -113,10 +116,11 @@ def create(as_json: bool, timeout_s: float, broker: str | None, **what: Any) -> 
 
     made = making.Making(**what)
     made.check()
+    spec = made.spec()
 
     async def body(client: "AsyncClient") -> int:
         guest = await making.chosen_guest(client, made.guest)
-        container = await client.guest(guest).create(made.name, bundle=made.bundle or None, spec=made.spec(), stdio=made.stdio())
+        container = await client.guest(guest).create(made.name, bundle=made.bundle or None, spec=spec, stdio=made.stdio())
         _print_made(container, as_json=as_json)
         return 0
 

@@ -1,0 +1,63 @@
+"""Docker's flags as a spec."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from corral.cli.commands.update import limits
+from corral.cli.making import Making, mount, variables
+from corral_schemas.containers import ContainerSpec, Mount
+
+PLAIN: dict[str, Any] = {
+    "guest": "", "rootfs": "/r", "bundle": "", "name": None, "interactive": False, "tty": False, "env": (), "env_file": (), "workdir": "",
+    "user": "", "volumes": (), "memory": None, "cpus": None, "pids_limit": None, "network": None, "hostname": "", "writable": None,
+    "args": ("sh", "-c", "true"),
+}  # fmt: skip
+
+
+def test_without_flags_the_spec_is_plain() -> None:
+    assert Making(**PLAIN).spec() == ContainerSpec(rootfs="/r", args=["sh", "-c", "true"])
+
+
+def test_every_flag_has_its_field() -> None:
+    made = Making(
+        **{
+            **PLAIN, "env": ("A=1", "B=x=y"), "workdir": "/w", "user": "1:2", "volumes": ("/a:/b", "/c:/d:ro"), "memory": 64 << 20,
+            "cpus": 0.5, "pids_limit": 9, "network": "host", "hostname": "h", "writable": True,
+        }
+    )  # fmt: skip
+    assert made.spec() == ContainerSpec(
+        rootfs="/r", args=["sh", "-c", "true"], env=["A=1", "B=x=y"], cwd="/w", user="1:2",
+        mounts=[Mount(source="/a", destination="/b"), Mount(source="/c", destination="/d", readonly=True)],
+        memory_bytes=64 << 20, cpus=0.5, pids_limit=9, network="host", hostname="h", writable=True,
+    )  # fmt: skip
+
+
+def test_a_bundle_says_everything_itself() -> None:
+    made = Making(**{**PLAIN, "rootfs": "", "bundle": "/b", "args": ()})
+    made.check()
+    assert made.spec() is None
+
+
+def test_a_variable_without_a_value_takes_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MINE", "from here")
+    monkeypatch.delenv("NOT_MINE", raising=False)
+    file = tmp_path / "env"
+    file.write_text("# words\n\nF=file\nMINE\n")
+    assert variables(["A=", "MINE", "NOT_MINE"], [file]) == ["F=file", "MINE=from here", "A=", "MINE=from here"]
+
+
+@pytest.mark.parametrize("text", ["a", "/a", "a:/b", "/a:b", "/a:/b:rx", "/a:/b:ro:z", ":"])
+def test_a_mount_of_another_shape_is_refused(text: str) -> None:
+    with pytest.raises(click.UsageError, match="is not SRC:DST"):
+        mount(text)
+
+
+def test_limits_are_oci_resources() -> None:
+    assert limits(1 << 20, 0.5, -1) == {
+        "memory": {"limit": 1 << 20, "swap": 1 << 20},
+        "cpu": {"quota": 50_000, "period": 100_000},
+        "pids": {"limit": -1},
+    }

@@ -1,0 +1,229 @@
+"""Event streams over real sockets."""
+
+import asyncio
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+from corral_testkit.fake_broker import FakeBroker
+from corral_testkit.fake_guest import FakeGuest
+
+import corral
+from corral_schemas.events import ExitEvent, GuestUp, Started
+from corral_schemas.exits import Exit
+
+EXIT = ExitEvent(exit=Exit(type="exited", code=0))
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, 30))
+
+
+def seq(item: object) -> int:
+    assert isinstance(item, corral.Event)
+    return item.header.seq
+
+
+async def take(stream: Any, count: int) -> list[int]:
+    return [seq(await anext(stream)) for _ in range(count)]
+
+
+def test_what_happens_right_after_entering_is_never_missed(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            for number in range(20):
+                async with client.events() as stream:
+                    broker.do(lambda: guest.record("started", Started(pid=1)))
+                    assert await take(stream, 1) == [number + 1]
+
+    run(work())
+
+
+def test_from_now_means_without_what_was_before_even_if_heartbeats_lag(broker: FakeBroker, guest: FakeGuest) -> None:
+    broker.do(lambda: [guest.record("started", Started(pid=1)) for _ in range(5)])
+    info = broker.guests["g1"]
+    broker.guests["g1"] = corral_replace(info, seq=2)
+
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client, client.events() as stream:
+            broker.do(lambda: guest.record("started", Started(pid=2)))
+            assert await take(stream, 1) == [6]
+
+    run(work())
+
+
+def corral_replace(info: Any, **changes: Any) -> Any:
+    from msgspec.structs import replace
+
+    return replace(info, **changes)
+
+
+def test_lost_events_come_from_the_journal_in_order(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client, client.events() as stream:
+            broker.do(lambda: [guest.record("started", Started(pid=n), publish=n % 3 == 0) for n in range(100)])
+            assert await take(stream, 100) == list(range(1, 101))
+
+    run(work())
+
+
+def test_a_lost_last_event_comes_after_the_next_heartbeat(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client, client.events(kinds=["exit"], guests=["g1"]) as stream:
+            broker.do(lambda: guest.record("exit", EXIT, publish=False))
+            broker.do(guest.beacon)
+            event = await anext(stream)
+            assert isinstance(event, corral.Event)
+            assert event.payload == EXIT
+
+    run(work())
+
+
+def test_silence_of_two_heartbeats_makes_the_stream_ask(short_dir: Path) -> None:
+    with FakeBroker(short_dir, heartbeat_ms=100) as broker:
+        guest = FakeGuest(broker, "g1")
+
+        async def work() -> None:
+            async with corral.AsyncClient(broker.address) as client, client.events() as stream:
+                broker.do(lambda: guest.record("exit", EXIT, publish=False))
+                assert await take(stream, 1) == [1]
+
+        run(work())
+
+
+def test_a_stored_cursor_goes_on_right_behind_the_last_event_handed_out(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            async with client.events() as stream:
+                broker.do(lambda: [guest.record("started", Started(pid=1)) for _ in range(4)])
+                first = await anext(stream)
+                assert isinstance(first, corral.Event)
+                await anext(stream)
+                stored = stream.cursor
+            async with client.events(after=first.cursor) as stream:
+                assert await take(stream, 3) == [2, 3, 4]
+            async with client.events(after=stored) as stream:
+                assert await take(stream, 2) == [3, 4]
+
+    run(work())
+
+
+def test_list_then_follow_has_no_hole(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            broker.do(lambda: guest.record("started", Started(pid=1)))
+            fleet = await client.list()
+            broker.do(lambda: guest.record("started", Started(pid=2)))
+            async with client.events(after=fleet.cursor) as stream:
+                assert await take(stream, 1) == [2]
+
+    run(work())
+
+
+def test_a_broker_restart_loses_no_event(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client, client.events() as stream:
+            broker.do(lambda: guest.record("started", Started(pid=1)))
+            assert await take(stream, 1) == [1]
+            broker.stop()
+            guest_record(guest)
+            broker.start()
+            assert await take(stream, 1) == [2]
+
+    run(work())
+
+
+def guest_record(guest: FakeGuest) -> None:
+    guest.record("started", Started(pid=2), publish=False)
+
+
+def test_a_new_epoch_is_a_resync_and_then_its_events(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client, client.events() as stream:
+            broker.do(lambda: guest.record("started", Started(pid=1)))
+            assert await take(stream, 1) == [1]
+            broker.do(lambda: guest.move_to_epoch("e2"))
+            broker.do(lambda: guest.record("started", Started(pid=2)))
+            item = await anext(stream)
+            assert isinstance(item, corral.Resync)
+            assert (item.guest, item.place.epoch) == ("g1", "e2")
+            assert await take(stream, 1) == [1]
+
+    run(work())
+
+
+def test_a_cursor_older_than_the_journal_is_a_resync(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            cursor = (await client.list()).cursor
+            broker.do(lambda: [guest.record("started", Started(pid=1), publish=False) for _ in range(5)])
+            broker.do(lambda: guest.trim(3))
+            async with client.events(after=cursor) as stream:
+                item = await anext(stream)
+                assert isinstance(item, corral.Resync)
+                assert item.place.seq == 5
+
+    run(work())
+
+
+def test_two_brokers_carrying_the_same_events_give_each_once(broker: FakeBroker, short_dir: Path) -> None:
+    with FakeBroker(short_dir, "second") as second:
+        first_guest, second_guest = FakeGuest(broker, "g1"), FakeGuest(second, "g1")
+
+        async def work() -> None:
+            async with corral.AsyncClient([broker.address, second.address]) as client:
+                await asyncio.to_thread(second.wait_for, lambda: len(second.seen("hello")) == 1)
+                await asyncio.to_thread(broker.wait_for, lambda: len(broker.seen("hello")) == 1)
+                await client.guests()
+                async with client.events(broker_events=False) as stream:
+                    for _ in range(10):
+                        broker.do(lambda: first_guest.record("started", Started(pid=1)))
+                        second.do(lambda: second_guest.record("started", Started(pid=1)))
+                    assert await take(stream, 10) == list(range(1, 11))
+                    assert not stream._waiting
+
+        run(work())
+
+
+def test_word_of_guests_coming_is_given_unless_not_wanted(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            async with client.events() as told, client.events(broker_events=False) as untold:
+                broker.do(lambda: broker.publish_own("guest_up", "g2", GuestUp()))
+                broker.do(lambda: guest.record("started", Started(pid=1)))
+                up = await anext(told)
+                assert isinstance(up, corral.Event) and (up.kind, up.guest) == ("guest_up", "g2")
+                event = await anext(untold)
+                assert isinstance(event, corral.Event) and event.kind == "started"
+
+    run(work())
+
+
+def test_a_caller_that_falls_behind_gets_everything_in_the_end(broker: FakeBroker, guest: FakeGuest) -> None:
+    count = 15_000
+
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client, client.events() as stream:
+            for _ in range(count // 100):
+                await asyncio.to_thread(broker.do, lambda: [guest.record("started", Started(pid=1)) for _ in range(100)])
+            broker.do(guest.beacon)
+            assert await take(stream, count) == list(range(1, count + 1))
+
+    # looking up the previous event of the kind makes recording quadratic in this fake
+    run(work())
+
+
+def test_closing_a_stream_ends_its_iteration(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            async with client.events() as stream:
+                task = asyncio.create_task(collect(stream))
+                broker.do(lambda: guest.record("started", Started(pid=1)))
+                await asyncio.to_thread(broker.wait_for, lambda: True)
+                await client.guests()
+            assert await task == [1]
+
+    async def collect(stream: Any) -> list[int]:
+        return [seq(item) async for item in stream]
+
+    run(work())

@@ -1,0 +1,184 @@
+"""Output, stdin and waits over real sockets."""
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from corral_testkit.fake_broker import INSTANCE, Call, FakeBroker, Outcome
+from corral_testkit.fake_guest import FakeGuest
+
+import corral
+from corral.process import Process
+from corral_schemas.errors import error
+from corral_schemas.stdio import CloseStdinArgs, Done, ReadStdioArgs, WriteStdinArgs, WriteStdinReply
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(work, 30))
+
+
+def init_of(client: corral.AsyncClient) -> Process:
+    return client.guest("g1").container("c", INSTANCE).init
+
+
+def test_all_output_then_the_ends_then_the_exit(broker: FakeBroker, guest: FakeGuest) -> None:
+    data = os.urandom(1 << 20) * 20
+
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            broker.do(lambda: (guest.write("stdout", data), guest.write("stderr", b"oops"), guest.end(3)))
+            output = init_of(client).output()
+            got = {"stdout": b"", "stderr": b""}
+            async for piece in output:
+                assert isinstance(piece, corral.Chunk)
+                got[piece.stream] += piece.data
+            assert got == {"stdout": data, "stderr": b"oops"}
+            assert output.exit is not None and output.exit.code == 3
+            assert output.next == {"stdout": len(data), "stderr": 4}
+            assert output.ends["stdout"].total == len(data)
+
+    run(work())
+
+
+def test_output_is_handed_on_as_it_comes(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            lines = init_of(client).combined.lines()
+            for number in range(10):
+                broker.do(lambda number=number: guest.write("stdout", b"line %d\n" % number))  # type: ignore[misc]
+                assert await anext(lines) == b"line %d" % number
+            broker.do(lambda: (guest.write("stdout", b"rest"), guest.end()))
+            assert [line async for line in lines] == [b"rest"]
+
+    run(work())
+
+
+def test_without_follow_it_stops_at_what_there_is(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            broker.do(lambda: guest.write("stdout", b"one\ntwo\nthree\n"))
+            output = init_of(client).output(follow=False)
+            assert b"".join([piece.data async for piece in output if isinstance(piece, corral.Chunk)]) == b"one\ntwo\nthree\n"
+            assert output.exit is None
+            tail = init_of(client).output(follow=False, tail_lines=2)
+            assert b"".join([piece.data async for piece in tail if isinstance(piece, corral.Chunk)]) == b"two\nthree\n"
+
+    run(work())
+
+
+def test_bytes_that_are_gone_are_a_gap_here_and_an_error_there(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            broker.do(lambda: (guest.write("stdout", b"0123456789"), guest.kept_from.update(stdout=4), guest.end()))
+            first = await anext(init_of(client).output())
+            assert isinstance(first, corral.Gap) and (first.start, first.end) == (0, 4)
+            with pytest.raises(corral.ResyncError) as caught:
+                await init_of(client).stdout.read()
+            assert caught.value.details == {"stream": "stdout", "start": 0, "end": 4}
+
+    run(work())
+
+
+def test_a_reader_survives_a_broker_restart_and_a_guest_away_for_a_moment(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            lines = init_of(client).stdout.lines()
+            broker.do(lambda: guest.write("stdout", b"before\n"))
+            assert await anext(lines) == b"before"
+            waiting = asyncio.ensure_future(anext(lines))
+            await asyncio.to_thread(broker.wait_for, lambda: len(guest._parked) > 0)
+            broker.stop()
+            away = broker.guests.pop("g1")
+            broker.start()
+            count = len(broker.seen("read_stdio"))
+            await asyncio.to_thread(broker.wait_for, lambda: len(broker.seen("read_stdio")) >= count + 2)
+            broker.do(lambda: (broker.guests.update(g1=away), guest.write("stdout", b"after\n")))
+            assert await waiting == b"after"
+            await lines.aclose()  # type: ignore[attr-defined]
+
+    run(work())
+
+
+def test_a_named_consumer_acknowledges_only_what_was_taken(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            broker.do(lambda: guest.write("stdout", bytes(200_000)))
+            output = init_of(client).output(consumer="me", stderr=None)
+            await anext(output)
+            assert [offset_of(call) for call in broker.seen("read_stdio")] == [0]
+            await output.aclose()
+
+    run(work())
+
+
+def offset_of(call: Call) -> int | None:
+    assert isinstance(call.args, ReadStdioArgs)
+    return call.args.stdout
+
+
+def test_a_wait_is_a_repeatable_read_with_its_own_timeout(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            with pytest.raises(corral.DeadlineError, match="wait_timeout"):
+                await init_of(client).wait(timeout_s=0.1)
+            waiters = [asyncio.create_task(init_of(client).wait()) for _ in range(50)]
+            await asyncio.to_thread(broker.wait_for, lambda: len(guest._parked) == 50)
+            broker.do(lambda: guest.end(9))
+            assert {end.code for end in await asyncio.gather(*waiters)} == {9}
+            assert (await init_of(client).wait(timeout_s=5)).code == 9
+
+    run(work())
+
+
+def test_stdin_is_written_once_whatever_is_lost_and_however_little_is_taken_at_a_time(broker: FakeBroker, guest: FakeGuest) -> None:
+    taken = bytearray()
+    closed: list[int | None] = []
+
+    def write(call: Call) -> Outcome:
+        args = call.args
+        assert isinstance(args, WriteStdinArgs)
+        if args.offset > len(taken):
+            return error("bad_request", "a hole in stdin")
+        taken.extend(args.data[len(taken) - args.offset :][:100_000])
+        if len(taken) == 100_000 and not call.copy:
+            return None  # this reply is lost
+        return WriteStdinReply(offset=len(taken))
+
+    def close(call: Call) -> Outcome:
+        assert isinstance(call.args, CloseStdinArgs)
+        closed.append(call.args.offset)
+        return Done()
+
+    broker.guest_handlers["g1", "write_stdin"] = write
+    broker.guest_handlers["g1", "close_stdin"] = close
+    data = os.urandom(700_000)
+
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            stdin = init_of(client).stdin
+            await asyncio.gather(stdin.write(data[:400_000]), stdin.write(data[400_000:]))
+            assert stdin.offset == len(data)
+            await stdin.close()
+
+    run(work())
+    assert bytes(taken) == data
+    assert closed == [len(data)]
+
+
+def test_reading_given_up_leaves_nothing_behind(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            broker.do(lambda: guest.write("stdout", b"x"))
+            async for _ in init_of(client).stdout:
+                break
+            output = init_of(client).output()
+            await anext(output)
+            del output
+            for _ in range(3):
+                await client.guests()
+            others = asyncio.all_tasks() - {asyncio.current_task()}  # type: ignore[arg-type]
+            await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 5)
+
+    run(work())

@@ -1,0 +1,51 @@
+"""A Unix stream socket of framed messages, as the worker uses it towards shims and the zygote."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from corral_worker.shim.wire import FrameReader, WireError, encode
+
+log = logging.getLogger(__name__)
+
+Body = dict[str, Any]
+
+
+class MessageStream(asyncio.Protocol):
+    """Bytes of a stream socket → messages for one owner, and back."""
+
+    def __init__(self, on_message: Callable[[Body, bytes], None], on_closed: Callable[[], None]) -> None:
+        self._on_message, self._on_closed = on_message, on_closed
+        self._reader = FrameReader()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message, blob in self._reader.feed(data):
+                self._on_message(message, bytes(blob))
+        except WireError as why:
+            log.error("socket to a shim or zygote: %s; closed", why)
+            if self._transport:
+                self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._on_closed()
+
+    @property
+    def alive(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def send(self, message: Body, blob: bytes = b"") -> None:
+        """Queues a message; lost when the connection is."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode(message, blob))
+
+    def close(self) -> None:
+        """Ends the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()

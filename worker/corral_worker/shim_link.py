@@ -1,0 +1,178 @@
+"""The worker's end of the connection to one shim: requests and responses, notices, growth of output."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+log = logging.getLogger(__name__)
+
+HELLO_TIMEOUT_S = 10.0
+Body = dict[str, Any]
+
+
+class ShimGoneError(Exception):
+    """The shim's socket closed: what it was asked is known only from what it left on disk."""
+
+
+class Stream(Protocol):
+    """The connection below a link: real or simulated. Tells the link of messages and of its end."""
+
+    @property
+    def alive(self) -> bool: ...
+
+    def send(self, message: Body, blob: bytes = b"") -> None: ...
+
+    def close(self) -> None: ...
+
+
+class ShimLink:
+    """One connection to one shim. Requests are joined by (request id, step): asking again is safe."""
+
+    def __init__(self, instance: str, on_notice: Callable[[str, Body], None], on_gone: Callable[[str], None]) -> None:
+        self.instance = instance
+        self.state: Body = {}
+        """The shim's answer to hello."""
+        self.closing = False
+        """Its container is being deleted: its end is expected."""
+        self._on_notice, self._on_gone = on_notice, on_gone
+        self._stream: Stream | None = None
+        self._hello: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
+        self._requests: dict[tuple[str, str], asyncio.Future[Body]] = {}
+        self._known: dict[tuple[str, str], Body | None] = {}  # what it said at hello: response, or None while pending
+        self._growth: dict[str, list[tuple[dict[str, int], asyncio.Future[None]]]] = {}  # process instance -> readers
+
+    async def hello(self, stream: Stream, generation: int, guest: str) -> None:
+        """Says hello over a new connection. Raises ShimGoneError when refused or closed, TimeoutError."""
+        self._stream = stream
+        stream.send({"t": "hello", "generation": generation, "guest": guest})
+        try:
+            self.state = await asyncio.wait_for(asyncio.shield(self._hello), HELLO_TIMEOUT_S)
+        except (TimeoutError, ShimGoneError):
+            stream.close()
+            raise
+
+    @property
+    def alive(self) -> bool:
+        return self._stream is not None and self._stream.alive
+
+    def _send(self, message: Body, blob: bytes = b"") -> None:
+        if self._stream is None or not self._stream.alive:
+            raise ShimGoneError(self.instance)
+        self._stream.send(message, blob)
+
+    def knows(self, request_id: str, step: str) -> bool:
+        """Whether the shim had this request when we connected."""
+        return (request_id, step) in self._known
+
+    async def request(self, request_id: str, step: str, blob: bytes = b"", **body: Any) -> Body:
+        """Has a step carried out at most once; returns the response ({"ok": …} or {"error": …}). Raises ShimGoneError."""
+        key = (request_id, step)
+        future = self._requests.get(key)
+        if future is None:
+            known = self._known.get(key)
+            if known is not None:
+                return known
+            future = self._requests[key] = asyncio.get_running_loop().create_future()
+            try:
+                self._send({"t": "request", "id": request_id, "step": step, **body}, blob)
+            except ShimGoneError:
+                del self._requests[key]
+                raise
+        return await asyncio.shield(future)
+
+    def acknowledge(self, request_id: str, step: str) -> None:
+        """The response is in the journal: the shim may forget it."""
+        self._known.pop((request_id, step), None)
+        self.tell({"t": "ack_response", "id": request_id, "step": step})
+
+    def tell(self, message: Body) -> None:
+        """Sends what needs no answer; lost with the shim, as it may be."""
+        if self.alive:
+            self._send(message)
+
+    # -- growth of output ---------------------------------------------------------------------------------------------------
+
+    def growth(self, process: str, after: dict[str, int]) -> "asyncio.Future[None]":
+        """Done when a stream of the process has more than `after` says, or ended, or the process did, or the shim is gone."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not self.alive:
+            future.set_result(None)
+            return future
+        readers = self._growth.setdefault(process, [])
+        readers.append((after, future))
+        self._arm(process, readers)
+        return future
+
+    def _arm(self, process: str, readers: list[tuple[dict[str, int], asyncio.Future[None]]]) -> None:
+        least: dict[str, int] = {}
+        for after, _ in readers:
+            for stream, offset in after.items():
+                least[stream] = min(offset, least.get(stream, offset))
+        self.tell({"t": "arm", "process": process, "after": least})
+
+    def _grew(self, message: Body) -> None:
+        process = str(message["process"])
+        streams, waiting = message["streams"], []
+        for after, future in self._growth.pop(process, []):
+            if future.done():
+                continue
+            moved = message.get("exited") or any(
+                streams.get(stream, {}).get("offset", 0) > offset or not streams.get(stream, {}).get("open", True)
+                for stream, offset in after.items()
+            )
+            if moved:
+                future.set_result(None)
+            else:
+                waiting.append((after, future))
+        if waiting:
+            self._growth[process] = waiting
+            self._arm(process, waiting)
+
+    # -- incoming -------------------------------------------------------------------------------------------------------------
+
+    def message(self, message: Body, blob: bytes) -> None:
+        """What the stream brings."""
+        kind = message.get("t")
+        if kind == "response":
+            key = (str(message["id"]), str(message["step"]))
+            future = self._requests.pop(key, None)
+            if future is not None and not future.done():
+                future.set_result(message)
+        elif kind == "grew":
+            self._grew(message)
+        elif kind == "state":
+            for response in message["responses"]:
+                self._known[response["id"], response["step"]] = response
+            for pending in message["pending"]:
+                self._known.setdefault((pending["id"], pending["step"]), None)
+            self._hello.set_result(message)
+        elif kind == "refused":
+            self._hello.set_exception(ShimGoneError(f"refused: generation {message.get('generation')} has the shim"))
+        elif kind != "pong":
+            self._on_notice(self.instance, message)
+
+    def closed(self) -> None:
+        """The stream ended."""
+        gone = ShimGoneError(self.instance)
+        if not self._hello.done():
+            self._hello.set_exception(gone)
+            self._hello.exception()  # connect() may have given up on it already
+            return
+        for future in self._requests.values():
+            if not future.done():
+                future.set_exception(gone)
+                future.exception()  # its asker may be gone as well
+        self._requests.clear()
+        for readers in self._growth.values():
+            for _, reader in readers:
+                if not reader.done():
+                    reader.set_result(None)
+        self._growth.clear()
+        self._on_gone(self.instance)
+
+    def close(self) -> None:
+        """Ends the connection without a word; the shim goes on."""
+        self._on_gone = lambda instance: None
+        if self._stream:
+            self._stream.close()

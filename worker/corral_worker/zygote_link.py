@@ -1,0 +1,83 @@
+"""The worker's end of the connection to the zygote, made (and the zygote started) when needed."""
+
+import asyncio
+import logging
+import time
+from functools import partial
+from pathlib import Path
+
+from corral_worker.message_stream import Body, MessageStream
+from corral_worker.shim.launch import start_zygote
+from corral_worker.shim_link import ShimGoneError
+
+log = logging.getLogger(__name__)
+
+
+class ZygoteLink:
+    """Has shims forked; a zygote that ended is started again."""
+
+    def __init__(self, run: Path, state: Path, guest: str) -> None:
+        self._run, self._state, self._guest = run, state, guest
+        self._stream: MessageStream | None = None
+        self._forks: dict[str, asyncio.Future[None]] = {}
+        self._connecting = asyncio.Lock()
+
+    async def _connected(self) -> MessageStream:
+        async with self._connecting:
+            if self._stream is not None and self._stream.alive:
+                return self._stream
+            loop = asyncio.get_running_loop()
+            path = str(self._run / "zygote.sock")
+            make = partial(MessageStream, self._message, self._closed)
+            try:
+                _, self._stream = await loop.create_unix_connection(make, path)
+            except (FileNotFoundError, ConnectionRefusedError):
+                began_s = time.monotonic()
+                await asyncio.to_thread(start_zygote, self._run, self._state, self._guest)
+                log.info("zygote started in %.0f ms", (time.monotonic() - began_s) * 1000)
+                _, self._stream = await loop.create_unix_connection(make, path)
+            return self._stream
+
+    async def start(self) -> None:
+        """Makes sure that a zygote is there."""
+        await self._connected()
+
+    async def fork(self, instance: str, name: str) -> None:
+        """Has a shim forked (or finds the one there is); its socket can be connected to afterwards. Raises ShimGoneError."""
+        for attempt in (1, 2):
+            stream = await self._connected()
+            future = self._forks.get(instance)
+            if future is None:
+                future = self._forks[instance] = asyncio.get_running_loop().create_future()
+                stream.send({"t": "fork", "instance": instance, "name": name})
+            try:
+                return await asyncio.shield(future)
+            except ConnectionError:
+                log.warning("the zygote ended while forking a shim (attempt %d); starting another", attempt)
+        raise ShimGoneError("no zygote")
+
+    def _message(self, message: Body, blob: bytes) -> None:
+        kind, instance = message.get("t"), str(message.get("instance", ""))
+        future = self._forks.pop(instance, None) if kind in ("forked", "fork_failed") else None
+        if future is not None and not future.done():
+            if kind == "forked":
+                future.set_result(None)
+            else:
+                future.set_exception(ShimGoneError(str(message.get("reason"))))
+        elif kind == "shim_gone":
+            log.warning("zygote: shim of %s died (wait status %s)", instance, message.get("status"))
+
+    def _closed(self) -> None:
+        for future in self._forks.values():
+            if not future.done():
+                future.set_exception(ConnectionResetError("zygote gone"))
+        self._forks.clear()
+
+    def quit(self) -> None:
+        """Ends the zygote (shims live on)."""
+        if self._stream is not None:
+            self._stream.send({"t": "quit"})
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
