@@ -94,8 +94,10 @@ class ShimDriver:
         return self.guest.state_dir / "instances" / self.instance
 
     def connect(self) -> tuple[Wire, Message]:
-        """Say hello with the next generation; the connection and the state."""
+        """Hang up, say hello with the next generation; the connection and the state."""
         self.generation += 1
+        if hasattr(self, "wire"):
+            self.wire.close()
         self.wire = Wire(self.guest.run_dir / "s" / f"{self.instance}.sock")
         self.wire.send({"t": "hello", "generation": self.generation, "guest": self.guest.name})
         self.state = self.wire.wait_for(lambda message: message["t"] in ("state", "refused"))
@@ -230,6 +232,7 @@ class ShimDriver:
         """Until the shim hung up."""
         with contextlib.suppress(ConnectionError):
             self.wire.wait_for(lambda _message: False, timeout_s)
+        self.wire.close()
 
     def output(self, process: str, stream: int = 1) -> bytes:
         """All bytes of a stream that are in the spool, each checked; AssertionError on a gap."""

@@ -29,7 +29,7 @@ class Drift:
         """One round over all containers that live."""
         for container in list(self._guest.containers.values()):
             if container.status in ("created", "running", "paused"):
-                async with self._guest.ordered(container.name, None):  # never while a command changes it
+                async with self._guest.turns.ordered(container.name, None):  # never while a command changes it
                     if container.instance in self._guest.containers:
                         await self._compare(container)
 

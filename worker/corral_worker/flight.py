@@ -69,7 +69,7 @@ class Flight:
 
     async def runtime_step(self, link: ShimLink, step: str, argv: list[str], *, suffix: str = "", **body: Any) -> Body:
         """A step that calls the runtime: takes a slot, has the deadline."""
-        async with self.guest.runtime_slot(self.deadline_s if not link.knows(self.id + suffix, step) else None):
+        async with self.guest.turns.runtime_slot(self.deadline_s if not link.knows(self.id + suffix, step) else None):
             return await self.step(link, step, suffix=suffix, argv=argv, timeout_ms=self.left_ms(), **body)
 
     def acknowledge(self) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import logging
 import os
 import time
-from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,8 @@ from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.paths import GuestPaths
 from corral_worker.runc import Runtime
 from corral_worker.shims import Body, ShimLink, Shims
+from corral_worker.turns import Turns
+from corral_worker.waiters import Waiters
 
 log = logging.getLogger(__name__)
 
@@ -55,23 +56,17 @@ class Guest:
         self.on_shim_gone: Any = None  # set by the service: what to do about a shim that died
         self.on_notice: Any = None  # set by the service: notices of shims
         self._newest: dict[str, str] = {}  # name -> instance, live ones
-        self._orders: dict[str, asyncio.Lock] = {}  # name -> who may change the container now, in order of arrival
-        self._order_users: Counter[str] = Counter()  # name -> commands that hold or await its lock
         self._linking: dict[str, asyncio.Task[ShimLink]] = {}
-        self._exit_waiters: dict[str, list[asyncio.Future[None]]] = defaultdict(list)
-        self._event_waiters: list[asyncio.Future[None]] = []
         self._held: dict[str, list[Body]] = {}  # process instance -> notices that must not overtake its start
-        calls = RUNTIME_CALLS_PER_CORE * (os.cpu_count() or 1)
-        self._slots = asyncio.Semaphore(calls)
-        self.calls_running = 0
-        self.calls_waiting = 0
+        self.turns = Turns(RUNTIME_CALLS_PER_CORE * (os.cpu_count() or 1))
+        self.waiters = Waiters(journal)
 
     def new_instance(self) -> str:
         return new_instance(time.time_ns(), os.urandom(10))
 
     def load(self) -> Load:
         running = sum(container.status in ("running", "paused") for container in self.containers.values())
-        return Load(containers=len(self.containers), running=running, runtime_calls=self.calls_running, queued=self.calls_waiting)
+        return Load(containers=len(self.containers), running=running, runtime_calls=self.turns.running, queued=self.turns.waiting)
 
     # -- finding --------------------------------------------------------------------------------------------------------------
 
@@ -168,45 +163,6 @@ class Guest:
         if link is not None:
             link.closing = True
 
-    # -- order, slots --------------------------------------------------------------------------------------------------------
-
-    @asynccontextmanager
-    async def ordered(self, name: str, deadline_s: float | None) -> AsyncIterator[None]:
-        """One ordered command per container at a time, in order of arrival. Raises deadline_exceeded if its turn does not come in time."""
-        lock = self._orders.setdefault(name, asyncio.Lock())
-        self._order_users[name] += 1
-        try:
-            async with asyncio.timeout_at(deadline_s):
-                await lock.acquire()
-            try:
-                yield
-            finally:
-                lock.release()
-        except TimeoutError:
-            raise error("deadline_exceeded", "other commands on this container took until the deadline; this one was not begun") from None
-        finally:
-            self._order_users[name] -= 1
-            if not self._order_users[name]:
-                del self._order_users[name], self._orders[name]
-
-    @asynccontextmanager
-    async def runtime_slot(self, deadline_s: float | None) -> AsyncIterator[None]:
-        """A place among the runtime calls that may run at once (more would only slow each other down)."""
-        self.calls_waiting += 1
-        try:
-            async with asyncio.timeout_at(deadline_s):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise error("deadline_exceeded", "the guest was busy until the deadline; the command was not begun") from None
-        finally:
-            self.calls_waiting -= 1
-        self.calls_running += 1
-        try:
-            yield
-        finally:
-            self.calls_running -= 1
-            self._slots.release()
-
     # -- shims -----------------------------------------------------------------------------------------------------------------
 
     async def shim(self, container: ContainerRecord) -> ShimLink:
@@ -252,53 +208,6 @@ class Guest:
             self._held.pop(process.instance, None)
             for notice in held:
                 self.on_notice(process.container, notice)
-
-    # -- exits -------------------------------------------------------------------------------------------------------------------
-
-    async def exited(self, process: ProcessRecord) -> None:
-        """Returns once the process's exit is on disk."""
-        while process.exit is None:
-            await self.changed(process)
-        await self.journal.durable()
-
-    async def durable_beyond(self, seq: int, timeout_s: float) -> None:
-        """Returns when an event above seq is durable, or after the time."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._event_waiters.append(future)
-        try:
-            if self.journal.durable_seq <= seq:
-                await asyncio.wait([future], timeout=timeout_s)
-        finally:
-            future.cancel()
-
-    def tell_event(self) -> None:
-        """Wakes those who wait for the next event (it is durable)."""
-        waiting, self._event_waiters = self._event_waiters, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-
-    async def changed(self, process: ProcessRecord) -> None:
-        """Returns at the process's exit, or when one of its streams ends after it."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._exit_waiters[process.instance].append(future)
-        try:
-            await future
-        finally:
-            self._forget_waiter(process, future)
-
-    def _forget_waiter(self, process: ProcessRecord, future: "asyncio.Future[None]") -> None:
-        waiting = self._exit_waiters.get(process.instance, [])
-        if future in waiting:
-            waiting.remove(future)
-            if not waiting:
-                del self._exit_waiters[process.instance]
-
-    def tell_change(self, process: ProcessRecord) -> None:
-        """Wakes those who wait for the exit or for the end of a stream (it is recorded)."""
-        for future in self._exit_waiters.pop(process.instance, []):
-            if not future.done():
-                future.set_result(None)
 
 
 def response_error(response: Body, to_code: Any) -> CorralError | None:

@@ -100,7 +100,7 @@ class Notices:
             self._guest.journal.save(container)
         self._guest.journal.save(process)
         self._guest.journal.event("exit", ExitEvent(exit=end), container, process)
-        self._guest.tell_change(process)
+        self._guest.waiters.tell_changed(process)
         self._maybe_auto_delete(container)
 
     def _stream_end(self, container: ContainerRecord, process: ProcessRecord, notice: Body) -> None:
@@ -112,7 +112,7 @@ class Notices:
         if process.exit is not None:
             end = StdioEnd(stream=stream, total=notice["total"], crc=notice["crc"])  # type: ignore[arg-type]
             self._guest.journal.event("stdio_end", end, container, process)
-            self._guest.tell_change(process)
+            self._guest.waiters.tell_changed(process)
             self._maybe_auto_delete(container)
 
     # -- auto-delete ----------------------------------------------------------------------------------------------------------

@@ -243,7 +243,7 @@ class Worker:
         for session in self._brokers:
             session.publish_event(record)
             session.moved()
-        self.guest.tell_event()
+        self.guest.waiters.tell_event()
         if record.kind in ("created", "exec_started"):
             self._feed.refresh()
 

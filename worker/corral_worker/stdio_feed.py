@@ -99,7 +99,7 @@ class StdioFeed:
 
     async def _growth(self, process: ProcessRecord, position: Position) -> None:
         link = self._guest.links.get(process.container)
-        waiters: list[asyncio.Future[None]] = [asyncio.ensure_future(self._guest.changed(process))]
+        waiters: list[asyncio.Future[None]] = [asyncio.ensure_future(self._guest.waiters.changed(process))]
         streams = {str(number): offset for number, offset in position.items() if STREAM_NAMES[number] not in process.ends}
         if link is not None and streams:
             waiters.append(link.growth(process.instance, streams))

@@ -61,7 +61,7 @@ async def stop(guest: Guest, args: StopArgs, flight: Flight) -> StopReply:
     init = guest.processes[container.instance][container.init]
     if init.exit is None:
         grace_s = args.grace_ms / 1000
-        ended = asyncio.ensure_future(guest.exited(init))
+        ended = asyncio.ensure_future(guest.waiters.exited(init))
         try:
             await _signal_unless_gone(guest, container, init, args.signal, flight)
             done, _ = await asyncio.wait([ended], timeout=grace_s)
@@ -70,7 +70,7 @@ async def stop(guest: Guest, args: StopArgs, flight: Flight) -> StopReply:
                 await ended
         finally:
             ended.cancel()
-    await guest.exited(init)
+    await guest.waiters.exited(init)
     assert init.exit is not None
     return StopReply(exit=init.exit)
 
@@ -84,7 +84,7 @@ async def _signal_unless_gone(
 
 
 async def pause(guest: Guest, args: ContainerTarget, flight: Flight) -> Done:
-    async with guest.ordered(args.container, flight.deadline_s):
+    async with guest.turns.ordered(args.container, flight.deadline_s):
         container = guest.find_container(args.container, args.instance)
         if not (flight.redo and container.status == "paused"):
             await _runtime(guest, container, "pause", flight)
@@ -93,7 +93,7 @@ async def pause(guest: Guest, args: ContainerTarget, flight: Flight) -> Done:
 
 
 async def resume(guest: Guest, args: ContainerTarget, flight: Flight) -> Done:
-    async with guest.ordered(args.container, flight.deadline_s):
+    async with guest.turns.ordered(args.container, flight.deadline_s):
         container = guest.find_container(args.container, args.instance)
         if not (flight.redo and container.status != "paused"):
             await _runtime(guest, container, "resume", flight)
@@ -114,7 +114,7 @@ async def _runtime(guest: Guest, container: ContainerRecord, verb: lifecycle.Ver
 
 
 async def update(guest: Guest, args: UpdateArgs, flight: Flight) -> Done:
-    async with guest.ordered(args.container, flight.deadline_s):
+    async with guest.turns.ordered(args.container, flight.deadline_s):
         container = guest.find_container(args.container, args.instance)
         lifecycle.check("update", container)
         await flight.recorded

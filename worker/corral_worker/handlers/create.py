@@ -29,13 +29,13 @@ EVENT_ARGS_CHARS_MAX = 1_000
 
 
 async def create(guest: Guest, args: CreateArgs, flight: Flight) -> CreateReply:
-    async with guest.ordered(args.container, flight.deadline_s):
+    async with guest.turns.ordered(args.container, flight.deadline_s):
         container, pid = await _create(guest, args, flight, auto_delete=False)
         return _create_reply(guest, container, pid)
 
 
 async def run(guest: Guest, args: RunArgs, flight: Flight) -> CreateReply:
-    async with guest.ordered(args.container, flight.deadline_s):
+    async with guest.turns.ordered(args.container, flight.deadline_s):
         container, pid = await _create(guest, args, flight, auto_delete=args.auto_delete)
         try:
             await _start(guest, container, flight)
@@ -46,7 +46,7 @@ async def run(guest: Guest, args: RunArgs, flight: Flight) -> CreateReply:
 
 
 async def start(guest: Guest, args: ContainerTarget, flight: Flight) -> StartReply:
-    async with guest.ordered(args.container, flight.deadline_s):
+    async with guest.turns.ordered(args.container, flight.deadline_s):
         container = guest.find_container(args.container, args.instance)
         if not flight.redo:
             lifecycle.check("start", container)
@@ -193,7 +193,7 @@ async def _undo_run(guest: Guest, container: ContainerRecord, flight: Flight, fa
         guest.journal.save(process)
         guest.journal.event("exit", ExitEvent(exit=process.exit), container, process)
         lifecycle.apply(container, "exited")
-        guest.tell_change(process)
+        guest.waiters.tell_changed(process)
     try:
         await remove_container(guest, container, flight, Deleted(reason="start_failed"), suffix="/undo")
     except CorralError as why:
@@ -202,7 +202,7 @@ async def _undo_run(guest: Guest, container: ContainerRecord, flight: Flight, fa
 
 async def exec_(guest: Guest, args: ExecArgs, flight: Flight) -> ExecReply:
     check_process_id(args.process)
-    async with guest.ordered(args.container, flight.deadline_s):
+    async with guest.turns.ordered(args.container, flight.deadline_s):
         container = guest.find_container(args.container, args.instance)
         processes = guest.processes[container.instance]
         process = processes.get(flight.record.process_instance)

@@ -22,7 +22,7 @@ AUTO_DELETE_TIMEOUT_S = 60.0
 
 
 async def delete(guest: Guest, args: DeleteArgs, flight: Flight) -> Done:
-    async with guest.ordered(args.container, flight.deadline_s):
+    async with guest.turns.ordered(args.container, flight.deadline_s):
         if flight.redo and flight.record.instance and flight.record.instance not in guest.containers:
             return Done()  # it was deleted before the restart
         container = guest.find_container(args.container, args.instance)
@@ -57,7 +57,7 @@ async def _kill_all(guest: Guest, container: ContainerRecord, flight: Flight) ->
     init = guest.processes[container.instance][container.init]
     try:
         async with asyncio.timeout(min(KILL_WAIT_S, flight.left_ms() / 1000)):
-            await guest.exited(init)
+            await guest.waiters.exited(init)
     except TimeoutError:
         raise error("deadline_exceeded", f"container {container.name} has not ended after SIGKILL") from None
 
@@ -72,7 +72,7 @@ async def remove_container(guest: Guest, container: ContainerRecord, flight: Fli
     await flight.recorded
     # --force even for a stopped one: it also cleans what a container lost with its shim has left behind
     argv = guest.settings.runtime.delete(container.instance, log_path, force=True)
-    async with guest.runtime_slot(None if link.knows(flight.id + suffix, "delete") else flight.deadline_s):
+    async with guest.turns.runtime_slot(None if link.knows(flight.id + suffix, "delete") else flight.deadline_s):
         link.closing = True  # it may end as soon as its answer is acknowledged
         try:
             await flight.step(link, "delete", suffix=suffix, argv=argv, log=str(log_path), timeout_ms=flight.left_ms())
@@ -91,7 +91,7 @@ async def _last_exits(guest: Guest, container: ContainerRecord) -> None:
     try:
         async with asyncio.timeout(EXIT_WAIT_S):
             for process in running:
-                await guest.exited(process)
+                await guest.waiters.exited(process)
     except TimeoutError:
         log.error("container %s: the runtime deleted it but no exit of %s came", container.name, [one.id for one in running])
 
@@ -99,7 +99,7 @@ async def _last_exits(guest: Guest, container: ContainerRecord) -> None:
 async def auto_delete(guest: Guest, container: ContainerRecord) -> None:
     """Deletes an auto-delete container after its exit and the end of its output."""
     flight = internal_flight(guest, f"auto-delete/{container.instance}", Done(), timeout_s=AUTO_DELETE_TIMEOUT_S)
-    async with guest.ordered(container.name, None):
+    async with guest.turns.ordered(container.name, None):
         if container.instance in guest.containers:
             await remove_container(guest, container, flight, Deleted(reason="auto_delete"))
             await guest.journal.durable()

@@ -120,7 +120,7 @@ async def wait(guest: Guest, args: WaitArgs) -> WaitReply:
     process = guest.find_process(container, processes, args.process, args.process_instance)
     try:
         async with asyncio.timeout(args.timeout_ms / 1000):
-            await guest.exited(process)
+            await guest.waiters.exited(process)
     except TimeoutError:
         raise error("wait_timeout", f"{container.name}/{process.id} still runs after {args.timeout_ms} ms") from None
     assert process.exit is not None
@@ -144,7 +144,7 @@ async def replay(guest: Guest, args: ReplayArgs) -> ReplayReply:
         events, upto = _after(guest, upto, args)
         if events or time.monotonic() >= until_s:
             break
-        await guest.durable_beyond(upto, until_s - time.monotonic())
+        await guest.waiters.event_beyond(upto, until_s - time.monotonic())
     frames = [(event.header, event.payload) for event in events]
     return ReplayReply(epoch=journal.epoch, events=frames, upto=upto, last_seq=journal.durable_seq)
 

@@ -1,0 +1,63 @@
+"""Who waits for what: exits, ends of streams, the next event. All are told after the record is appended, and look for themselves."""
+
+import asyncio
+from collections import defaultdict
+
+from corral_worker.journal.journal import Journal
+from corral_worker.journal.records import ProcessRecord
+
+Future = asyncio.Future[None]
+
+
+class Waiters:
+    """Futures by process, and those for the next event."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._by_process: dict[str, list[Future]] = defaultdict(list)  # process instance -> who waits for a change of it
+        self._for_event: list[Future] = []
+
+    async def exited(self, process: ProcessRecord) -> None:
+        """Returns once the process's exit is on disk."""
+        while process.exit is None:
+            await self.changed(process)
+        await self._journal.durable()
+
+    async def changed(self, process: ProcessRecord) -> None:
+        """Returns at the process's exit, or when one of its streams ends after it."""
+        future: Future = asyncio.get_running_loop().create_future()
+        self._by_process[process.instance].append(future)
+        try:
+            await future
+        finally:
+            waiting = self._by_process.get(process.instance, [])
+            if future in waiting:
+                waiting.remove(future)
+            if not waiting:
+                self._by_process.pop(process.instance, None)
+
+    def tell_changed(self, process: ProcessRecord) -> None:
+        """The exit, or the end of a stream, is recorded."""
+        _wake(self._by_process.pop(process.instance, []))
+
+    async def event_beyond(self, seq: int, timeout_s: float) -> None:
+        """Returns when an event above seq is durable, or after the time."""
+        if self._journal.durable_seq > seq:
+            return
+        future: Future = asyncio.get_running_loop().create_future()
+        self._for_event.append(future)
+        try:
+            await asyncio.wait([future], timeout=timeout_s)
+        finally:
+            future.cancel()
+
+    def tell_event(self) -> None:
+        """An event is durable."""
+        waiting, self._for_event = self._for_event, []
+        _wake(waiting)
+
+
+def _wake(waiting: list[Future]) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_result(None)
