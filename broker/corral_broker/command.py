@@ -71,12 +71,15 @@ def serve(service: Service, as_json: bool) -> None:
     def stop(_signal: int, _frame: FrameType | None) -> None:
         service.stop()
 
+    # Python runs a handler between two of its own instructions; the descriptor ends a wait that began just after the signal came.
+    wakeup_before = signal.set_wakeup_fd(service.wake_descriptor, warn_on_full_buffer=False)
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     ready = json.dumps({"ready": service.address, "pid": os.getpid()}) if as_json else f"corral broker ready at {service.address}"
     try:
         click.echo(ready)
         service.run()
     finally:
+        signal.set_wakeup_fd(wakeup_before)
         for number, handler in before.items():
             signal.signal(number, handler)
 

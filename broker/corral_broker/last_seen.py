@@ -43,7 +43,7 @@ class LastSeenFile:
                 check_guest_name(name)
         except FileNotFoundError:
             return []
-        except (OSError, msgspec.DecodeError, RecursionError, CorralError) as why:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError, CorralError) as why:
             log.warning("last_seen_unreadable: %s: %s; starting without it", self._path, why)
             return []
         if content.format != FORMAT:

@@ -101,6 +101,11 @@ class Service:
         """Whoever can reach it is served: TCP without keys."""
         return self._sockets.is_tcp
 
+    @property
+    def wake_descriptor(self) -> int:
+        """A byte written here ends the wait for messages; for signal.set_wakeup_fd."""
+        return self._waker.fileno()
+
     def stop(self) -> None:
         """Ends `run` soon. May be called from a signal handler or another thread."""
         self._stopped = True

@@ -14,9 +14,13 @@ WORKER_HWM = 8_192
 """Messages queued per worker; above what a guest's credits allow."""
 XPUB_FRAME_BYTES_MAX = 4 << 10
 """Largest subscription."""
-PING_EVERY_MS = 2_000
-SILENT_AFTER_MS = 6_000
-"""A connection whose peer's kernel or library is silent for so long is closed."""
+CLIENT_PING_MS = 2_000
+CLIENT_SILENT_MS = 6_000
+"""A client that does not answer libzmq's own pings for so long (a stopped one too) loses its connection, and its queue with it."""
+KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 10, 5, 3
+"""A TCP connection whose other end's kernel is gone is closed after 25 s. Guests get nothing but this: libzmq searches all timers of an I/O
+thread for each ping answered (poller_base.cpp, cancel_timer), which at 10,000 connections takes a whole core; and guests have heartbeats of
+their own."""
 BACKLOG = 4_096
 """Connections waiting to be accepted, when all guests come back at once."""
 
@@ -46,7 +50,6 @@ class Sockets:
         """Raises BindError."""
         self._files = IpcFiles(address.path) if address.transport == "ipc" else None
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads)
-        self.context.max_sockets = 1_023
         self._all: dict[SocketName, zmq.Socket[bytes]] = {}
         self._monitor: zmq.Socket[bytes] | None = None
         try:
@@ -111,8 +114,13 @@ class Sockets:
         socket.sndhwm = _SEND_HWM[name]
         socket.rcvhwm = max(_SEND_HWM[name], 1_000) if name != "stdio_in" else STDIO_HWM
         socket.setsockopt(zmq.BACKLOG, BACKLOG)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, PING_EVERY_MS)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENT_AFTER_MS)
+        if name == "clients":
+            socket.setsockopt(zmq.HEARTBEAT_IVL, CLIENT_PING_MS)
+            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, CLIENT_SILENT_MS)
+        socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_PROBES)
         # Twice the limit, so that what is only somewhat too large is answered message_too_large; beyond, the connection is closed.
         socket.setsockopt(zmq.MAXMSGSIZE, XPUB_FRAME_BYTES_MAX if _TYPES[name] == zmq.XPUB else 2 * FRAME_BYTES_MAX)
         if name == "workers":

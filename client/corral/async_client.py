@@ -1,9 +1,10 @@
 """The client: one connection to the broker (or to one of several), shared by everything made from it."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from types import TracebackType
 
 from corral.address import resolve_address
+from corral.channel import Wire, ZmqWire
 from corral.connection import Connection
 from corral.container import Container
 from corral.event_stream import EventStream
@@ -21,7 +22,8 @@ class AsyncClient:
 
     broker: address or addresses; None: see `corral.address.resolve_address`. timeout_s: deadline of a command that states none.
     connect_timeout_s: how long to wait for a broker on entering; guest_unreachable after it. retry_unreachable: whether commands are
-    repeated (under their request id, until their deadline) while their guest is out of reach, instead of failing at once.
+    repeated (under their request id, until their deadline) while their guest is out of reach, instead of failing at once. make_wire:
+    where sockets come from.
     """
 
     def __init__(
@@ -31,8 +33,11 @@ class AsyncClient:
         timeout_s: float = COMMAND_TIMEOUT_S,
         connect_timeout_s: float = 5.0,
         retry_unreachable: bool = False,
+        make_wire: Callable[[], Wire] = ZmqWire,
     ) -> None:
-        self._connection = Connection(resolve_address(broker), timeout_s=timeout_s, retry_unreachable=retry_unreachable)
+        self._connection = Connection(
+            resolve_address(broker), timeout_s=timeout_s, retry_unreachable=retry_unreachable, make_wire=make_wire
+        )
         self._connect_timeout_s = connect_timeout_s
 
     async def __aenter__(self) -> "AsyncClient":

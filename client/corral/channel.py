@@ -6,9 +6,11 @@ The FD of a ZeroMQ socket is edge-triggered: after every drain and every send EV
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import zmq
 
+from corral_schemas.errors import error
 from corral_schemas.limits import FRAME_BYTES_MAX
 
 BURST_MESSAGES = 256
@@ -21,6 +23,63 @@ RECONNECT_MAX_MS = 1_000
 OnMessage = Callable[[list[bytes]], None]
 
 
+class Link(Protocol):
+    """One connection-oriented socket as the client uses it; `Channel` is the real one."""
+
+    def send(self, frames: Sequence[bytes]) -> bool: ...
+    def subscribe(self, prefix: bytes) -> None: ...
+    def unsubscribe(self, prefix: bytes) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class Wire(Protocol):
+    """Where sockets come from. A simulated network is one too."""
+
+    def dial(
+        self,
+        kind: int,
+        address: str,
+        *,
+        on_message: OnMessage,
+        on_up: Callable[[], None],
+        on_down: Callable[[], None],
+        receive_hwm: int = 0,
+    ) -> Link:
+        """A zmq.DEALER or zmq.SUB connected to an address. Raises bad_request for one that cannot be dialled."""
+        ...
+
+    def close(self) -> None:
+        """Called once every socket is closed."""
+        ...
+
+
+class ZmqWire:
+    """ZeroMQ sockets in a context of their own."""
+
+    def __init__(self) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+
+    def dial(
+        self,
+        kind: int,
+        address: str,
+        *,
+        on_message: OnMessage,
+        on_up: Callable[[], None],
+        on_down: Callable[[], None],
+        receive_hwm: int = 0,
+    ) -> "Channel":
+        try:
+            return Channel(self._context, kind, address, on_message=on_message, on_up=on_up, on_down=on_down, receive_hwm=receive_hwm)
+        except zmq.ZMQError as why:
+            raise error("bad_request", f"broker address {address!r} cannot be dialled: {why}") from why
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)  # every socket is closed: this only joins its I/O thread
+
+
 class Channel:
     """A DEALER or SUB connected to one address. All methods belong to the loop's thread."""
 
@@ -31,8 +90,8 @@ class Channel:
         address: str,
         *,
         on_message: OnMessage,
-        on_up: Callable[[], None] = lambda: None,
-        on_down: Callable[[], None] = lambda: None,
+        on_up: Callable[[], None],
+        on_down: Callable[[], None],
         receive_hwm: int = 0,
     ) -> None:
         """Raises zmq.ZMQError for an address that cannot be dialled."""

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import zmq
 
-from corral.channel import Channel, OnMessage
+from corral.channel import Link, OnMessage, Wire, ZmqWire
 from corral.core.links import Links
 from corral.core.retry import Action, Request, Requests, Send
 from corral.words import new_request_id
@@ -28,7 +28,14 @@ _POLL_FIELDS = ("wait_ms", "timeout_ms", "grace_ms")
 class Connection:
     """Commands and their replies, over whichever of the brokers answers. Belongs to the event loop it was opened in."""
 
-    def __init__(self, addresses: Sequence[str], *, timeout_s: float = COMMAND_TIMEOUT_S, retry_unreachable: bool = False) -> None:
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        *,
+        timeout_s: float = COMMAND_TIMEOUT_S,
+        retry_unreachable: bool = False,
+        make_wire: Callable[[], Wire] = ZmqWire,
+    ) -> None:
         self.addresses = list(addresses)
         self.timeout_s = timeout_s
         self.hellos: dict[int, HelloReply] = {}
@@ -37,12 +44,13 @@ class Connection:
         self._links = Links(len(self.addresses))
         self._requests = Requests(self._links)
         self._waiting: dict[str, asyncio.Future[Message]] = {}
-        self._channels: dict[tuple[int, bool], Channel] = {}  # (link, bulk)
+        self._channels: dict[tuple[int, bool], Link] = {}  # (link, bulk)
         self._up: set[tuple[int, bool]] = set()
-        self._extra: list[Channel] = []  # opened for event streams
+        self._extra: list[Link] = []  # opened for event streams
         self._greetings: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._context: zmq.Context[zmq.Socket[bytes]] | None = None
+        self._make_wire = make_wire
+        self._wire: Wire | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._first_hello: asyncio.Future[None] | None = None
 
@@ -61,7 +69,7 @@ class Connection:
     async def open(self, connect_timeout_s: float) -> None:
         """Dials every broker and returns when the first has answered. Raises guest_unreachable, unsupported_version, bad_request."""
         self._loop = asyncio.get_running_loop()
-        self._context = zmq.Context()
+        self._wire = self._make_wire()
         self._first_hello = self._loop.create_future()
         try:
             for link in range(len(self.addresses)):
@@ -89,9 +97,9 @@ class Connection:
         self._channels.clear()
         self._extra.clear()
         self._up.clear()
-        context, self._context = self._context, None
-        if context is not None:
-            context.destroy(linger=0)  # every socket is closed: this only joins its I/O thread
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
 
     async def ask(
         self,
@@ -146,19 +154,19 @@ class Connection:
 
     def open_channel(
         self, kind: int, address: str, on_message: OnMessage, *, on_up: Callable[[], None], on_down: Callable[[], None], receive_hwm: int
-    ) -> Channel:
-        """One more socket in the connection's context; closed with it, or before by `close_channel`."""
-        channel = Channel(self._open_context(), kind, address, on_message=on_message, on_up=on_up, on_down=on_down, receive_hwm=receive_hwm)
+    ) -> Link:
+        """One more socket; closed with the connection, or before by `close_channel`."""
+        channel = self._open_wire().dial(kind, address, on_message=on_message, on_up=on_up, on_down=on_down, receive_hwm=receive_hwm)
         self._extra.append(channel)
         return channel
 
-    def close_channel(self, channel: Channel) -> None:
+    def close_channel(self, channel: Link) -> None:
         channel.close()
         with contextlib.suppress(ValueError):  # the connection was closed before
             self._extra.remove(channel)
 
     async def _outcome(self, request: Request) -> Message:
-        if self._context is None or self._loop is None:
+        if self._wire is None or self._loop is None:
             raise error("guest_unreachable", "the client is not open: use it as an async context manager")
         actions = self._requests.submit(request, self._now_s())
         future: asyncio.Future[Message] = self._loop.create_future()
@@ -196,32 +204,27 @@ class Connection:
                 return  # it rings early enough
             self._timer.cancel()
             self._timer = None
-        if wake_s is not None and self._loop is not None and self._context is not None:
+        if wake_s is not None and self._loop is not None and self._wire is not None:
             self._timer = self._loop.call_at(wake_s, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
         self._carry_out(self._requests.expire(self._now_s()))
 
-    def _channel(self, link: int, bulk: bool) -> Channel:
+    def _channel(self, link: int, bulk: bool) -> Link:
         channel = self._channels.get((link, bulk))
         if channel is None:
             channel = self._channels[link, bulk] = self._dial(link, bulk)
         return channel
 
-    def _dial(self, link: int, bulk: bool) -> Channel:
-        address = self.addresses[link]
-        try:
-            return Channel(
-                self._open_context(),
-                zmq.DEALER,
-                address,
-                on_message=partial(self._on_message, link),
-                on_up=partial(self._on_up, link, bulk),
-                on_down=partial(self._on_down, link, bulk),
-            )
-        except zmq.ZMQError as why:
-            raise error("bad_request", f"broker address {address!r} cannot be dialled: {why}") from why
+    def _dial(self, link: int, bulk: bool) -> Link:
+        return self._open_wire().dial(
+            zmq.DEALER,
+            self.addresses[link],
+            on_message=partial(self._on_message, link),
+            on_up=partial(self._on_up, link, bulk),
+            on_down=partial(self._on_down, link, bulk),
+        )
 
     def _on_message(self, link: int, frames: list[bytes]) -> None:
         self._carry_out(self._requests.on_reply(link, frames, self._now_s()))
@@ -262,10 +265,10 @@ class Connection:
             for tell in list(self.on_hello):
                 tell(link)
 
-    def _open_context(self) -> "zmq.Context[zmq.Socket[bytes]]":
-        if self._context is None:
+    def _open_wire(self) -> Wire:
+        if self._wire is None:
             raise error("guest_unreachable", "the client is closed")
-        return self._context
+        return self._wire
 
     def _now_s(self) -> float:
         return 0.0 if self._loop is None else self._loop.time()

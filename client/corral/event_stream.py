@@ -11,11 +11,11 @@ from types import TracebackType
 import zmq
 
 from corral.address import joined
-from corral.channel import Channel
+from corral.channel import Link
 from corral.connection import Connection
 from corral.core.follow import Follow
 from corral.core.guest_feed import Ask, Replay
-from corral.core.items import Event, EventGap, Item, Resync, Step
+from corral.core.items import Advance, Event, EventGap, Item, Resync, Step
 from corral.core.selection import selection
 from corral_schemas.cursor import Cursor, Place, cursor_to_text
 from corral_schemas.errors import CorralError, error
@@ -46,7 +46,7 @@ class EventStream:
         start = None if after is None else dict(after.places)
         self._want = selection(kinds, guests, start, broker_events, beacons)
         self._connection = connection
-        self._channels: dict[int, Channel] = {}  # link → its subscription
+        self._channels: dict[int, Link] = {}  # link → its subscription
         self._lost: set[int] = set()  # links whose subscription broke and has not come back
         self._early: list[list[bytes]] | None = []  # messages from before it is known where to begin
         self._follow: Follow | None = None
@@ -221,9 +221,13 @@ class EventStream:
         self._go_on()
 
     def _put(self, steps: list[Step]) -> None:
-        if not steps:
+        for step in steps:
+            if isinstance(step, Advance) and not self._waiting:
+                self._given[step.guest] = step.place
+            else:
+                self._waiting.append(step)
+        if not self._waiting:
             return
-        self._waiting.extend(steps)
         self._news.set()
         if len(self._waiting) >= WAITING_MAX:
             for channel in self._channels.values():

@@ -133,7 +133,7 @@ class Output:
             stderr=read.wants.get("stderr"),
             wait_ms=read.wait_ms,
             max_bytes=read.max_bytes,
-            tail_lines=self._tail_lines if read.placing else None,
+            tail_lines=0 if read.measuring else self._tail_lines if read.placing else None,
             since_ns=self._since_ns if read.placing else None,
             consumer=self._consumer,
         )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from corral_testkit.fake_broker import FakeBroker
 from corral_testkit.fake_guest import FakeGuest
 

@@ -2,24 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
 import pytest
-from corral_testkit.fake_broker import Call, FakeBroker, Outcome
-from corral_testkit.fake_guest import FakeGuest
 
 import corral
 from corral_schemas.commands import ContainerTarget
 from corral_schemas.errors import error
 from corral_schemas.stdio import Done
+from corral_testkit.bounded import run
+from corral_testkit.fake_broker import Call, FakeBroker, Outcome
+from corral_testkit.fake_guest import FakeGuest
 
 TARGET = ContainerTarget(container="c")
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(work, 30))
 
 
 def test_a_broker_that_answers_is_entered_and_left_without_a_trace(broker: FakeBroker) -> None:

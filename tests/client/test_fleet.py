@@ -1,12 +1,6 @@
 """Listing many guests and finding containers by name."""
 
-import asyncio
-from collections.abc import Coroutine
-from typing import Any
-
 import pytest
-from corral_testkit.fake_broker import INSTANCE, Call, FakeBroker, Outcome
-from corral_testkit.fake_guest import FakeGuest
 
 import corral
 from corral.container import Container
@@ -16,16 +10,23 @@ from corral_schemas.containers import ContainerState, ProcessInfo
 from corral_schemas.cursor import Place
 from corral_schemas.errors import error
 from corral_schemas.queries import StateReply
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(work, 30))
+from corral_testkit.bounded import run
+from corral_testkit.fake_broker import INSTANCE, Call, FakeBroker, Outcome
+from corral_testkit.fake_guest import FakeGuest
 
 
 def state(name: str) -> ContainerState:
     processes = [ProcessInfo(process=process, instance=INSTANCE, pid=7) for process in ("init", "shell")]
     return ContainerState(
-        oci_version="1", id=name, pid=7, bundle_path="", rootfs_path="", status="running", created="", instance=INSTANCE, processes=processes
+        oci_version="1",
+        id=name,
+        pid=7,
+        bundle_path="",
+        rootfs_path="",
+        status="running",
+        created="",
+        instance=INSTANCE,
+        processes=processes,
     )
 
 

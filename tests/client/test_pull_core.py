@@ -23,6 +23,8 @@ class Spool:
         self.streams, self.kept, self.chunk, self.most = streams, kept or {}, chunk, most
 
     def answer(self, read: Read, *, ended: bool = True) -> ReadStdioReply:
+        if read.measuring:
+            return ReadStdioReply(process_instance="", next={name: len(self.streams[name]) for name in read.wants})
         room = min(read.max_bytes, self.most)
         after = dict(read.wants)
         chunks: list[Chunk] = []
@@ -35,14 +37,17 @@ class Spool:
             while room and after[name] < len(self.streams[name]):
                 data = self.streams[name][after[name] : after[name] + min(self.chunk, room)]
                 before = zlib.crc32(self.streams[name][: after[name]])
-                chunks.append(
-                    Chunk(stream=name, offset=after[name], time_ns=1, crc_before=before, crc=zlib.crc32(data, before), data=data)
-                )
+                chunks.append(Chunk(stream=name, offset=after[name], time_ns=1, crc_before=before, crc=zlib.crc32(data, before), data=data))
                 after[name] += len(data)
                 room -= len(data)
         ends = {name: end_of(self.streams[name]) for name in read.wants} if ended else {}
         return ReadStdioReply(
-            process_instance="", chunks=chunks, gaps=gaps, next=dict(after), ends=dict(ends), exit=EXIT if ended else None
+            process_instance="",
+            chunks=chunks,
+            gaps=gaps,
+            next={str(name): offset for name, offset in after.items()},
+            ends={str(name): end for name, end in ends.items()},
+            exit=EXIT if ended else None,
         )
 
 
@@ -174,6 +179,18 @@ def test_a_stream_left_open_at_the_exit_is_followed_to_its_own_end() -> None:
     assert not pull.finished
     pieces = run(pull, Spool({"stdout": b"later"}))
     assert bytes_of(pieces, "stdout") == b"later"
+
+
+def test_without_follow_a_stream_that_grows_faster_than_it_is_read_still_comes_to_an_end() -> None:
+    spool = Spool({"stdout": b"y" * 5000})
+    pull = Pull(stdout=0, stderr=None, follow=False)
+    count = 0
+    while not pull.finished:
+        count += 1
+        (read, *_) = pull.reads()
+        pull.on_reply(read, spool.answer(read, ended=False), 0.001)
+        spool.streams["stdout"] += b"y" * 5000
+    assert (count, pull.next) == (3, {"stdout": 15_000})
 
 
 def test_asking_for_no_stream_is_refused() -> None:

@@ -4,11 +4,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from corral_testkit.fake_broker import INSTANCE, FakeBroker
-from corral_testkit.fake_guest import FakeGuest
 
 import corral
 from corral_schemas.events import Started
+from corral_testkit.fake_broker import INSTANCE, FakeBroker
+from corral_testkit.fake_guest import FakeGuest
 
 
 def test_commands_output_and_events_without_await(broker: FakeBroker, guest: FakeGuest) -> None:
@@ -20,7 +20,7 @@ def test_commands_output_and_events_without_await(broker: FakeBroker, guest: Fak
             event = next(events)
             assert isinstance(event, corral.Event) and event.kind == "started"
             assert events.cursor.startswith("c1.")
-        broker.do(lambda: (guest.write("stdout", b"one\ntwo\n"), guest.end(4)))
+        broker.do(lambda: guest.write("stdout", b"one\ntwo\n").end(4))
         process = client.guest("g1").container("c", INSTANCE).init
         assert list(process.stdout.lines()) == [b"one", b"two"]
         assert b"".join(process.combined) == process.stdout.read() == b"one\ntwo\n"
@@ -40,9 +40,8 @@ def test_many_threads_share_one_client(broker: FakeBroker, guest: FakeGuest) -> 
 def test_errors_come_out_as_they_are_and_the_thread_ends_with_the_client(broker: FakeBroker) -> None:
     before = set(threading.enumerate())
     client = corral.Client(broker.address)
-    with client:
-        with pytest.raises(corral.RetryError, match="guest_unreachable"):
-            client.guest("nobody").list()
+    with client, pytest.raises(corral.RetryError, match="guest_unreachable"):
+        client.guest("nobody").list()
     assert set(threading.enumerate()) == before
     with pytest.raises(corral.CorralError, match="not open"):
         client.guests()

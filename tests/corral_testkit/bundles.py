@@ -92,7 +92,7 @@ def make_process(
         "args": argv,
         "env": [f"PATH={PATH}", "TERM=xterm", *(env or [])],
         "cwd": cwd,
-        "capabilities": {kind: CAPABILITIES for kind in ("bounding", "effective", "permitted")},
+        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES),
         "rlimits": [{"type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024}],
         "noNewPrivileges": True,
     }

@@ -4,7 +4,7 @@ import time
 import zlib
 from collections.abc import Callable
 
-from corral_testkit.fake_broker import INSTANCE, Call, FakeBroker, Outcome
+from msgspec.structs import replace
 
 from corral_schemas.base import Message
 from corral_schemas.containers import ContainerState
@@ -15,6 +15,7 @@ from corral_schemas.exits import Exit, StreamEnd
 from corral_schemas.frames import pack
 from corral_schemas.queries import GuestInfo, InfoReply, ListReply, ReplayArgs, ReplayReply, WaitArgs, WaitReply
 from corral_schemas.stdio import Chunk, Gap, ReadStdioArgs, ReadStdioReply, StreamName
+from corral_testkit.fake_broker import INSTANCE, Call, FakeBroker, Outcome
 
 CHUNK_BYTES = 64 << 10
 
@@ -32,7 +33,7 @@ class FakeGuest:
         self.kept_from: dict[StreamName, int] = {"stdout": 0, "stderr": 0}
         self.ended: set[StreamName] = set()
         self.exit: Exit | None = None
-        self._parked: list[tuple[Call, float, Callable[[Call], Outcome]]] = []
+        self.parked: list[tuple[Call, float, Callable[[Call], Outcome]]] = []
         self.move_to_epoch(epoch)
         for op in ("replay", "list", "info", "read_stdio", "wait"):
             broker.guest_handlers[name, op] = getattr(self, "_" + op)
@@ -46,7 +47,7 @@ class FakeGuest:
 
     def record(self, kind: str, payload: Message, *, publish: bool = True, container: str = "") -> EventHeader:
         """One more event of the journal; without `publish` it is lost on the way."""
-        prev = max((header.seq for header, _ in self.journal if header.kind == kind), default=0)
+        prev = next((header.seq for header, _ in reversed(self.journal) if header.kind == kind), 0)
         seq = self.journal[-1][0].seq + 1 if self.journal else self.trimmed + 1
         header = EventHeader(
             guest=self.name, epoch=self.epoch, seq=seq, prev=prev, worker=INSTANCE, time_ns=time.time_ns(), kind=kind, container=container
@@ -70,18 +71,20 @@ class FakeGuest:
         self.trimmed = upto
         self.journal = [(header, payload) for header, payload in self.journal if header.seq > upto]
 
-    def write(self, stream: StreamName, data: bytes) -> None:
+    def write(self, stream: StreamName, data: bytes) -> "FakeGuest":
         """The process writes."""
         start = len(self.streams[stream])
         self.streams[stream] += data
         self.order.append((stream, start, start + len(data)))
         self._unpark()
+        return self
 
-    def end(self, code: int = 0) -> None:
+    def end(self, code: int = 0) -> "FakeGuest":
         """The process closes its streams and exits."""
         self.ended |= {"stdout", "stderr"}
         self.exit = Exit(type="exited", code=code, streams={name: self._end_of(name) for name in self.streams})
         self._unpark()
+        return self
 
     @property
     def last_seq(self) -> int:
@@ -95,16 +98,16 @@ class FakeGuest:
         return StreamEnd(state="closed", total=len(data), crc=zlib.crc32(data))
 
     def _park(self, call: Call, wait_ms: int, handler: Callable[[Call], Outcome]) -> None:
-        self._parked.append((call, time.monotonic() + wait_ms / 1000, handler))
+        self.parked.append((call, time.monotonic() + wait_ms / 1000, handler))
 
     def _unpark(self) -> None:
-        parked, self._parked = self._parked, []
+        parked, self.parked = self.parked, []
         for call, until_s, handler in parked:
             outcome = handler(call) if time.monotonic() < until_s else handler(Call(call.identity, call.header, _impatient(call.args), 0))
             if outcome is not None:
                 self.broker.answer(call, outcome)
-            elif self._parked and self._parked[-1][0] is call:
-                self._parked[-1] = (call, until_s, handler)
+            elif self.parked and self.parked[-1][0] is call:
+                self.parked[-1] = (call, until_s, handler)
 
     def _info(self, call: Call) -> Outcome:
         return InfoReply(kind="worker", version="0", protocol=1, instance=INSTANCE, guest=self.name, epoch=self.epoch, seq=self.last_seq)
@@ -146,7 +149,14 @@ class FakeGuest:
         if args.wait_ms and not chunks and not gaps and not ends and self.exit is None:
             self._park(call, args.wait_ms, self._read_stdio)
             return None
-        return ReadStdioReply(process_instance=INSTANCE, chunks=chunks, gaps=gaps, next=dict(after), ends=dict(ends), exit=self.exit)
+        return ReadStdioReply(
+            process_instance=INSTANCE,
+            chunks=chunks,
+            gaps=gaps,
+            next={str(name): offset for name, offset in after.items()},
+            ends={str(name): end for name, end in ends.items()},
+            exit=self.exit,
+        )
 
     def _tail(self, stream: StreamName, lines: int) -> int:
         kept = bytes(self.streams[stream]).splitlines(keepends=True)
@@ -176,6 +186,4 @@ class FakeGuest:
 
 def _impatient(args: Message) -> Message:
     """The same question without waiting."""
-    from msgspec.structs import replace
-
     return replace(args, **({"timeout_ms": 0} if isinstance(args, WaitArgs) else {"wait_ms": 0}))

@@ -158,7 +158,7 @@ class ShimDriver:
     def create_request(self, argv: list[str], *, bundle: dict[str, Any] | None = None, **others: Any) -> Message:
         """Write the bundle; the fields of a create request."""
         instance = others.pop("instance", None) or new_instance()
-        request_fields = {key: others.pop(key) for key in ("timeout_ms", "kill_rest_on_init_exit") if key in others}
+        request_fields: Message = {key: others.pop(key) for key in ("timeout_ms", "kill_rest_on_init_exit") if key in others}
         process = self.parameters(instance, **others)
         cgroup = f"{self.guest.cgroup}/{self.instance}"
         settings: dict[str, Any] = {"rootfs": self.guest.rootfs, "cgroups_path": cgroup, **(bundle or {})}

@@ -92,7 +92,7 @@ def line_for_people(item: "Event | EventGap | Resync") -> str:
     record = record_of(item)
     subject = "/".join(part for part in (record.get("container", ""), record.get("process", "")) if part)
     when = clock_text(record["time_ns"]) if "time_ns" in record else " " * 12
-    kind = f"{record['kind']:<13}"
+    kind = f"{record['kind']:<14}"
     if not os.environ.get("NO_COLOR"):
         kind = click.style(kind, fg=COLOURS.get(record["kind"]))
     return f"{when}  {record['guest'] or '-':<12} {kind} {subject:<28} {_detail(record)}".rstrip()

@@ -25,6 +25,8 @@ class Column(NamedTuple):
     style: Callable[[Record], str] | str = ""
     wide: bool = False
     """May be cut where the terminal is narrow."""
+    wraps: bool = False
+    """May go on in the next line where the terminal is narrow."""
 
 
 def chosen_format(asked: str | None) -> str:
@@ -105,12 +107,12 @@ def table(records: Iterable[Record], columns: Sequence[Column]) -> "Table":
     from rich.text import Text
 
     grid = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    for column in columns:
-        grid.add_column(column.title, no_wrap=True, overflow="ellipsis", ratio=1 if column.wide else None)
-    for record in records:
-        grid.add_row(
-            *(Text(column.text(record), style=column.style(record) if callable(column.style) else column.style) for column in columns)
-        )
+    rows = [[Text(column.text(r), style=column.style(r) if callable(column.style) else column.style) for column in columns] for r in records]
+    for index, column in enumerate(columns):
+        least = None if column.wide or column.wraps else max([len(column.title), *(len(row[index]) for row in rows)])
+        grid.add_column(column.title, no_wrap=not column.wraps, overflow="fold" if column.wraps else "ellipsis", min_width=least)
+    for row in rows:
+        grid.add_row(*row)
     return grid
 
 

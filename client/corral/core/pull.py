@@ -39,6 +39,8 @@ class Read:
     ahead: bool = False
     placing: bool = False
     """The first read of all, which finds out where to begin (tail_lines, since_ns)."""
+    measuring: bool = False
+    """Finds out where the streams end now (no lines before the end), for a reader that does not follow."""
 
 
 @dataclass(slots=True)
@@ -77,6 +79,8 @@ class Pull:
         self._ahead_at = 0  # where the next read ahead begins
         self._misses = 0
         self._idle = 0
+        self._begun = False
+        self._upto: dict[str, int] | None = None  # not following: where the streams ended when it began
         self._dry = False  # not following, and a read of everything brought nothing
         self.exit: Exit | None = None
 
@@ -97,7 +101,14 @@ class Pull:
 
     @property
     def finished(self) -> bool:
-        return (self.drained and self.exit is not None) or (not self._follow and (self._dry or self.drained))
+        if self._follow:
+            return self.drained and self.exit is not None
+        return self.drained or self._dry or self._reached
+
+    @property
+    def _reached(self) -> bool:
+        upto = self._upto
+        return upto is not None and all(stream.ended or stream.at >= upto.get(name, 0) for name, stream in self._streams.items())
 
     @property
     def wants_exit(self) -> bool:
@@ -113,6 +124,8 @@ class Pull:
         """What to send now; empty while enough is under way."""
         if self.finished or self.drained:
             return []
+        if not self._follow and self._begun and self._upto is None:
+            return [] if self._under_way else [self._read(dict.fromkeys(self._streams, 0), measuring=True)]
         if self._burst is None:
             if self._under_way:
                 return []
@@ -133,6 +146,10 @@ class Pull:
         """Takes the reply of a read of `reads`. Raises runtime_failed where bytes do not match their checksum."""
         del self._under_way[read.number]
         news = self._note_ends(reply)
+        if read.measuring:
+            self._upto = dict(reply.next)
+            return []
+        self._begun = True
         pieces: list[Piece] = []
         for name in read.wants:
             self._place(name, read, reply)
@@ -155,9 +172,12 @@ class Pull:
         """The exit, as `wait` gave it."""
         self.exit = end
 
-    def _read(self, wants: dict[StreamName, int], *, wait_ms: int = 0, ahead: bool = False, placing: bool = False) -> Read:
+    def _read(
+        self, wants: dict[StreamName, int], *, wait_ms: int = 0, ahead: bool = False, placing: bool = False, measuring: bool = False
+    ) -> Read:
         self._numbers += 1
-        read = Read(number=self._numbers, wants=wants, wait_ms=wait_ms, ahead=ahead, placing=placing)
+        max_bytes = 1 if measuring else READ_BYTES
+        read = Read(self._numbers, wants, max_bytes, wait_ms, ahead=ahead, placing=placing, measuring=measuring)
         self._under_way[read.number] = read
         return read
 
@@ -235,7 +255,7 @@ class Pull:
                 sizes[chunk.stream] += len(chunk.data)
         if self._burst is None:
             if not read.placing and not self._under_way:
-                self._dry = not self._follow and not moved
+                self._dry = self._upto is not None and not moved
                 full = [name for name, size in sizes.items() if size >= read.max_bytes]
                 if self._eager and self._misses < MISSES_MAX and len(full) == 1:
                     self._burst, self._ahead_at = full[0], self._streams[full[0]].at

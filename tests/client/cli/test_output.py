@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corral.cli.lines import LineSplitter
+from corral.cli.lines import Line, LineSplitter
 from corral.cli.output import as_record, fill, json_line
 from corral_schemas.containers import ContainerState, ProcessInfo
 from corral_schemas.exits import Exit
@@ -43,7 +43,7 @@ def test_a_line_of_json_is_one_line_and_keeps_unicode() -> None:
 @given(st.lists(st.binary(max_size=8).map(lambda b: b.replace(b"\x01", b"\n")), max_size=20))
 def test_lines_are_the_same_however_the_bytes_were_cut(chunks: list[bytes]) -> None:
     splitter = LineSplitter()
-    lines = []
+    lines: list[Line] = []
     offset = 0
     for number, chunk in enumerate(chunks):
         lines += splitter.feed(offset, number, chunk)

@@ -262,7 +262,7 @@ def test_a_torn_write_of_the_end_file_leaves_an_older_end(contents: list[int], d
         content[damage] ^= 1
         path.write_bytes(content)
         torn = read_end(path)
-        older = [number for number in contents[-2:]]
+        older = list(contents[-2:])
         assert torn is None or torn["exit"]["number"] in older
         assert torn is not None or len(contents) == 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from corral_worker.shim.linux import log
 from corral_worker.shim.record import TEXT_CHARACTERS_MAX, Record
 from corral_worker.shim.wire import Message
 
@@ -80,6 +81,9 @@ class Answers:
 
     def _finish(self, key: Key, result: dict[str, Any]) -> None:
         if self._running.pop(key):
-            self._record.result(*key, result)
+            try:
+                self._record.result(*key, result)
+            except OSError as error:  # its space was taken with the intent, so the disk is broken: answer all the same
+                log(f"result of {key}: {error}")
         self._responses[key] = {"t": "response", "id": key[0], "step": key[1], **result}
         self._send(self._responses[key])

@@ -58,9 +58,9 @@ class Cleanup:
         runtime = self._left.runtime
         if runtime is not None:
             send_signal(runtime, signal.SIGSTOP)  # so that it starts nothing while we look
-            below = descendants(process_table(), {runtime})
-            send_signal(runtime, signal.SIGKILL)
-            for pid in below - self._left.known:
+            below = descendants(process_table(), {runtime}) - self._left.known
+            self._sessions |= below  # each may have begun a session of its own, or be about to
+            for pid in below | {runtime}:
                 send_signal(pid, signal.SIGKILL)
         self._look()
 
@@ -106,7 +106,7 @@ class Cleanup:
             send_signal(pid, signal.SIGSTOP)
         table = process_table()
         own_sessions = {table[pid].session for pid in {self._left.shim, *self._left.known} if pid in table}
-        self._sessions |= {table[pid].session for pid in roots if pid in table} - own_sessions - {0}
+        self._sessions |= roots | {table[pid].session for pid in roots if pid in table} - own_sessions - {0}
         victims = roots | descendants(table, roots)
         victims |= {pid for pid, row in table.items() if row.session in self._sessions}
         victims = {pid for pid in victims - self._left.known if pid in table and not table[pid].zombie}

@@ -8,6 +8,7 @@ import os
 import time
 from typing import Protocol
 
+from corral_worker.shim.linux import log
 from corral_worker.shim.loop import READABLE, Loop, Timer
 from corral_worker.shim.spool import SpoolWriter
 
@@ -109,9 +110,11 @@ class OutputStream:
         except BlockingIOError:
             return 0
         except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            self._no_slave()
+            if error.errno == errno.EIO:
+                self._no_slave()
+            else:  # nothing we know of: better an end than a loop that spins on it
+                log(f"stream {self.stream}: {error}")
+                self.end()
             return 0
         if not data:
             self.end()

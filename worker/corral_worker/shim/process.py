@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from corral_worker.shim.answers import RequestError
+from corral_worker.shim.backpressure import Backpressure
 from corral_worker.shim.console import ConsoleSocket, set_size
 from corral_worker.shim.end_file import EndFile
 from corral_worker.shim.input import InputStream
-from corral_worker.shim.loop import Loop, Timer
+from corral_worker.shim.linux import log
+from corral_worker.shim.loop import Loop
 from corral_worker.shim.output import OutputStream, ReadBuffer
 from corral_worker.shim.pipes import Pipes
 from corral_worker.shim.spool import SpoolWriter
@@ -24,7 +26,6 @@ DRAIN_BYTES_MAX = 1024 * 1024
 DRAIN_GRACE_S = 0.1
 # A stream that ends is told of by itself only when its process does not end with it.
 END_TOGETHER_S = 0.05
-STORAGE_RETRY_S = 0.2
 
 
 class ProcessHost(Protocol):
@@ -61,9 +62,11 @@ class Process:
         self.exit: dict[str, Any] | None = None
         self._host = host
         self._id: str = parameters["id"]
+        self._wants_input = bool(parameters["stdin"])
         self._size = (int(parameters["rows"]), int(parameters["columns"]))
-        self._lease_s = parameters["lease_ms"] / 1000
-        self._leased_until = time.monotonic() + self._lease_s
+        lease_s, cap_bytes, policy = parameters["lease_ms"] / 1000, int(parameters["cap_bytes"]), parameters["policy"]
+        if policy not in ("drop", "block"):
+            raise ValueError(f"no policy {policy!r}")
         self._announced = False  # its create or exec was answered
         self._drained = False  # after its exit, what its pipes held is in the spool
         self._exit_told = False
@@ -71,8 +74,6 @@ class Process:
         self._closed = False
         self._ended_early: set[int] = set()  # streams that ended, of which nobody was told
         self._armed: tuple[dict[int, int], bool] | None = None
-        self._blocked_since_ns: int | None = None
-        self._blocked_timer: Timer | None = None
         self._storage_full = False
         self._oom_kills_before = host.oom_kills()
         self._master: int | None = None
@@ -80,11 +81,11 @@ class Process:
         directory.mkdir(parents=True, exist_ok=True)
         _write_meta(directory / "meta", parameters, self.started_ns)
         self._end_file = EndFile(directory)
-        self.spool = SpoolWriter(directory, cap_bytes=parameters["cap_bytes"], policy=parameters["policy"], on_gap=self._on_gap)
+        self.spool = SpoolWriter(directory, cap_bytes=cap_bytes, policy=policy, on_gap=self._on_gap)
+        self._backpressure = Backpressure(host.loop, self.spool, self.output.values, lease_s, self._tell_blocked)
         self.input = InputStream(host.loop, None)
         self._pipes: Pipes | None = None
         self._console: ConsoleSocket | None = None
-        self._wants_input = bool(parameters["stdin"])
         try:
             self._open_stdio(console_path)
             self._write_end()
@@ -148,8 +149,7 @@ class Process:
     def close(self) -> None:
         """Let go of everything; the files stay."""
         self._closed = True
-        if self._blocked_timer is not None:
-            self._blocked_timer.cancel()
+        self._backpressure.close()
         self.input.shut()
         for stream in self.output.values():
             stream.end()
@@ -207,7 +207,7 @@ class Process:
             "stdin_offset": self.input.offset,
             "streams": self._stream_states(),
             "exit": self.exit if self._drained else None,
-            "blocked_since_ns": self._blocked_since_ns,
+            "blocked_since_ns": self._backpressure.since_ns,
         }
 
     def arm(self, after: dict[int, int], knows_exit: bool) -> None:
@@ -217,10 +217,7 @@ class Process:
 
     def consumed(self, offsets: dict[int, int]) -> None:
         """The named consumer has this much, and renews its lease."""
-        self._leased_until = time.monotonic() + self._lease_s
-        self.spool.consumed(offsets)
-        if self._blocked_since_ns is not None:
-            self._try_again()
+        self._backpressure.consumed(offsets)
 
     def appended(self) -> None:
         """See StreamOwner."""
@@ -233,12 +230,7 @@ class Process:
 
     def blocked(self) -> None:
         """See StreamOwner."""
-        for stream in self.output.values():
-            stream.unwatch()
-        if self._blocked_since_ns is None:
-            self._blocked_since_ns = time.time_ns()
-            self._notify({"t": "blocked", "since_ns": self._blocked_since_ns})
-            self._wait_blocked()
+        self._backpressure.begin()
 
     def stream_ended(self, stream: int) -> None:
         """See StreamOwner."""
@@ -317,31 +309,8 @@ class Process:
             message = {"t": "grew", "process": self.instance, "streams": streams, "exited": self._drained}
             self._host.send_droppable(message)
 
-    def _try_again(self) -> None:
-        """The spool may take bytes again."""
-        if self._blocked_timer is not None:
-            self._blocked_timer.cancel()
-        held = [stream for stream in self.output.values() if not stream.retry_held()]
-        if held or self.spool.room_bytes() == 0:
-            self._wait_blocked()
-            return
-        self._blocked_since_ns = None
-        self._notify({"t": "blocked", "since_ns": None})
-        for stream in self.output.values():
-            stream.watch()
-
-    def _wait_blocked(self) -> None:
-        seconds = max(0.0, self._leased_until - time.monotonic())
-        if self.spool.storage_error is not None:
-            self._blocked_timer = self.loop.later(STORAGE_RETRY_S, self._try_again)
-        else:
-            self._blocked_timer = self.loop.later(seconds, self._lease_over)
-
-    def _lease_over(self) -> None:
-        """Its consumer is gone: rather lose its output, with notice, than stop it for ever."""
-        if time.monotonic() >= self._leased_until:
-            self.spool.policy = "drop"
-        self._try_again()
+    def _tell_blocked(self, since_ns: int | None) -> None:
+        self._notify({"t": "blocked", "since_ns": since_ns})
 
     def _on_gap(self, stream: int, start: int, end: int, reason: str) -> None:
         self._notify({"t": "gap", "stream": stream, "from": start, "to": end, "reason": reason})
@@ -373,7 +342,10 @@ class Process:
         return ends
 
     def _write_end(self) -> None:
-        self._end_file.write({"streams": self._stream_states(), "exit": self.exit})
+        try:
+            self._end_file.write({"streams": self._stream_states(), "exit": self.exit})
+        except OSError as error:  # its space was taken beforehand, so the disk is broken: the notices are what is left
+            log(f"end of {self.instance}: {error}")
 
 
 def _exit_of(result: os.waitid_result) -> dict[str, Any]:

@@ -123,10 +123,9 @@ class Shim:
 
     def before_call(self, call: Call) -> None:
         """See CallsHost."""
-        parameters = call.request.get("process")
         intent: dict[str, Any] = {"at_ns": time.time_ns()}
-        if isinstance(parameters, dict):
-            intent["process"] = parameters["instance"]
+        if call.step in ("create", "exec"):
+            intent["process"] = call.request["process"]["instance"]
         self.answers.write_intent(call.key, intent)
         if call.step in ("create", "exec"):
             call.process = self._open_process(call.request["process"])
@@ -180,7 +179,9 @@ class Shim:
         )
 
     def _open_process(self, parameters: Message) -> Process:
-        instance = parameters["instance"]
+        instance = str(parameters["instance"])
+        if not instance.isalnum():
+            raise RequestError("bad_request", f"not an instance: {instance!r}")
         if instance in self.processes or instance in self._gone:
             raise RequestError("runtime", f"process {instance} exists already")
         try:
@@ -192,6 +193,8 @@ class Shim:
             )
         except OSError as error:
             raise RequestError("storage_full", str(error)) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise RequestError("bad_request", repr(error)) from error
         self.processes[instance] = process
         return process
 
@@ -255,8 +258,7 @@ class Shim:
             return
         try:
             if key[1] in QUEUED_STEPS:
-                argv = [str(argument) for argument in message["argv"]]
-                self._calls.submit(Call(key, argv, Path(message["log"]), message), message.get("timeout_ms"))
+                self._calls.submit(_call_of(key, message), message.get("timeout_ms"))
             else:
                 self._direct.do(key, message, blob)
         except RequestError as error:
@@ -308,6 +310,18 @@ class Shim:
 
     def _find_cgroup(self) -> Cgroup:
         return find_cgroup(self.place.run_dir, self.place.state_dir, self.place.instance)
+
+
+def _call_of(key: Key, message: Message) -> Call:
+    """Raises KeyError, TypeError, ValueError when the request is malformed."""
+    argv = [str(argument) for argument in message["argv"]]
+    if isinstance(message["argv"], str) or not argv:
+        raise ValueError("argv is no list of arguments")
+    if not isinstance(message.get("timeout_ms"), int | None):
+        raise TypeError("timeout_ms is no integer")
+    if key[1] in ("create", "exec"):
+        str(message["process"]["instance"])
+    return Call(key, argv, Path(message["log"]), message)
 
 
 def run_shim(place: ShimPlace, listener: socket.socket) -> None:

@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from pathlib import Path
 
 from corral_worker.shim.adopt import pid_of_listener
@@ -122,6 +123,7 @@ class Zygote:
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
         pid = os.fork()
         if pid == 0:
+            os.close(ready_read)
             self._be_shim(place, name, ready_write)
         os.close(ready_write)
         with open(ready_read, "rb") as ready:
@@ -148,8 +150,8 @@ class Zygote:
             os.close(ready)
             run_shim(place, listener)
             status = 0
-        except OSError as error:
-            log(f"shim {place.instance}: {error}")
+        except Exception as error:  # noqa: BLE001  (whatever it was, it must be in the log before the process ends)
+            log(f"shim {place.instance}: {traceback.format_exc()}")
             with contextlib.suppress(OSError):  # it was ready before, and the descriptor is closed
                 os.write(ready, str(error).encode())
         finally:
@@ -233,6 +235,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--detach", action="store_true", help="go on in the background once the socket accepts")
     options = parser.parse_args(arguments)
     run_dir, state_dir = options.run_dir.absolute(), options.state_dir.absolute()
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # what we were started with is not ours to keep open for years
     lock_fd = os.open(run_dir / ZYGOTE_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

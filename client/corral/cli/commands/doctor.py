@@ -109,6 +109,6 @@ def _columns() -> "list[Column]":
     return [
         Column("CHECK", lambda r: r["check"], "bold"),
         Column("RESULT", lambda r: r["verdict"], lambda r: STYLES[r["verdict"]]),
-        Column("FOUND", lambda r: r["found"]),
-        Column("WHAT TO DO", lambda r: r["advice"], wide=True),
+        Column("FOUND", lambda r: r["found"], wraps=True),
+        Column("WHAT TO DO", lambda r: r["advice"], wraps=True),
     ]

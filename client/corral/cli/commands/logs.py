@@ -2,7 +2,7 @@
 
 import base64
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +14,7 @@ from corral.cli.targets import find_process, parse_target, path_of
 
 if TYPE_CHECKING:
     from corral import AsyncClient, Chunk, Gap
+    from corral.cli.bounds import Bound
     from corral.cli.lines import Line, LineSplitter
     from corral.process import Process
 
@@ -76,11 +77,16 @@ def logs(
     target = parse_target(container, guest)
 
     async def body(client: "AsyncClient") -> int:
+        from corral.cli.bounds import LineBound, OffsetBound
         from corral.cli.positions import offsets_now
 
         process = await find_process(client, target)
         hidden = set() if only_stdout == only_stderr else {"stderr" if only_stdout else "stdout"}
-        upto = None if follow else {name: at for name, at in (await offsets_now(client, process)).items() if name not in hidden}
+        bound: Bound | None = None
+        if not follow and tail == "all":
+            bound = OffsetBound({name: at for name, at in (await offsets_now(client, process)).items() if name not in hidden})
+        elif not follow:
+            bound = LineBound(int(tail))
         output = process.output(
             stdout=None if "stdout" in hidden else 0,
             stderr=None if "stderr" in hidden else 0,
@@ -88,7 +94,7 @@ def logs(
             tail_lines=None if tail == "all" else int(tail),
             since_ns=since_ns if tail == "all" else None,
         )
-        printer = _Printer(process, upto=upto, since_ns=since_ns, timestamps=timestamps, as_json=as_json)
+        printer = _Printer(process, bound=bound, since_ns=since_ns, timestamps=timestamps, as_json=as_json)
         async with contextlib.aclosing(output):
             await printer.print(output)
         return 0
@@ -99,14 +105,11 @@ def logs(
 class _Printer:
     """Writes chunks as they are, or line by line where something goes before each line."""
 
-    def __init__(
-        self, process: "Process", *, upto: Mapping[str, int] | None, since_ns: int | None, timestamps: bool, as_json: bool
-    ) -> None:
+    def __init__(self, process: "Process", *, bound: "Bound | None", since_ns: int | None, timestamps: bool, as_json: bool) -> None:
         from corral.cli.pumps import DescriptorWriter
 
         self._path = path_of(process.container, process.process)
-        self._upto = upto
-        self._reached: dict[str, int] = {}
+        self._bound = bound
         self._since_ns = since_ns or 0
         self._timestamps = timestamps
         self._as_json = as_json
@@ -114,38 +117,20 @@ class _Printer:
         self._splitters: dict[str, LineSplitter] = {}
 
     async def print(self, items: "AsyncIterator[Chunk | Gap]") -> None:
-        """Everything, to the end of `items`, or up to the offsets given: a process that writes without pause has no end to wait for."""
+        """Everything, to the end of `items`, or up to the bound: a process that writes without pause has no end to wait for."""
         from corral import Gap
 
         async for piece in items:
-            if self._is_beyond(piece):
-                break
-            item = self._cut(piece)
+            item = self._bound.cut(piece) if self._bound else piece
             if isinstance(item, Gap):
                 await self._rest(item.stream)
                 say(f"{item.end - item.start} bytes of {item.stream} are missing ({item.reason})")
             elif item.time_ns >= self._since_ns:
                 await self._chunk(item)
+            if self._bound and self._bound.reached:
+                break
         for stream in self._splitters:
             await self._rest(stream)
-
-    def _is_beyond(self, piece: "Chunk | Gap") -> bool:
-        """Whether all that was wanted of every stream has come."""
-        from corral import Gap
-
-        self._reached[piece.stream] = piece.start if isinstance(piece, Gap) else piece.offset
-        return self._upto is not None and all(self._reached.get(name, -1) >= offset for name, offset in self._upto.items() if offset)
-
-    def _cut(self, piece: "Chunk | Gap") -> "Chunk | Gap":
-        """A chunk without what was written after we began."""
-        import msgspec
-
-        from corral import Gap
-
-        if isinstance(piece, Gap) or self._upto is None:
-            return piece
-        length = max(0, self._upto.get(piece.stream, 0) - piece.offset)
-        return msgspec.structs.replace(piece, data=piece.data[:length]) if length < len(piece.data) else piece
 
     async def _chunk(self, chunk: "Chunk") -> None:
         from corral.cli.lines import LineSplitter

@@ -1,0 +1,62 @@
+# Everything sets itself up: on Debian 12 only python3, make and root are needed (deploy/setup.sh installs the rest, once).
+SHELL := /bin/bash
+PYTHON := .venv/bin/python
+TESTS ?= tests
+PYTEST_FLAGS ?= -n 2 --dist loadgroup --durations=15
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format types pytest clean distclean
+
+help: ## Say what there is
+	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.* ## (.*)/  make \1\t\2/' | expand -t 22
+
+setup: ## Install what is missing (root), and the virtual environment
+	@deploy/setup.sh
+
+demo: setup ## A broker, two guests and real containers, in under a minute
+	@$(PYTHON) client/examples/demo.py
+
+test: lint types pytest ## Everything that must hold: lint, types, and all tests (TESTS=tests/broker for some)
+
+lint: setup ## ruff and the import contracts
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/lint-imports
+
+format: setup ## Let ruff put the code into its form
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+types: setup ## mypy --strict
+	.venv/bin/mypy
+
+pytest: setup ## The tests alone
+	$(PYTHON) -m pytest $(PYTEST_FLAGS) $(TESTS)
+
+ifneq ($(wildcard benchmarks/run.py),)
+.PHONY: bench bench-quick
+bench: setup ## Every figure the README quotes
+	$(PYTHON) benchmarks/run.py
+bench-quick: setup ## The same, shorter and rougher
+	$(PYTHON) benchmarks/run.py --quick
+endif
+
+ifneq ($(wildcard tests/simulation/run.py),)
+SEEDS ?= 2000
+.PHONY: simulate
+simulate: setup ## Search for holes under simulated faults (SEEDS=2000)
+	$(PYTHON) tests/simulation/run.py --seeds $(SEEDS) --jobs 2
+endif
+
+ifneq ($(wildcard tests/chaos/run.py),)
+.PHONY: chaos
+chaos: setup ## Search for holes with real processes, killed at random
+	$(PYTHON) tests/chaos/run.py
+endif
+
+clean: ## Remove caches and results
+	rm -rf build dist corral-runs .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean ## Remove the virtual environment too
+	rm -rf .venv

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Makes this checkout ready: the Debian packages that containers need, and a virtual environment in .venv with Corral and its tools.
+# Quick where everything is there already. Root is needed only to install packages that are missing. It asks nothing.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly venv=.venv
+readonly stamp=$venv/set-up-for
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { say "$@"; exit 1; }
+
+is_static() { [ -x "$1" ] && ! ldd "$1" >/dev/null 2>&1; }
+
+missing_packages() {
+    PATH=$PATH:/usr/sbin:/sbin command -v runc >/dev/null || echo runc
+    is_static /bin/busybox || echo busybox-static
+    [ -x $venv/bin/python ] || python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+}
+
+install_packages() {
+    command -v apt-get >/dev/null || fail "missing: $*. There is no apt-get here: install them in this system's own way"
+    [ "$(id -u)" = 0 ] || fail "missing: $*. Run this as root, or: sudo apt-get install --yes $*"
+    say "installing $*"
+    local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
+    local install=("${apt[@]}" install --yes --no-install-recommends "$@")
+    # Package lists may be absent or name versions that the mirror has dropped since: they are fetched where that shows.
+    if ! apt-cache show "$@" >/dev/null 2>&1 || ! "${install[@]}" </dev/null >&2; then
+        "${apt[@]}" update </dev/null >&2
+        "${install[@]}" </dev/null >&2 || fail "apt-get could not install $*"
+    fi
+}
+
+check_python() {
+    command -v python3 >/dev/null || fail "missing: python3 (3.11 or newer)"
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 is $(python3 -V 2>&1 | cut -d' ' -f2); Corral needs 3.11 or newer"
+}
+
+# What the environment was made for. A checkout that was moved, another Python and a changed pyproject.toml all show here.
+wanted() { printf '%s %s %s\n' "$PWD" "$(sha256sum <pyproject.toml | cut -d' ' -f1)" "$($venv/bin/python -V)"; }
+
+make_environment() {
+    if [ -e $stamp ] && [ "$(cut -d' ' -f1 $stamp)" != "$PWD" ]; then
+        say "$venv was made in another directory: making it anew"
+        rm -rf $venv
+    fi
+    if ! $venv/bin/python -m pip --version >/dev/null 2>&1; then
+        python3 -m venv --clear $venv || fail "python3 -m venv failed"
+    fi
+    if [ ! -e $stamp ] || [ "$(cat $stamp)" != "$(wanted)" ]; then
+        say "installing Corral and its tools into $venv (a minute, the first time)"
+        $venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check --editable '.[dev]' </dev/null >&2 ||
+            fail "pip could not install what pyproject.toml names; does pip reach a package index from here?"
+        wanted >$stamp
+    fi
+}
+
+check_python
+mapfile -t packages < <(missing_packages)
+[ ${#packages[@]} = 0 ] || install_packages "${packages[@]}"
+mapfile -t packages < <(missing_packages)
+[ ${#packages[@]} = 0 ] || fail "still missing after the installation: ${packages[*]}"
+make_environment
