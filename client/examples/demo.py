@@ -13,15 +13,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from corral import AsyncClient, ContainerSpec, CorralError, Event, Exit, StdioOptions, shell_status
+from corral import AsyncClient, ContainerSpec, Event, Exit, NotFoundError, StdioOptions, shell_status
 from corral.process import Process
+from corral_schemas.events import ExitEvent
 from corral_schemas.exits import describe
 
 READY_TIMEOUT_S = 20.0
@@ -126,10 +127,9 @@ class Demo:
 
     async def not_there(self) -> None:
         self._say("north/nowhere names a program that does not exist")
-        try:
+        with contextlib.suppress(NotFoundError):  # that is what is to happen; its exit tells of it too
             await self._run("north", "nowhere", ["/no/such/program"])
-        except CorralError as why:
-            self._add("north", "nowhere", "init", "a program that does not exist", _start_failure(why), 127, b"", why.code.encode())
+        await self._record(self._client.guest("north").container("nowhere").init, "a program that does not exist", 127)
 
     async def worker_killed(self) -> None:
         self._say("south/counting prints 1 to 3000; meanwhile the worker of its guest is killed with kill -9")
@@ -177,3 +177,90 @@ async def _both_streams(process: Process) -> tuple[bytes, bytes]:
     async for piece in process.output():
         parts[piece.stream].append(getattr(piece, "data", b"<gap>"))
     return b"".join(parts["stdout"]), b"".join(parts["stderr"])
+
+
+async def _show_events(client: AsyncClient, console: Console, live: asyncio.Event) -> None:
+    async with client.events(broker_events=False) as events:
+        live.set()
+        async for item in events:
+            if not isinstance(item, Event):
+                console.print(f"  [red]missing events: {item}[/red]")
+                continue
+            subject = "/".join(part for part in (item.header.guest, item.header.container, item.header.process) if part)
+            detail = describe(item.payload.exit) if isinstance(item.payload, ExitEvent) else ""
+            console.print(f"  [{COLOURS.get(item.kind, 'cyan')}]{item.kind:<14}[/] {subject:<24} {detail}", highlight=False)
+
+
+def _shown(data: bytes) -> str:
+    """The beginning and the end of what may be long."""
+    text = data.decode(errors="replace").replace("\r", "")
+    return text if len(text) <= 80 else f"{text[:30]} … {text[-30:]} ({len(text)} characters)"
+
+
+def _exits(rows: Sequence[Row]) -> Table:
+    table = Table(title="How everything ended")
+    for title in ("process", "what it did", "end", "status", "stdout", "stderr", ""):
+        table.add_column(title)
+    for row in rows:
+        mark = "[green]as it should[/green]" if row.as_expected else f"[red]not {row.expected_status}[/red]"
+        place = "/".join([row.guest, row.container, *([row.process] if row.process != "init" else [])])
+        table.add_row(place, row.story, row.type, str(row.status), row.stdout.strip(), row.stderr.strip(), mark)
+    return table
+
+
+def _make_rootfs(directory: Path) -> Path:
+    """A root file system with busybox in it."""
+    for name in ("bin", "dev", "etc", "proc", "sys", "tmp"):
+        (directory / name).mkdir(parents=True)
+    shutil.copy2(BUSYBOX, directory / "bin" / "busybox")
+    for applet in subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True).stdout.split():
+        with contextlib.suppress(FileExistsError):  # busybox itself
+            (directory / "bin" / applet).symlink_to("busybox")
+    return directory
+
+
+async def _play(services: Services, rootfs: Path, console: Console) -> list[Row]:
+    async with AsyncClient(services.address, retry_unreachable=True) as client:
+        live = asyncio.Event()
+        watching = asyncio.create_task(_show_events(client, console, live))
+        await live.wait()
+        demo = Demo(client, services, rootfs, console)
+        try:
+            for act in (demo.streams, demo.killed, demo.terminal, demo.paused_with_exec, demo.not_there, demo.worker_killed):
+                await act()
+        finally:
+            console.print("[bold]» everything is deleted[/bold]")
+            for state in (await client.list()).containers:
+                await client.guest(state.guest).container(state.id).delete(force=True)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+        return demo.rows
+
+
+def main() -> int:
+    """Plays all acts; the exit status."""
+    parser = argparse.ArgumentParser(description="Corral in under a minute.")
+    parser.add_argument("--table", type=Path, default=Path("corral-runs/demo.jsonl"), help="where the table goes, as JSON Lines")
+    table: Path = parser.parse_args().table
+    if os.geteuid() != 0:
+        raise SystemExit("demo: containers need root: run it as root, or with sudo")
+    console = Console()
+    directory = Path(tempfile.mkdtemp(prefix="corral-demo-", dir="/tmp"))  # short: socket paths end at 107 bytes
+    services = Services(directory)
+    try:
+        services.start_broker()
+        for guest in GUESTS:
+            services.start_worker(guest)
+        rows = asyncio.run(_play(services, _make_rootfs(directory / "rootfs"), console))
+    finally:
+        services.stop()
+        shutil.rmtree(directory)
+    console.print(_exits(rows))
+    table.parent.mkdir(parents=True, exist_ok=True)
+    table.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows))
+    console.print(f"The table as JSON Lines: {table.absolute()}", soft_wrap=True)
+    return 0 if all(row.as_expected for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

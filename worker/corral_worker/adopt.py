@@ -15,16 +15,17 @@ from corral_worker import __version__
 from corral_worker.drift import look
 from corral_worker.guest import Guest
 from corral_worker.journal.records import ContainerRecord, ProcessRecord, RequestRecord
-from corral_worker.notices import Notices, exit_from_notice
+from corral_worker.notices import Notices, exit_at_rest
 from corral_worker.rebuild import read_notes
-from corral_worker.shim.cgroup import find_cgroup
-from corral_worker.shim.end_file import read_end
+from corral_worker.shim.cgroup import Cgroup, find_cgroup
+from corral_worker.shim.end_file import END_FILE_NAME, read_end
 from corral_worker.shims import Body, ShimGoneError
 
 log = logging.getLogger(__name__)
 
 REBOOTED = "guest rebooted"
 SHIM_DIED = "shim died"
+KILL_TIMEOUT_S, KILL_PASS_S = 5.0, 0.005
 
 
 def boot_id() -> str:
@@ -75,7 +76,8 @@ async def _adopt_from_disk(guest: Guest, notices: Notices) -> None:
         _set_status(guest, container)
         for process in list(guest.processes[container.instance].values()):
             if process.exit is None and seen[process.instance].get("exit"):
-                notices.record_exit(container, process, exit_from_notice(seen[process.instance]["exit"]))
+                told = seen[process.instance]
+                notices.record_exit(container, process, exit_at_rest(told["exit"], told["streams"]))
         log.warning("container %s was adopted from its directory", container.name)
 
 
@@ -101,8 +103,7 @@ async def bury(guest: Guest, notices: Notices, container: ContainerRecord, reaso
     """Ends what is left of a container without a shim and gives every process its exit. Returns how many are `lost`."""
     paths = guest.settings.paths
     cgroup = find_cgroup(paths.run, paths.state, container.instance)
-    if not await asyncio.to_thread(cgroup.kill):
-        log.error("container %s: processes in %s do not end", container.name, cgroup)
+    await _kill_all(cgroup, container.name)
     lost = 0
     if container.status == "creating" and not any(one.pid for one in guest.processes[container.instance].values()):
         guest.forget_container(container)
@@ -122,11 +123,21 @@ async def bury(guest: Guest, notices: Notices, container: ContainerRecord, reaso
     return lost
 
 
+async def _kill_all(cgroup: Cgroup, name: str) -> None:
+    """Kills until nothing lives in the cgroup (the zygote may be doing the same)."""
+    try:
+        async with asyncio.timeout(KILL_TIMEOUT_S):
+            while not await asyncio.to_thread(cgroup.kill):
+                await asyncio.sleep(KILL_PASS_S)
+    except TimeoutError:
+        log.error("%s: processes %s do not end after SIGKILL", name, sorted(cgroup.pids()))
+
+
 def _exit_on_disk(directory: Path) -> Exit | None:
-    left: Body | None = read_end(directory / "end")
+    left: Body | None = read_end(directory / END_FILE_NAME)
     if left is None or not left.get("exit"):
         return None
-    return exit_from_notice(left["exit"] if "exit" in left["exit"] else left)
+    return exit_at_rest(left["exit"], left["streams"])
 
 
 def _close_streams(process: ProcessRecord) -> None:
@@ -144,13 +155,13 @@ async def sweep(guest: Guest) -> None:
     strays |= {path.name for path in paths.runtime_root.iterdir()}
     for instance in sorted(strays - known):
         log.warning("instance %s belongs to nobody: removing it", instance)
-        await asyncio.to_thread(_remove_stray, guest, instance)
+        cgroup = find_cgroup(paths.run, paths.state, instance)
+        await _kill_all(cgroup, instance)
+        await asyncio.to_thread(_remove_stray, guest, instance, cgroup)
 
 
-def _remove_stray(guest: Guest, instance: str) -> None:
+def _remove_stray(guest: Guest, instance: str, cgroup: Cgroup) -> None:
     paths = guest.settings.paths
-    cgroup = find_cgroup(paths.run, paths.state, instance)
-    cgroup.kill()
     cgroup.remove()
     paths.shim_socket(instance).unlink(missing_ok=True)
     shutil.rmtree(paths.runtime_root / instance, ignore_errors=True)

@@ -22,11 +22,13 @@ from corral_worker.journal.journal import Journal
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.paths import GuestPaths
 from corral_worker.runc import Runtime
-from corral_worker.shims import Body, ShimLink, Shims
+from corral_worker.shims import Body, ShimGoneError, ShimLink, Shims
 from corral_worker.turns import Turns
 from corral_worker.waiters import Waiters
 
 log = logging.getLogger(__name__)
+
+FORK_ATTEMPTS, FORK_RETRY_S = 20, 0.1
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,15 @@ class Guest:
         return await asyncio.shield(task)
 
     async def _link(self, container: ContainerRecord) -> ShimLink:
-        await self.shims.fork(container.instance, container.name)
+        for attempt in range(FORK_ATTEMPTS):
+            try:
+                await self.shims.fork(container.instance, container.name)
+                break
+            except ShimGoneError as why:  # what a dead shim left behind is just being ended
+                if attempt == FORK_ATTEMPTS - 1:
+                    raise
+                log.info("container %s: no shim yet: %s", container.name, why)
+                await asyncio.sleep(FORK_RETRY_S)
         return await self.connect_shim(container.instance)
 
     async def connect_shim(self, instance: str) -> ShimLink:

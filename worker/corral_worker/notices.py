@@ -141,13 +141,25 @@ def _stream(notice: Body) -> str:
 
 
 def exit_from_notice(notice: dict[str, Any]) -> Exit:
-    """A shim's exit notice (or the exit in an end file) as the contract has it."""
-    end = notice["exit"]
+    """A shim's exit notice as the contract has it."""
+    return _exit({**notice, **notice["exit"]}, notice.get("streams", {}))
+
+
+def exit_at_rest(end: dict[str, Any], streams: dict[str, Any]) -> Exit:
+    """An exit from a shim's state or from an end file: there it is one flat object, and the streams stand beside it."""
+    told = {
+        number: {"state": "open" if one["open"] else "closed", "total": one["offset"], "offset": one["offset"], "crc": one["crc"]}
+        for number, one in streams.items()
+    }
+    return _exit(end, told)
+
+
+def _exit(end: dict[str, Any], told: dict[str, Any]) -> Exit:
     streams = {
         STREAM_NAMES[int(number)]: StreamEnd(
             state=stream["state"], total=stream["total"] if stream["state"] == "closed" else stream["offset"], crc=stream["crc"]
         )
-        for number, stream in notice.get("streams", {}).items()
+        for number, stream in told.items()
     }
     return Exit(
         type=end["type"],
@@ -155,11 +167,11 @@ def exit_from_notice(notice: dict[str, Any]) -> Exit:
         signal=end.get("signal"),
         core=bool(end.get("core")),
         reason=str(end.get("reason", "")),
-        oom_seen=bool(notice.get("oom_seen")),
-        started_ns=int(notice.get("started_ns", 0)),
-        exited_ns=int(notice.get("exited_ns", 0)),
-        user_us=int(notice.get("user_us", 0)),
-        system_us=int(notice.get("system_us", 0)),
-        max_rss_kib=int(notice.get("max_rss_kib", 0)),
+        oom_seen=bool(end.get("oom_seen")),
+        started_ns=int(end.get("started_ns", 0)),
+        exited_ns=int(end.get("exited_ns", 0)),
+        user_us=int(end.get("user_us", 0)),
+        system_us=int(end.get("system_us", 0)),
+        max_rss_kib=int(end.get("max_rss_kib", 0)),
         streams=streams,
     )

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,15 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class _Reader:
+    """Who waits for more than `after` of the streams."""
+
+    after: dict[str, int]
+    exited: bool
+    future: "asyncio.Future[None]"
+
+
 class ShimLink:
     """One connection to one shim. Requests are joined by (request id, step): asking again is safe."""
 
@@ -40,7 +50,7 @@ class ShimLink:
         self._hello: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
         self._requests: dict[tuple[str, str], asyncio.Future[Body]] = {}
         self._known: dict[tuple[str, str], Body | None] = {}  # what it said at hello: response, or None while pending
-        self._growth: dict[str, list[tuple[dict[str, int], asyncio.Future[None]]]] = {}  # process instance -> readers
+        self._growth: dict[str, list[_Reader]] = {}  # process instance -> readers
 
     async def hello(self, stream: Stream, generation: int, guest: str) -> None:
         """Says hello over a new connection. Raises ShimGoneError when refused or closed, TimeoutError."""
@@ -93,38 +103,41 @@ class ShimLink:
 
     # -- growth of output ---------------------------------------------------------------------------------------------------
 
-    def growth(self, process: str, after: dict[str, int]) -> "asyncio.Future[None]":
-        """Done when a stream of the process has more than `after` says, or ended, or the process did, or the shim is gone."""
+    def growth(self, process: str, after: dict[str, int], *, exited: bool) -> "asyncio.Future[None]":
+        """Done when a stream of the process has more than `after` says, or ended, or the shim is gone, or the process ended.
+
+        `exited`: that it ended is known already.
+        """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if not self.alive:
             future.set_result(None)
             return future
         readers = self._growth.setdefault(process, [])
-        readers.append((after, future))
+        readers.append(_Reader(after, exited, future))
         self._arm(process, readers)
         return future
 
-    def _arm(self, process: str, readers: list[tuple[dict[str, int], asyncio.Future[None]]]) -> None:
+    def _arm(self, process: str, readers: "list[_Reader]") -> None:
         least: dict[str, int] = {}
-        for after, _ in readers:
-            for stream, offset in after.items():
+        for reader in readers:
+            for stream, offset in reader.after.items():
                 least[stream] = min(offset, least.get(stream, offset))
-        self.tell({"t": "arm", "process": process, "after": least})
+        self.tell({"t": "arm", "process": process, "after": least, "exited": all(reader.exited for reader in readers)})
 
     def _grew(self, message: Body) -> None:
         process = str(message["process"])
         streams, waiting = message["streams"], []
-        for after, future in self._growth.pop(process, []):
-            if future.done():
+        for reader in self._growth.pop(process, []):
+            if reader.future.done():
                 continue
-            moved = message.get("exited") or any(
+            moved = (message.get("exited") and not reader.exited) or any(
                 streams.get(stream, {}).get("offset", 0) > offset or not streams.get(stream, {}).get("open", True)
-                for stream, offset in after.items()
+                for stream, offset in reader.after.items()
             )
-            if moved:
-                future.set_result(None)
+            if moved or not streams:
+                reader.future.set_result(None)
             else:
-                waiting.append((after, future))
+                waiting.append(reader)
         if waiting:
             self._growth[process] = waiting
             self._arm(process, waiting)
@@ -165,9 +178,9 @@ class ShimLink:
                 future.exception()  # its asker may be gone as well
         self._requests.clear()
         for readers in self._growth.values():
-            for _, reader in readers:
-                if not reader.done():
-                    reader.set_result(None)
+            for reader in readers:
+                if not reader.future.done():
+                    reader.future.set_result(None)
         self._growth.clear()
         self._on_gone(self.instance)
 

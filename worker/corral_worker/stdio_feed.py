@@ -102,7 +102,7 @@ class StdioFeed:
         waiters: list[asyncio.Future[None]] = [asyncio.ensure_future(self._guest.waiters.changed(process))]
         streams = {str(number): offset for number, offset in position.items() if STREAM_NAMES[number] not in process.ends}
         if link is not None and streams:
-            waiters.append(link.growth(process.instance, streams))
+            waiters.append(link.growth(process.instance, streams, exited=process.exit is not None))
         try:
             await asyncio.wait(waiters, timeout=GROWTH_WAIT_S, return_when=asyncio.FIRST_COMPLETED)
         finally:

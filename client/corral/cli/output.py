@@ -107,7 +107,9 @@ def table(records: Iterable[Record], columns: Sequence[Column]) -> "Table":
     from rich.text import Text
 
     grid = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    rows = [[Text(column.text(r), style=column.style(r) if callable(column.style) else column.style) for column in columns] for r in records]
+    rows = [
+        [Text(column.text(r), style=column.style(r) if callable(column.style) else column.style) for column in columns] for r in records
+    ]
     for index, column in enumerate(columns):
         least = None if column.wide or column.wraps else max([len(column.title), *(len(row[index]) for row in rows)])
         grid.add_column(column.title, no_wrap=not column.wraps, overflow="fold" if column.wraps else "ellipsis", min_width=least)

@@ -262,14 +262,13 @@ class Pull:
             return
         if not read.ahead or sizes[self._burst] >= read.max_bytes:
             return
-        if self._streams[self._burst].end is None and sizes[self._burst] > read.max_bytes // 2:
-            self._misses += 1  # bytes there were, only fewer than asked for: this worker's reads cannot be predicted
         self._burst = None
 
     def settle(self) -> None:
         """Call before `reads`: what was read ahead and can connect to nothing under way any more is dropped."""
         if self._burst is None and not self._under_way:
             for stream in self._streams.values():
+                self._misses += any(stream.kept.values())  # a read in the middle came short: this worker's reads cannot be predicted
                 stream.kept.clear()
 
 

@@ -156,6 +156,10 @@ def test_logs_of_a_process_that_writes_without_pause_come_to_an_end(up: Up) -> N
     path = up.background("yes")
     up.until(lambda: len(up.corral("logs", "-n", "2", path).stdout) == 4)
     assert up.corral("logs", "-n", "5", "--stdout", path).stdout == "y\n" * 5
+    assert up.corral("logs", path).returncode == 0
+    head = f"{subprocess.list2cmdline(up.start_argv('logs', '-f', path))} | head -1"
+    cut = subprocess.run(["bash", "-o", "pipefail", "-c", head], env=up.environment, capture_output=True, timeout=20, check=False)
+    assert (cut.returncode, cut.stdout, cut.stderr) == (141, b"y\n", b"")
     up.corral("rm", "-f", path)
 
 

@@ -57,7 +57,7 @@ async def _growth(guest: Guest, container: ContainerRecord, process: ProcessReco
     if link is not None:
         still_open = {str(n): offset for n, offset in position.items() if STREAM_NAMES[n] not in process.ends}
         if still_open:
-            waiters.append(link.growth(process.instance, still_open))
+            waiters.append(link.growth(process.instance, still_open, exited=process.exit is not None))
     waiters.append(asyncio.ensure_future(guest.waiters.changed(process)))
     try:
         await asyncio.wait(waiters, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)

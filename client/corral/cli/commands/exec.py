@@ -75,6 +75,9 @@ def exec(
     from corral.cli.session import with_client
 
     target = container_only(parse_target(container, guest))
+    program = list(args[1:] if args[0] == "--" else args)
+    if not program:
+        raise click.UsageError("say what to run after --")
     if not detach:
         making.check_terminal(tty=tty, stdin=interactive)
     oci = _process_members(rest["process_json"])
@@ -83,7 +86,7 @@ def exec(
     async def start(client: "AsyncClient") -> "Process":
         found = await find_container(client, target)
         return await found.exec(
-            list(args[1:] if args[0] == "--" else args),
+            program,
             process=rest["process"],
             env=env,
             cwd=rest["workdir"],
