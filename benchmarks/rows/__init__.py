@@ -1,9 +1,10 @@
 """One file per topic; each has the rows of one table."""
 
 from kit.bench import Row
-from rows import lifecycle
+from rows import lifecycle, stdio
 
 TOPICS: dict[str, dict[str, Row]] = {
     "lifecycle": lifecycle.ROWS,
+    "stdio": stdio.ROWS,
 }
 """Topic → its rows by name, in the order in which they are measured."""

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from corral import AsyncClient, ContainerSpec, Event, Exit, NotFoundError, StdioOptions, shell_status
+from corral import AsyncClient, ContainerSpec, Event, Exit, InvalidError, StdioOptions, shell_status
 from corral.process import Process
 from corral_schemas.events import ExitEvent
 from corral_schemas.exits import describe
@@ -41,6 +42,7 @@ class Row:
     container: str
     process: str
     story: str
+    end: str
     type: str
     status: int
     expected_status: int
@@ -126,10 +128,12 @@ class Demo:
         await self._record(init, "paused, resumed, then stopped by SIGTERM", 0)
 
     async def not_there(self) -> None:
-        self._say("north/nowhere names a program that does not exist")
-        with contextlib.suppress(NotFoundError):  # that is what is to happen; its exit tells of it too
+        self._say("north/nowhere names a program that does not exist: that is an error, and nothing is left of it")
+        try:
             await self._run("north", "nowhere", ["/no/such/program"])
-        await self._record(self._client.guest("north").container("nowhere").init, "a program that does not exist", 127)
+        except InvalidError as why:
+            end = Exit(type="start_failed", reason=why.code)
+            self._add("north", "nowhere", "init", "a program that does not exist", end, 127, b"", b"")
 
     async def worker_killed(self) -> None:
         self._say("south/counting prints 1 to 3000; meanwhile the worker of its guest is killed with kill -9")
@@ -156,7 +160,7 @@ class Demo:
     ) -> None:
         status = shell_status(end)
         well = status == expected and complete
-        self.rows.append(Row(guest, name, process, story, describe(end), status, expected, _shown(out), _shown(err), well))
+        self.rows.append(Row(guest, name, process, story, describe(end), end.type, status, expected, _shown(out), _shown(err), well))
 
     def _say(self, text: str) -> None:
         self._console.print(f"[bold]» {text}[/bold]")
@@ -164,17 +168,16 @@ class Demo:
 
 async def _until_printed(process: Process, wanted: bytes) -> None:
     seen = b""
-    async with contextlib.aclosing(aiter(process.combined)) as pieces:
-        async for data in pieces:
-            seen += data
-            if wanted in seen:
-                return
+    async for data in process.stdout:
+        seen += data
+        if wanted in seen:
+            return
     raise SystemExit(f"demo: {process!r} ended without printing {wanted!r}, only {seen!r}")
 
 
 async def _both_streams(process: Process) -> tuple[bytes, bytes]:
     parts: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
-    async for piece in process.output():
+    async for piece in process.output(stderr=None if "term" in process.container.name else 0):
         parts[piece.stream].append(getattr(piece, "data", b"<gap>"))
     return b"".join(parts["stdout"]), b"".join(parts["stderr"])
 
@@ -192,19 +195,20 @@ async def _show_events(client: AsyncClient, console: Console, live: asyncio.Even
 
 
 def _shown(data: bytes) -> str:
-    """The beginning and the end of what may be long."""
-    text = data.decode(errors="replace").replace("\r", "")
-    return text if len(text) <= 80 else f"{text[:30]} … {text[-30:]} ({len(text)} characters)"
+    """Its words; of many only the first and the last."""
+    words = data.decode(errors="replace").split()
+    return " ".join(words) if len(words) <= 10 else f"{words[0]} … {words[-1]} ({len(words)} words)"
 
 
 def _exits(rows: Sequence[Row]) -> Table:
     table = Table(title="How everything ended")
-    for title in ("process", "what it did", "end", "status", "stdout", "stderr", ""):
-        table.add_column(title)
+    table.add_column("process", no_wrap=True)
+    for title in ("what it did", "end", "status", "output"):
+        table.add_column(title, justify="right" if title == "status" else "left")
     for row in rows:
-        mark = "[green]as it should[/green]" if row.as_expected else f"[red]not {row.expected_status}[/red]"
         place = "/".join([row.guest, row.container, *([row.process] if row.process != "init" else [])])
-        table.add_row(place, row.story, row.type, str(row.status), row.stdout.strip(), row.stderr.strip(), mark)
+        status = f"[green]{row.status}[/green]" if row.as_expected else f"[red]{row.status}, not as it should be[/red]"
+        table.add_row(place, row.story, row.end, status, " ".join(filter(None, (row.stdout, row.stderr))))
     return table
 
 
@@ -244,6 +248,7 @@ def main() -> int:
     table: Path = parser.parse_args().table
     if os.geteuid() != 0:
         raise SystemExit("demo: containers need root: run it as root, or with sudo")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of every `finally`
     console = Console()
     directory = Path(tempfile.mkdtemp(prefix="corral-demo-", dir="/tmp"))  # short: socket paths end at 107 bytes
     services = Services(directory)

@@ -122,6 +122,26 @@ def test_what_was_under_way_is_sent_again_when_the_connection_comes_back() -> No
     assert decode_command_header(send.frames).id == "r1"
 
 
+@pytest.mark.parametrize("code", ["guest_busy", "guest_unreachable"])
+def test_a_command_turned_away_whose_time_comes_while_there_is_no_connection_goes_out_with_the_next_one(code: str) -> None:
+    requests = make()
+    requests.submit(request(patience_s=30.0), 0.0)
+    requests.on_reply(0, reply(outcome=error(code, "later")), 0.0)
+    requests.on_down(0, 0.01)
+    assert requests.expire(0.5) == []
+    (send,) = sends(requests.on_up(0, 1.0))
+    assert decode_command_header(send.frames).id == "r1"
+
+
+def test_a_command_turned_away_is_not_sent_before_its_time_by_a_reconnect() -> None:
+    requests = make()
+    requests.submit(request(), 0.0)
+    requests.on_reply(0, reply(outcome=error("guest_busy", "later")), 0.0)
+    requests.on_down(0, 0.01)
+    assert requests.on_up(0, 0.02) == []
+    assert sends(requests.expire(0.5))
+
+
 def test_without_a_connection_a_command_waits_and_then_says_that_it_was_never_sent() -> None:
     requests = Requests(Links(1))
     assert requests.submit(request(deadline_s=1.0), 0.0) == []

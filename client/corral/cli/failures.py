@@ -39,8 +39,8 @@ class NoBroker(Failed):
 
 
 def say(message: str, *, hint: str = "") -> None:
-    """Writes `corral: MESSAGE` on stderr. A closed stderr is nobody's to tell."""
-    with contextlib.suppress(BrokenPipeError):
+    """Writes `corral: MESSAGE` on stderr. Where that is closed, or its terminal gone, there is nobody to tell."""
+    with contextlib.suppress(OSError):
         click.echo(f"corral: {one_line(message)}", err=True)
         if hint:
             click.echo(f"  hint: {one_line(hint)}", err=True)

@@ -152,7 +152,8 @@ class Foreground:
             if keys.detached:
                 self._detached.set()
                 return
-        await self._unless_gone(self._process.stdin.close())
+        if not (self._manner.tty and sys.stdin.isatty()):  # a terminal has no end: it was hung up, and the process stays for another one
+            await self._unless_gone(self._process.stdin.close())
 
     async def _follow_size(self) -> None:
         """Tells the process each new size. The first was given when it was made; a process joined later is told now."""

@@ -51,6 +51,9 @@ class Request:
     reached: bool = False
     """Whether some copy may have reached the guest."""
     failure: CorralError | None = None
+    """What the last copy was turned away with; None: it was not."""
+    held_back: bool = False
+    """Turned away, and not to be sent again before its time."""
     unreachable_since_s: float | None = None
     refused_by: set[int] = field(default_factory=set)
 
@@ -195,7 +198,7 @@ class Requests:
         return [self._finish(request, _marked(why, request))]
 
     def _try_later(self, request: Request, why: CorralError, now_s: float) -> list[Action]:
-        request.failure = why
+        request.failure, request.held_back = why, True
         wait_s = min(REFUSED_FIRST_S * 2**request.refusals, REFUSED_MAX_S)
         request.refusals = min(request.refusals + 1, 16)
         spread = 0.75 + 0.5 * (zlib.crc32(request.id.encode()) % 1000) / 1000
@@ -205,11 +208,12 @@ class Requests:
     def _send_again(self, now_s: float, over: set[int | None], bulk: bool) -> list[Action]:
         actions: list[Action] = []
         for request in list(self._pending.values()):
-            if request.sent_over in over and request.bulk == bulk and request.failure is None:
+            if request.sent_over in over and request.bulk == bulk and not request.held_back:
                 actions += self._send(request, now_s)
         return actions
 
     def _send(self, request: Request, now_s: float) -> list[Action]:
+        request.held_back = False
         link = self._links.choose(request.refused_by) if request.link is None else request.link
         if link is None or not self._links.is_up(link) or (request.sends and now_s >= request.deadline_s):
             request.sent_over = None

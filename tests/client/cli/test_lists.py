@@ -157,9 +157,15 @@ def test_logs_of_a_process_that_writes_without_pause_come_to_an_end(up: Up) -> N
     up.until(lambda: len(up.corral("logs", "-n", "2", path).stdout) == 4)
     assert up.corral("logs", "-n", "5", "--stdout", path).stdout == "y\n" * 5
     assert up.corral("logs", path).returncode == 0
+    up.corral("rm", "-f", path)
+
+
+def test_logs_end_quietly_when_their_reader_goes_away(up: Up) -> None:
+    path = up.background("sh", "-c", "while :; do echo line; sleep 0.02; done")
     head = f"{subprocess.list2cmdline(up.start_argv('logs', '-f', path))} | head -1"
     cut = subprocess.run(["bash", "-o", "pipefail", "-c", head], env=up.environment, capture_output=True, timeout=20, check=False)
-    assert (cut.returncode, cut.stdout, cut.stderr) == (141, b"y\n", b"")
+    assert (cut.returncode, cut.stdout, cut.stderr) == (141, b"line\n", b"")
+    assert json.loads(up.corral("inspect", path).stdout)["status"] == "running"
     up.corral("rm", "-f", path)
 
 

@@ -1,6 +1,7 @@
 """Children that are kept alive, with small programs in their place."""
 
 import asyncio
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_one_that_dies_is_started_again_at_once_and_then_with_growing_pauses(tmp
 
     asyncio.run(scenario())
     starts = [float(line) for line in log.read_text().splitlines()]
-    pauses = [later - earlier for earlier, later in zip(starts, starts[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(starts)]
     assert pauses[0] < 0.5
     assert pauses[1] >= 0.2
     assert pauses[2] >= 0.4
@@ -67,7 +68,8 @@ def test_one_that_dies_is_started_again_at_once_and_then_with_growing_pauses(tmp
 
 def test_output_after_the_ready_line_does_not_stop_it(tmp_path: Path) -> None:
     done = tmp_path / "done"
-    program = f"import sys; print('ready', flush=True); sys.stdout.write('x' * 300000); sys.stdout.flush(); open({str(done)!r}, 'w'); {READY_THEN_WAIT}"
+    flood = f"sys.stdout.write('x' * 300000); sys.stdout.flush(); open({str(done)!r}, 'w')"
+    program = f"import sys; print('ready', flush=True); {flood}; {READY_THEN_WAIT}"
 
     async def scenario() -> None:
         one = child(program)

@@ -1,5 +1,7 @@
 """A real terminal: raw mode, sizes, detach keys."""
 
+import os
+
 import pytest
 
 from corral_testkit.cli import Terminal, Up
@@ -24,16 +26,14 @@ def test_a_shell_on_a_terminal_has_its_size_and_follows_it(up: Up) -> None:
 
 def test_exec_it_gives_a_shell_that_hears_of_a_resize_within_a_second(up: Up) -> None:
     path = up.background("sleep", "60")
-    with Terminal("exec", "-it", path, "sh", environment=up.environment, rows=20, columns=70) as terminal:
-        terminal.expect(b"# ")
-        terminal.type(b"trap 'stty size' WINCH; echo s'e't; while :; do sleep 0.05; done\r")
+    # Without job control the shell and its children are one process group, the one that the terminal signals.
+    program = "trap 'stty size' WINCH; echo set; while :; do sleep 0.05; done"
+    with Terminal("exec", "-it", path, "sh", "-c", program, environment=up.environment, rows=20, columns=70) as terminal:
         terminal.expect(b"set\r\n")
         terminal.resize(50, 140)
-        terminal.expect(b"50 140\r\n", within_s=1.5)
+        terminal.expect(b"50 140\r\n", within_s=1.0)
         terminal.type(b"\x03")
-        terminal.expect(b"# ")
-        terminal.type(b"exit 4\r")
-        assert terminal.end() == 4
+        assert terminal.end() == 130
     up.corral("rm", "-f", path)
 
 
@@ -68,6 +68,16 @@ def test_detach_keys_leave_it_running_and_attach_joins_again(up: Up) -> None:
         terminal.type(b"exit 6\r")
         assert terminal.end() == 6
     up.corral("rm", "g1/shell")
+
+
+def test_a_terminal_that_is_hung_up_detaches(up: Up) -> None:
+    terminal = Terminal("run", "-it", "-g", "g1", "--name", "hung-up", "--rootfs", up.rootfs, "sh", environment=up.environment)
+    terminal.expect(b"# ")
+    os.close(terminal.master)
+    assert os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]) == 0
+    # sh is the init of its pid namespace, which an unhandled SIGHUP does not end.
+    assert up.corral("inspect", "--format", "{status}", "g1/hung-up").stdout == "running\n"
+    up.corral("rm", "-f", "g1/hung-up")
 
 
 def test_other_detach_keys_can_be_chosen(up: Up) -> None:

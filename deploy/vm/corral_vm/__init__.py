@@ -1,0 +1,1 @@
+"""Guests in QEMU: an image, a template, and machines cloned from it in about a second."""

@@ -1,0 +1,254 @@
+"""One guest: started, cloned, frozen, cut off, killed, restored."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from corral_vm.argv import NIC, Memory, qemu_argv
+from corral_vm.channels import Agent, Monitor, VmError
+from corral_vm.image import Image, make_state_disk
+
+COLD_BOOT_S = 180.0
+WAKE_S = 60.0
+END_S = 30.0
+_IGNORE_SHARED = [{"capability": "x-ignore-shared", "state": True}, {"capability": "events", "state": True}]
+_WHOLE = [{"capability": "x-ignore-shared", "state": False}, {"capability": "events", "state": True}]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes a guest this guest."""
+
+    guest: str
+    broker: str
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def worker_arguments(self) -> list[str]:
+        labels = [part for label in self._labels() for part in ("--label", label)]
+        return ["--guest", self.guest, "--broker", self.broker, *labels]
+
+    def kernel_words(self) -> str:
+        """By these it boots again without being told."""
+        return " ".join([f"corral.guest={self.guest}", f"corral.broker={self.broker}", *(f"corral.label={one}" for one in self._labels())])
+
+    def _labels(self) -> list[str]:
+        return [f"{name}={value}" for name, value in self.labels.items()]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A machine at one moment: its memory and devices, and its STATE disk."""
+
+    memory: Path
+    state_disk: Path
+
+
+class Machine:
+    """A QEMU process and its files in a directory of its own. Its STATE disk stays when the machine ends.
+
+    `detached`: the machine outlives this process. Otherwise it ends with the thread that started it.
+    """
+
+    def __init__(self, image: Image, directory: Path, *, detached: bool = False) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.image, self.directory, self.name = image, directory, directory.name
+        self.state_disk = directory / "state.ext4"
+        if not self.state_disk.exists():
+            make_state_disk(self.state_disk)
+        self._detached = detached
+        self._process: subprocess.Popen[bytes] | None = None
+        self._open = contextlib.ExitStack()
+        self._monitor: Monitor | None = None
+        self._agent: Agent | None = None
+
+    def __enter__(self) -> Machine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.cut_power()
+
+    # -- starting -----------------------------------------------------------------------------------------------------------
+
+    def boot(self, identity: Identity) -> None:
+        """A cold start; returns once the worker has been started. Some ten seconds in emulation."""
+        self._start(Memory(), identity.kernel_words())
+        self.agent.wait("ready", COLD_BOOT_S)
+
+    def make_template(self, memory: Path, devices: Path) -> None:
+        """Boots without an identity, freezes right before one is given, and ends; its memory and devices are in the two files then."""
+        self._start(Memory("template", memory), "")
+        self.agent.wait("ready", COLD_BOOT_S)
+        self.monitor.do("stop")
+        self._save(devices, _IGNORE_SHARED)
+        self.cut_power()
+
+    def clone(self, memory: Path, devices: Path, identity: Identity) -> None:
+        """Starts as a copy of a template; returns once the worker has been started. About a second."""
+        self._start(Memory("clone", memory), identity.kernel_words(), incoming=True)
+        self._load(devices, _IGNORE_SHARED)
+        told = {"now": time.time(), "seed": secrets.token_hex(32), "worker": identity.worker_arguments()}
+        self.agent.boot(told, WAKE_S)
+
+    def snapshot(self, directory: Path) -> Snapshot:
+        """What it is now, memory and disk; the machine goes on."""
+        directory.mkdir(parents=True)
+        taken = Snapshot(directory / "memory", directory / "state.ext4")
+        self.monitor.do("stop")
+        self._save(taken.memory, _WHOLE)
+        _copy_sparse(self.state_disk, taken.state_disk)
+        self.monitor.do("cont")
+        return taken
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Starts where the snapshot was taken, its disk set back too. The machine must not be running."""
+        _copy_sparse(snapshot.state_disk, self.state_disk)
+        self._start(Memory(), "", incoming=True)
+        self._load(snapshot.memory, _WHOLE)
+        self.monitor.do("cont")
+
+    def _start(self, memory: Memory, kernel_words: str, *, incoming: bool = False) -> None:
+        assert not self.running, f"{self.name} runs already"
+        with contextlib.ExitStack() as ours, (self.directory / "qemu.log").open("ab") as log:
+            monitor, agent = (ours.enter_context(_listening(path)) for path in (self.monitor_path, self.agent_path))
+            argv = qemu_argv(
+                self.image,
+                name=self.name,
+                state_disk=self.state_disk,
+                console_log=self.directory / "console.log",
+                monitor_descriptor=monitor.fileno(),
+                agent_descriptor=agent.fileno(),
+                memory=memory,
+                kernel_words=kernel_words,
+                incoming=incoming,
+            )
+            self._process = subprocess.Popen(
+                argv if self._detached else ["setpriv", "--pdeathsig", "KILL", *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(monitor.fileno(), agent.fileno()),
+                start_new_session=self._detached,
+            )
+        self._agent = Agent(self.agent_path)
+        self._open.callback(self._agent.close)
+        self._monitor = Monitor(self.monitor_path)
+        self._open.callback(self._monitor.close)
+
+    def _save(self, file: Path, capabilities: list[dict[str, object]]) -> None:
+        self.monitor.do("migrate-set-capabilities", capabilities=capabilities)
+        self.monitor.do("migrate", uri=f"exec:cat >{file}")
+        self.monitor.wait_migrated()
+
+    def _load(self, file: Path, capabilities: list[dict[str, object]]) -> None:
+        self.monitor.do("migrate-set-capabilities", capabilities=capabilities)
+        self.monitor.do("migrate-incoming", uri=f"exec:cat {file}")
+        self.monitor.wait_migrated()
+        if self.monitor.do("query-status")["status"] != "running":
+            self.monitor.do("cont")
+
+    # -- what is there ------------------------------------------------------------------------------------------------------
+
+    @property
+    def monitor_path(self) -> Path:
+        return self.directory / "monitor"
+
+    @property
+    def agent_path(self) -> Path:
+        return self.directory / "agent"
+
+    @property
+    def monitor(self) -> Monitor:
+        assert self._monitor is not None, f"{self.name} was not started"
+        return self._monitor
+
+    @property
+    def agent(self) -> Agent:
+        assert self._agent is not None, f"{self.name} was not started"
+        return self._agent
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, f"{self.name} was not started"
+        return self._process.pid
+
+    @property
+    def console(self) -> str:
+        """What the kernel, init, the agent and the worker wrote."""
+        log = self.directory / "console.log"
+        return log.read_text(errors="replace") if log.exists() else ""
+
+    def shell(self, command: str, timeout_s: float = 60.0) -> str:
+        """Output of a command in the guest. Raises VmError."""
+        return self.agent.shell(command, timeout_s)
+
+    # -- faults -------------------------------------------------------------------------------------------------------------
+
+    def pull_cable(self) -> None:
+        """Packets get lost both ways; nobody is told."""
+        self.monitor.do("set_link", name=NIC, up=False)
+
+    def plug_cable(self) -> None:
+        self.monitor.do("set_link", name=NIC, up=True)
+
+    def freeze(self) -> None:
+        """SIGSTOP to all of QEMU, its network side too; returns once every thread has stopped."""
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def cut_power(self) -> None:
+        """kill -9: the guest runs not one instruction more, and what it had not flushed is gone. Does nothing to one that has ended."""
+        self._open.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def reboot(self) -> None:
+        """From inside (`reboot -f`); returns once the worker has been started again."""
+        self.monitor.do("set-action", reboot="reset")
+        self.agent.order("reboot -f")
+        self.agent.wait("ready", COLD_BOOT_S)
+        self.monitor.do("set-action", reboot="shutdown")
+
+    def power_off(self) -> None:
+        """As a person would: the worker is told to end, disks are flushed. Raises VmError when it does not end in time."""
+        self.agent.order("kill -TERM $(pgrep -f '[c]orral_worker') ; sync; umount /var/lib/corral; poweroff -f")
+        assert self._process is not None
+        descriptor = os.pidfd_open(self._process.pid)
+        try:
+            if not select.select([descriptor], [], [], END_S)[0]:
+                raise VmError(f"{self.name} did not power off in {END_S:g} s")
+        finally:
+            os.close(descriptor)
+        self.cut_power()
+
+
+def _listening(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    return listener
+
+
+def _copy_sparse(source: Path, target: Path) -> None:
+    cp = shutil.which("cp")
+    assert cp is not None
+    subprocess.run([cp, "--sparse=always", str(source), str(target)], check=True)
