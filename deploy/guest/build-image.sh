@@ -30,9 +30,10 @@ make_root() {
     mmdebstrap --quiet --variant=extract --include="$(grep -v '^#' "$here/packages" | paste -sd,)" \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
-        --skip=cleanup/reproducible "$suite" "$root" "$sources" || fail "mmdebstrap could not make the root file system"
-    dpkg-query --admindir="$root/var/lib/dpkg" --show --showformat='${Package}=${Version}\n' | sort >"$out/manifest"
-    diff <(cut -d= -f1 "$out/manifest") "$here/package-names" >&2 ||
+        --skip=cleanup/apt "$suite" "$root" "$sources" || fail "mmdebstrap could not make the root file system"
+    find "$root/var/cache/apt/archives" -name '*.deb' -exec dpkg-deb --show --showformat='${Package}=${Version}\n' {} \; |
+        LC_ALL=C sort >"$out/manifest"
+    diff <(cut -d= -f1 "$out/manifest" | LC_ALL=C sort) "$here/package-names" >&2 ||
         fail "the packages are not those of deploy/guest/package-names (< built, > listed): look at the change, then update the list"
     rm -rf "$root"/var/{cache,lib}/* "$root"/usr/share/{lintian,gcc,gdb,perl*} "$root"/usr/lib/x86_64-linux-gnu/{gconv,perl*} \
         "$root"/usr/bin/{dpkg*,perl*} "$root"/usr/lib/python3.*/{pydoc_data,lib2to3,idlelib,turtledemo,test,ensurepip}

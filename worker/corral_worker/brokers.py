@@ -41,6 +41,8 @@ def broker_addresses(address: str, hello: HelloReply) -> dict[str, str]:
     """Where a broker's other sockets are, from the address that was dialled and its hello (a port, or a suffix for ipc)."""
 
     def beside(place: str) -> str:
+        if "://" in place:  # a whole address, where the broker was told what to advertise
+            return place
         return address + place if address.startswith("ipc://") else f"{address.rpartition(':')[0]}:{place}"
 
     return {name: beside(getattr(hello, name)) for name in ("workers", "events_in", "stdio_in")}

@@ -188,11 +188,11 @@ class Guest:
                     raise
                 log.info("container %s: no shim yet: %s", container.name, why)
                 await asyncio.sleep(FORK_RETRY_S)
-        return await self.connect_shim(container.instance)
+        return await self.connect_shim(container.instance, newborn=True)
 
-    async def connect_shim(self, instance: str) -> ShimLink:
+    async def connect_shim(self, instance: str, *, newborn: bool = False) -> ShimLink:
         """Connects to a shim that is there. Raises OSError or ShimGoneError."""
-        link = await self.shims.connect(instance, self.journal.generation, self._notice, self._gone)
+        link = await self.shims.connect(instance, self.journal.generation, self._notice, self._gone, newborn=newborn)
         self.links[instance] = link
         return link
 

@@ -19,6 +19,11 @@ class Runtime:
         console = ["--console-socket", str(console_socket)] if console_socket else []
         return self._verb(log, "create", "--bundle", str(bundle), "--pid-file", str(pid_file), *console, instance)
 
+    def run(self, instance: str, bundle: Path, pid_file: Path, log: Path, console_socket: Path | None) -> list[str]:
+        """create and start in one call; returns when it is started."""
+        console = ["--console-socket", str(console_socket)] if console_socket else []
+        return self._verb(log, "run", "--detach", "--bundle", str(bundle), "--pid-file", str(pid_file), *console, instance)
+
     def start(self, instance: str, log: Path) -> list[str]:
         return self._verb(log, "start", instance)
 

@@ -52,12 +52,17 @@ class ShimLink:
         self._known: dict[tuple[str, str], Body | None] = {}  # what it said at hello: response, or None while pending
         self._growth: dict[str, list[_Reader]] = {}  # process instance -> readers
 
-    async def hello(self, stream: Stream, generation: int, guest: str) -> None:
-        """Says hello over a new connection. Raises ShimGoneError when refused or closed, TimeoutError."""
+    async def hello(self, stream: Stream, generation: int, guest: str, *, newborn: bool) -> None:
+        """Says hello over a new connection. Raises ShimGoneError when refused or closed, TimeoutError.
+
+        A newborn shim has nothing to tell: requests may follow at once.
+        """
         self._stream = stream
         stream.send({"t": "hello", "generation": generation, "guest": guest})
+        if newborn:
+            return
         try:
-            self.state = await asyncio.wait_for(asyncio.shield(self._hello), HELLO_TIMEOUT_S)
+            await asyncio.wait_for(asyncio.shield(self._hello), HELLO_TIMEOUT_S)
         except (TimeoutError, ShimGoneError):
             stream.close()
             raise
@@ -159,9 +164,11 @@ class ShimLink:
                 self._known[response["id"], response["step"]] = response
             for pending in message["pending"]:
                 self._known.setdefault((pending["id"], pending["step"]), None)
+            self.state = message
             self._hello.set_result(message)
         elif kind == "refused":
             self._hello.set_exception(ShimGoneError(f"refused: generation {message.get('generation')} has the shim"))
+            self._hello.exception()  # nobody may be waiting for it
         elif kind != "pong":
             self._on_notice(self.instance, message)
 
@@ -170,8 +177,7 @@ class ShimLink:
         gone = ShimGoneError(self.instance)
         if not self._hello.done():
             self._hello.set_exception(gone)
-            self._hello.exception()  # connect() may have given up on it already
-            return
+            self._hello.exception()  # nobody may be waiting for it
         for future in self._requests.values():
             if not future.done():
                 future.set_exception(gone)

@@ -26,8 +26,8 @@ class Shims(Protocol):
         """Has a shim forked, or finds the one there is. Raises ShimGoneError."""
         ...
 
-    async def connect(self, instance: str, generation: int, on_notice: OnNotice, on_gone: OnGone) -> ShimLink:
-        """Connects and says hello. Raises OSError where nobody listens, ShimGoneError when refused or closed."""
+    async def connect(self, instance: str, generation: int, on_notice: OnNotice, on_gone: OnGone, *, newborn: bool) -> ShimLink:
+        """Connects and says hello (`newborn`: forked just now). Raises OSError where nobody listens, ShimGoneError when refused."""
         ...
 
     def quit(self) -> None:
@@ -45,10 +45,10 @@ class UnixShims:
         self._zygote = ZygoteLink(paths.run, paths.state, guest)
         self.start, self.fork, self.quit, self.close = self._zygote.start, self._zygote.fork, self._zygote.quit, self._zygote.close
 
-    async def connect(self, instance: str, generation: int, on_notice: OnNotice, on_gone: OnGone) -> ShimLink:
+    async def connect(self, instance: str, generation: int, on_notice: OnNotice, on_gone: OnGone, *, newborn: bool) -> ShimLink:
         link = ShimLink(instance, on_notice, on_gone)
         loop = asyncio.get_running_loop()
         path = str(self._paths.shim_socket(instance))
         _, stream = await loop.create_unix_connection(lambda: MessageStream(link.message, link.closed), path)
-        await link.hello(stream, generation, self._guest)
+        await link.hello(stream, generation, self._guest, newborn=newborn)
         return link

@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from corral_schemas.commands import ContainerTarget, CreateArgs, CreateReply, ExecArgs, ExecReply, RunArgs, StartReply
-from corral_schemas.errors import CorralError, error
-from corral_schemas.events import Created, Deleted, ExecStarted, ExitEvent, Started
-from corral_schemas.exits import Exit
+from corral_schemas.errors import error
+from corral_schemas.events import Created, ExecStarted, Started
 from corral_schemas.names import check_container_id, check_process_id
 from corral_schemas.stdio import StdioOptions
 from corral_worker import lifecycle
 from corral_worker.bundles import Bundle, exec_process, make_bundle
 from corral_worker.flight import Flight
 from corral_worker.guest import Guest
-from corral_worker.handlers.delete import remove_container
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.rebuild import note_container, note_process
 from corral_worker.shims import Body, ShimGoneError, ShimLink
@@ -30,18 +28,14 @@ EVENT_ARGS_CHARS_MAX = 1_000
 
 async def create(guest: Guest, args: CreateArgs, flight: Flight) -> CreateReply:
     async with guest.turns.ordered(args.container, flight.deadline_s):
-        container, pid = await _create(guest, args, flight, auto_delete=False)
+        container, pid = await _create(guest, args, flight, auto_delete=False, start=False)
         return _create_reply(guest, container, pid)
 
 
 async def run(guest: Guest, args: RunArgs, flight: Flight) -> CreateReply:
     async with guest.turns.ordered(args.container, flight.deadline_s):
-        container, pid = await _create(guest, args, flight, auto_delete=args.auto_delete)
-        try:
-            await _start(guest, container, flight)
-        except CorralError as failure:
-            await _undo_run(guest, container, flight, failure)
-            raise
+        container, pid = await _create(guest, args, flight, auto_delete=args.auto_delete, start=False)
+        await _start(guest, container, flight)
         return _create_reply(guest, container, pid)
 
 
@@ -59,7 +53,7 @@ def _create_reply(guest: Guest, container: ContainerRecord, pid: int) -> CreateR
     return CreateReply(container=container.name, instance=container.instance, process_instance=container.init, pid=pid, place=place)
 
 
-async def _create(guest: Guest, args: CreateArgs, flight: Flight, *, auto_delete: bool) -> tuple[ContainerRecord, int]:
+async def _create(guest: Guest, args: CreateArgs, flight: Flight, *, auto_delete: bool, start: bool) -> tuple[ContainerRecord, int]:
     check_container_id(args.container)
     container = guest.containers.get(flight.record.instance)
     if container is not None and container.status != "creating":  # going on after a restart, past this point
@@ -71,13 +65,13 @@ async def _create(guest: Guest, args: CreateArgs, flight: Flight, *, auto_delete
         container = guest.add_container(args, flight.record.instance or guest.new_instance(), auto_delete=auto_delete)
         flight.remember(container)
     try:
-        return container, await _create_in_shim(guest, container, args, flight)
+        return container, await _create_in_shim(guest, container, args, flight, start=start)
     except BaseException:
         await _discard(guest, container)
         raise
 
 
-async def _create_in_shim(guest: Guest, container: ContainerRecord, args: CreateArgs, flight: Flight) -> int:
+async def _create_in_shim(guest: Guest, container: ContainerRecord, args: CreateArgs, flight: Flight, *, start: bool) -> int:
     paths, runtime = guest.settings.paths, guest.settings.runtime
     process = guest.processes[container.instance][container.init]
     linking = asyncio.ensure_future(guest.shim(container))  # the fork goes on while the bundle is made
@@ -90,17 +84,23 @@ async def _create_in_shim(guest: Guest, container: ContainerRecord, args: Create
     log_path = paths.process(container.instance, process.instance) / "runc.log"
     pid_file = log_path.with_name("pid")
     console = paths.console_socket(process.instance) if args.stdio.tty else None
+    # run is one call of the runtime: two would cost a quarter more
+    command = runtime.run if start else runtime.create
+    if start:
+        await flight.recorded
     async with guest.holding(process):
         ok = await flight.runtime_step(
             link,
-            "create",
-            runtime.create(container.instance, paths.bundle(container.instance), pid_file, log_path, console),
+            "run" if start else "create",
+            command(container.instance, paths.bundle(container.instance), pid_file, log_path, console),
             process=_process_body(process, args.stdio, pid_file),
             log=str(log_path),
             cleanup_argv=runtime.delete(container.instance, log_path.with_name("cleanup.log"), force=True),
             kill_rest_on_init_exit=bundle.shares_pid_namespace,
         )
         _record_created(guest, container, process, int(ok["pid"]))
+        if start:
+            _record_started(guest, container, process, ok)
     return process.pid
 
 
@@ -173,31 +173,16 @@ async def _start(guest: Guest, container: ContainerRecord, flight: Flight) -> Pr
     log_path = guest.settings.paths.process(container.instance, process.instance) / "start.log"
     async with guest.holding(process):
         ok = await flight.runtime_step(link, "start", guest.settings.runtime.start(container.instance, log_path), log=str(log_path))
-        process.started_ns = int(ok.get("started_ns", 0)) or time.time_ns()
-        if not lifecycle.apply(container, "started"):
-            log.warning("container %s: started while %s", container.name, container.status)
-        guest.journal.save(container, process)
-        guest.journal.event("started", Started(pid=process.pid), container, process)
+        _record_started(guest, container, process, ok)
     return process
 
 
-async def _undo_run(guest: Guest, container: ContainerRecord, flight: Flight, failure: CorralError) -> None:
-    """A run that could not start leaves nothing but its events."""
-    process = guest.processes.get(container.instance, {}).get(container.init)
-    if process is None or container.instance not in guest.containers:
-        return
-    if process.exit is None:
-        process.exit = Exit(
-            type="start_failed", reason=f"{failure.code}: {failure.message}"[:EVENT_ARGS_CHARS_MAX], exited_ns=time.time_ns()
-        )
-        guest.journal.save(process)
-        guest.journal.event("exit", ExitEvent(exit=process.exit), container, process)
-        lifecycle.apply(container, "exited")
-        guest.waiters.tell_changed(process)
-    try:
-        await remove_container(guest, container, flight, Deleted(reason="start_failed"), suffix="/undo")
-    except CorralError as why:
-        log.error("container %s could not be removed after its start failed: %s", container.name, why)
+def _record_started(guest: Guest, container: ContainerRecord, process: ProcessRecord, ok: Body) -> None:
+    process.started_ns = int(ok.get("started_ns", 0)) or time.time_ns()
+    if not lifecycle.apply(container, "started"):
+        log.warning("container %s: started while %s", container.name, container.status)
+    guest.journal.save(container, process)
+    guest.journal.event("started", Started(pid=process.pid), container, process)
 
 
 async def exec_(guest: Guest, args: ExecArgs, flight: Flight) -> ExecReply:

@@ -69,7 +69,7 @@ async def remove_container(guest: Guest, container: ContainerRecord, flight: Fli
     except (ShimGoneError, OSError) as reason:
         raise error("runtime_failed", f"no shim could be started for the deletion: {reason}") from reason
     log_path = Path(guest.settings.paths.container(container.instance)) / "delete.log"
-    await flight.recorded
+    # not after the intent is on disk: deleting again is harmless
     # --force even for a stopped one: it also cleans what a container lost with its shim has left behind
     argv = guest.settings.runtime.delete(container.instance, log_path, force=True)
     async with guest.turns.runtime_slot(None if link.knows(flight.id + suffix, "delete") else flight.deadline_s):

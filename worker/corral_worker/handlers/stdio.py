@@ -3,6 +3,7 @@
 import asyncio
 
 from corral_schemas.errors import error
+from corral_schemas.exits import StreamEnd
 from corral_schemas.stdio import (
     Chunk,
     CloseStdinArgs,
@@ -44,10 +45,17 @@ async def read_stdio(guest: Guest, args: ReadStdioArgs, spools: Spools) -> ReadS
 
 def _at_end(process: ProcessRecord, position: Position) -> bool:
     """Nothing more can come: every wanted stream has ended and the exit is known."""
-    ends = process.ends
+    ends = _ends(process)
     return process.exit is not None and all(
         STREAM_NAMES[n] in ends and ends[STREAM_NAMES[n]].total <= offset for n, offset in position.items()
     )
+
+
+def _ends(process: ProcessRecord) -> dict[str, StreamEnd]:
+    """The streams that have ended. A terminal has no stderr: it counts as ended before its first byte."""
+    if process.tty:
+        return {**process.ends, "stderr": StreamEnd(state="closed", total=0, crc=0)}
+    return process.ends
 
 
 async def _growth(guest: Guest, container: ContainerRecord, process: ProcessRecord, position: Position, left_s: float) -> None:
@@ -55,7 +63,7 @@ async def _growth(guest: Guest, container: ContainerRecord, process: ProcessReco
     link = guest.links.get(container.instance)
     waiters: list[asyncio.Future[None]] = []
     if link is not None:
-        still_open = {str(n): offset for n, offset in position.items() if STREAM_NAMES[n] not in process.ends}
+        still_open = {str(n): offset for n, offset in position.items() if STREAM_NAMES[n] not in _ends(process)}
         if still_open:
             waiters.append(link.growth(process.instance, still_open, exited=process.exit is not None))
     waiters.append(asyncio.ensure_future(guest.waiters.changed(process)))
@@ -72,7 +80,7 @@ def _reply(process: ProcessRecord, chunks: list[Chunk], gaps: list[Gap], positio
         chunks=chunks,
         gaps=gaps,
         next={STREAM_NAMES[n]: offset for n, offset in position.items()},
-        ends={name: end for name, end in process.ends.items() if STREAM_NUMBERS[name] in position},
+        ends={name: end for name, end in _ends(process).items() if STREAM_NUMBERS[name] in position},
         exit=process.exit,
     )
 

@@ -108,7 +108,8 @@ class Journal:
         self._appended += len(statements)
         if not self._flush_scheduled:
             self._flush_scheduled = True
-            self._loop.call_soon(self._flush)
+            # a turn later: what a command's handler appends in its first step goes with its intent in one commit
+            self._loop.call_soon(self._loop.call_soon, self._flush)
 
     def _flush(self) -> None:
         self._flush_scheduled = False

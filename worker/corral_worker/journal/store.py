@@ -54,6 +54,16 @@ def statement_for(record: Record) -> Statement:
             return _INSERT_PROCESS, (record.instance, record.container, _pack(record))
 
 
+_INSERTS = frozenset({_INSERT_EVENT, _INSERT_REQUEST, _INSERT_CONTAINER, _INSERT_PROCESS})
+
+
+def _without_repeats(batch: list[Statement]) -> list[Statement]:
+    """Records written several times in one batch are stored once, as they were last: all become durable together anyway."""
+    if not all(sql in _INSERTS for sql, _ in batch):
+        return batch
+    return [(sql, row) for (sql, _), row in {(sql, row[0]): row for sql, row in batch}.items()]
+
+
 class JournalCorruptError(Exception):
     """The database cannot be read."""
 
@@ -116,7 +126,7 @@ class SqliteStore:
                 batch, self._queue = self._queue, []
                 if not batch:
                     return
-            self._commit_until_stored(batch)
+            self._commit_until_stored(_without_repeats(batch))
             done += len(batch)
             self._on_durable(done)
 
