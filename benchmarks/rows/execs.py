@@ -7,7 +7,8 @@ import signal
 import sys
 import time
 
-from corral import AsyncClient, Container
+from corral import AsyncClient
+from corral.container import Container
 from corral_schemas.stdio import StdioOptions
 from kit.bench import MILLISECONDS, Bench, Row, pairs
 from kit.figures import Figure

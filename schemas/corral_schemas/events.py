@@ -141,7 +141,7 @@ class WorkerStarted(Message, frozen=True, kw_only=True):
 
 
 class GuestUp(Message, frozen=True, kw_only=True):
-    """From a broker: the guest registered."""
+    """From a broker: the guest registered. `prev` is the previous one about this guest."""
 
     labels: dict[str, str] = {}
     epoch: str = ""
@@ -149,7 +149,7 @@ class GuestUp(Message, frozen=True, kw_only=True):
 
 
 class GuestDown(Message, frozen=True, kw_only=True):
-    """From a broker: it left, or was not heard."""
+    """From a broker: it left, or was not heard. `prev` is the previous one about this guest."""
 
     reason: str
 

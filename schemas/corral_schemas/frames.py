@@ -60,7 +60,7 @@ _args = {name: msgspec.msgpack.Decoder(op.args) for name, op in OPS.items()}
 _replies = {name: msgspec.msgpack.Decoder(op.reply) for name, op in OPS.items()}
 
 
-def _decode(decoder: "msgspec.msgpack.Decoder[T]", frame: bytes, what: str, limit: int) -> T:
+def _decode(decoder: "msgspec.msgpack.Decoder[T]", frame: bytes | memoryview, what: str, limit: int) -> T:
     if len(frame) > limit:
         raise error("message_too_large", f"{what} of {len(frame)} bytes; the limit is {limit}", limit=limit)
     try:
@@ -146,7 +146,7 @@ def reply_value(op: str, body: ReplyBody) -> Message:
     """The reply of an op. Raises the CorralError that the reply carries."""
     if body.error is not None:
         raise from_wire(body.error)
-    return _decode(_replies[op], bytes(body.ok), f"reply of {op}", FRAME_BYTES_MAX)
+    return _decode(_replies[op], memoryview(body.ok), f"reply of {op}", FRAME_BYTES_MAX)
 
 
 def encode_event(topic: bytes, header: EventHeader, payload: Message) -> list[bytes]:

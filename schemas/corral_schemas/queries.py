@@ -148,7 +148,7 @@ class HelloReply(Message, frozen=True, kw_only=True):
     instance: Instance
     workers: Annotated[
         str,
-        Meta(description="Port, or for ipc the suffix, of the workers' ROUTER; joined to the address that was dialled"),
+        Meta(description="Of the workers' ROUTER: a port, for ipc a suffix, joined to the address dialled; or a whole address (with ://)"),
     ]
     events_in: str
     events_out: str

@@ -57,7 +57,7 @@ class Refused(Message, frozen=True, kw_only=True):
 
 
 class PleaseRegister(Message, frozen=True, kw_only=True):
-    """The broker does not know this session (it restarted, or gave the guest up)."""
+    """The broker does not know this session (it restarted, or gave the guest up), or asks whether it lives: another claims the guest."""
 
 
 class Heartbeat(Message, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ from corral_schemas.queries import HelloReply, Nothing
 from corral_schemas.session import Heartbeat, HeartbeatAck, Refused, Register, Registered
 from corral_worker.dialer import Dialer, Socket
 from corral_worker.journal.records import EventRecord
+from corral_worker.malloc import give_back
 
 log = logging.getLogger(__name__)
 
@@ -270,6 +271,7 @@ class BrokerSession:
     def _close_idle_bulk(self) -> None:
         if "bulk" in self._sockets and self._loop.time() - self._bulk_used_s > BULK_IDLE_S:
             self._sockets.pop("bulk").close()
+            give_back()
 
     def publish_event(self, record: EventRecord) -> None:
         if "events" in self._sockets:

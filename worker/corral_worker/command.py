@@ -22,6 +22,7 @@ from corral_schemas.names import check_guest_name
 from corral_worker import __version__
 from corral_worker.guest import Settings
 from corral_worker.journal.store import JournalCorruptError
+from corral_worker.malloc import keep_large_blocks
 from corral_worker.paths import SOCKET_PATH_BYTES_MAX, GuestPaths
 from corral_worker.runc import Runtime
 from corral_worker.service import Worker, real_parts
@@ -77,6 +78,7 @@ def worker(
     paths = GuestPaths(state_dir or Path("/var/lib/corral") / guest, run_dir or Path("/run/corral") / guest)
     try:
         check_guest_name(guest)
+        keep_large_blocks()
         version = _check_runtime(runtime, runtime_args)
         _prepare(paths, guest)
         settings = Settings(

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 import zmq
 
+ZERO_COPY_BYTES = 64 << 10
+"""From this size on handing libzmq our bytes is cheaper than copying them."""
 BURST = 100
 """Messages taken in one turn of the loop, so that nothing else on it starves."""
 
@@ -48,7 +50,7 @@ class LoopSocket:
     def send(self, frames: Sequence[bytes]) -> bool:
         """Sends, or returns False where the peer takes no more."""
         try:
-            self.socket.send_multipart(frames, zmq.NOBLOCK)
+            self.socket.send_multipart(frames, zmq.NOBLOCK, copy=len(frames[-1]) < ZERO_COPY_BYTES)
         except zmq.Again:
             return False
         self._schedule()

@@ -1,0 +1,213 @@
+"""An event loop whose time is virtual and whose order is the same in every run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+from collections import defaultdict, deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from corral_testkit.sim.process import RUNNING, Process
+
+TURNS_MAX = 6_000_000
+"""Callbacks of one run beyond which something goes round in circles."""
+
+
+class SimTask(asyncio.Task[Any]):
+    """Its place in a set does not depend on where it lies in memory."""
+
+    number = 0
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class SimFuture(asyncio.Future[Any]):
+    """See SimTask."""
+
+    number = 0
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class SimHandle:
+    """A callback that is due, or will be."""
+
+    __slots__ = ("_args", "_callback", "_cancelled", "_when", "context")
+
+    def __init__(self, callback: Callable[..., Any], args: tuple[Any, ...], context: contextvars.Context, when_s: float) -> None:
+        self._callback, self._args, self._when = callback, args, when_s
+        self.context = context
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._callback, self._args = _nothing, ()
+
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def when(self) -> float:
+        return self._when
+
+    def run(self) -> None:
+        self.context.run(self._callback, *self._args)
+
+
+def _nothing() -> None: ...
+
+
+class LivelockError(Exception):
+    """The simulation did too much without coming to its end."""
+
+
+class SimLoop(asyncio.AbstractEventLoop):
+    """What asyncio needs of a loop without descriptors. `call_soon_threadsafe` and executors run here as well: there is one thread."""
+
+    def __init__(self, executor_delay_s: Callable[[], float]) -> None:
+        self._now_s = 1_000.0
+        self._executor_delay_s = executor_delay_s
+        self._ready: deque[SimHandle] = deque()
+        self._timers: list[tuple[float, int, SimHandle]] = []
+        self._numbers = 0
+        self._parked: dict[Process, list[SimHandle]] = defaultdict(list)
+        self.tasks: list[SimTask] = []
+        self.turns = 0
+        self.on_exception: Callable[[dict[str, Any]], None] = lambda context: None
+
+    # -- running ---------------------------------------------------------------------------------------------------------------
+
+    def run_until(self, done: Callable[[], bool], until_s: float) -> None:
+        """Runs until `done`, or until virtual time `until_s`. Raises LivelockError."""
+        asyncio._set_running_loop(self)
+        try:
+            while not done():
+                if not self._ready and not self._next_timers(until_s):
+                    return
+                self._turn()
+        finally:
+            asyncio._set_running_loop(None)
+
+    def _turn(self) -> None:
+        for _ in range(len(self._ready)):
+            handle = self._ready.popleft()
+            if handle._cancelled:
+                continue
+            self.turns += 1
+            process = handle.context.get(RUNNING)
+            if process is not None:
+                if not process.alive:
+                    continue
+                if process.frozen:
+                    self._parked[process].append(handle)
+                    continue
+            try:
+                handle.run()
+            except Exception as bug:  # noqa: BLE001 - as every event loop does
+                self.call_exception_handler({"message": "callback failed", "exception": bug})
+        if self.turns > TURNS_MAX:
+            raise LivelockError(f"{self.turns} callbacks by {self._now_s:.3f} s")
+
+    def _next_timers(self, until_s: float) -> bool:
+        while self._timers and self._timers[0][2]._cancelled:
+            heapq.heappop(self._timers)
+        if not self._timers or self._timers[0][0] > until_s:
+            self._now_s = max(self._now_s, until_s)
+            return False
+        self._now_s = max(self._now_s, self._timers[0][0])
+        while self._timers and self._timers[0][0] <= self._now_s:
+            self._ready.append(heapq.heappop(self._timers)[2])
+        return True
+
+    def unpark(self, process: Process) -> None:
+        self._ready.extend(self._parked.pop(process, []))
+
+    def forget_parked(self, process: Process) -> None:
+        self._parked.pop(process, None)
+
+    def dismantle(self) -> None:
+        """Ends every task there is, so that none is found pending when it is collected."""
+        self._ready.clear()
+        self._timers.clear()
+        for task in self.tasks:
+            if not task.done():
+                task._log_destroy_pending = False
+                try:
+                    task.get_coro().close()  # type: ignore[union-attr]
+                except (RuntimeError, Exception):  # noqa: BLE001 - it awaits in its clean-up, or fails there: its process is dead
+                    continue
+        self.tasks.clear()
+        self._ready.clear()
+        self._timers.clear()
+
+    # -- what asyncio calls -------------------------------------------------------------------------------------------------------
+
+    def time(self) -> float:
+        return self._now_s
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return True
+
+    def is_closed(self) -> bool:
+        return False
+
+    def _next_number(self) -> int:
+        self._numbers += 1
+        return self._numbers
+
+    def create_future(self) -> asyncio.Future[Any]:
+        future = SimFuture(loop=self)
+        future.number = self._next_number()
+        return future
+
+    def create_task(  # type: ignore[override]
+        self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: contextvars.Context | None = None
+    ) -> asyncio.Task[Any]:
+        number = self._next_number()
+        SimTask.number = number  # a task is hashed while it is being made
+        task = SimTask(coro, loop=self, name=name or "task", context=context)
+        task.number = number
+        self.tasks.append(task)
+        if len(self.tasks) > 2_000:
+            self.tasks = [one for one in self.tasks if not one.done()]
+        return task
+
+    def call_soon(self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None) -> Any:
+        handle = SimHandle(callback, args, context or contextvars.copy_context(), self._now_s)
+        self._ready.append(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon
+
+    def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None) -> Any:
+        handle = SimHandle(callback, args, context or contextvars.copy_context(), when)
+        heapq.heappush(self._timers, (when, self._next_number(), handle))
+        return handle
+
+    def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None) -> Any:
+        return self.call_at(self._now_s + delay, callback, *args, context=context)
+
+    def _timer_handle_cancelled(self, handle: Any) -> None: ...
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+        future = self.create_future()
+
+        def work() -> None:
+            if future.done():
+                return
+            try:
+                future.set_result(func(*args))
+            except Exception as failure:  # noqa: BLE001 - it goes to whoever awaits it
+                future.set_exception(failure)
+
+        self.call_later(self._executor_delay_s(), work)
+        return future
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.on_exception(context)
