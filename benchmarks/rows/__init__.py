@@ -1,11 +1,14 @@
 """One file per topic; each has the rows of one table."""
 
 from kit.bench import Row
-from rows import execs, lifecycle, stdio
+from rows import broker, events, execs, lifecycle, peers, stdio
 
 TOPICS: dict[str, dict[str, Row]] = {
     "lifecycle": lifecycle.ROWS,
     "exec": execs.ROWS,
     "stdio": stdio.ROWS,
+    "events": events.ROWS,
+    "broker": broker.ROWS,
+    "peers": peers.ROWS,
 }
 """Topic → its rows by name, in the order in which they are measured."""

@@ -1,8 +1,9 @@
-"""A guest's agent: the child of PID 1. It mounts STATE, starts the worker, and runs what the host asks for.
+"""A guest's agent: the child of PID 1. It mounts STATE, starts the worker, and does what the host asks for.
 
 It talks JSON, a line a message, on the second serial port. It says {"say": "ready"} and is told, once,
     {"boot": {"now": wall clock in s, "seed": hex, "worker": [arguments of `corral worker`]}}
-and then any number of times {"shell": command, "id": n}, answered {"id": n, "status": n, "output": text}.
+and then any number of times {"shell": command, "id": n}, answered {"id": n, "status": n, "output": text}; {"power": "off"} and
+{"power": "reboot"} end the guest.
 
 A template is frozen while it waits to be told to boot: what is read or drawn before that is the same in every clone. So identity, clock,
 entropy and STATE come afterwards. A guest whose kernel command line has `corral.guest=NAME corral.broker=ADDRESS [corral.label=K=V …]`
@@ -13,7 +14,9 @@ import fcntl
 import json
 import os
 import random
+import signal
 import subprocess
+import sys
 import time
 import tty
 from pathlib import Path
@@ -26,23 +29,59 @@ STATE_DISK, STATE = "/dev/vdc", "/var/lib/corral"
 BLKFLSBUF = 0x1261  # linux/fs.h: forget what was read of a block device
 RNDRESEEDCRNG = 0x5207  # linux/random.h
 SHELL_OUTPUT_BYTES_MAX = 64 << 10
+WARM_UP = (
+    ["runc", "--version"],
+    [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {sys.path[0]!r}); import corral_worker.shim.zygote"],
+)
+"""Run once before a template is frozen: what they read stays in the page cache."""
 
 
-def main() -> None:
-    subprocess.run(["runc", "--version"], capture_output=True, check=True)  # into the page cache
-    port = os.open(SERIAL_PORT, os.O_RDWR | os.O_NOCTTY)
-    tty.setraw(port)
-    if told := worker_arguments(Path("/proc/cmdline").read_text().split()):
-        start(told)
-    say(port, {"say": "ready"})
-    with os.fdopen(os.dup(port), "rb") as lines:
-        for line in lines:
-            message = json.loads(line)
-            if "boot" in message:
-                boot(message["boot"])
-                say(port, {"say": "booted"})
-            else:
-                say(port, {"id": message["id"], **shell(message["shell"])})
+class Agent:
+    """The serial port, and the worker's process."""
+
+    def __init__(self) -> None:
+        self._port = os.open(SERIAL_PORT, os.O_RDWR | os.O_NOCTTY)
+        tty.setraw(self._port)
+        self._worker_pid = 0
+
+    def serve(self) -> None:
+        if told := worker_arguments(Path("/proc/cmdline").read_text().split()):
+            self._start(told)
+        self._say({"say": "ready"})
+        with os.fdopen(os.dup(self._port), "rb") as lines:
+            for line in lines:
+                match json.loads(line):
+                    case {"boot": told}:
+                        become_somebody(told)
+                        self._start(told["worker"])
+                        self._say({"say": "booted"})
+                    case {"shell": command, "id": number}:
+                        self._say({"id": number, **shell(command)})
+                    case {"power": "reboot"}:
+                        subprocess.run(["reboot", "-f"], check=True)
+                    case {"power": "off"}:
+                        self._power_off()
+
+    def _start(self, arguments: list[str]) -> None:
+        """Mounts STATE and starts the worker, in a child that has imported it already."""
+        with open(STATE_DISK, "rb") as disk:
+            fcntl.ioctl(disk, BLKFLSBUF)  # the kernel looked for partitions; a clone has another disk than its template had
+        subprocess.run(["mount", "-t", "ext4", "-o", "noatime", STATE_DISK, STATE], check=True)
+        self._worker_pid = os.fork()
+        if self._worker_pid == 0:
+            os.setsid()
+            worker.main(arguments, prog_name="corral worker")
+
+    def _power_off(self) -> None:
+        if self._worker_pid:
+            os.kill(self._worker_pid, signal.SIGTERM)
+            os.waitpid(self._worker_pid, 0)
+        subprocess.run(["poweroff", "-f"], check=True)  # syncs
+
+    def _say(self, message: dict[str, Any]) -> None:
+        line = json.dumps(message).encode() + b"\n"
+        while line:
+            line = line[os.write(self._port, line) :]
 
 
 def worker_arguments(words: list[str]) -> list[str]:
@@ -53,7 +92,7 @@ def worker_arguments(words: list[str]) -> list[str]:
     return [part for name, value in given for part in (f"--{name}", value)]
 
 
-def boot(told: dict[str, Any]) -> None:
+def become_somebody(told: dict[str, Any]) -> None:
     """Makes a clone a machine of its own: it woke with its template's clock and random numbers."""
     time.clock_settime(time.CLOCK_REALTIME, told["now"])
     seed = bytes.fromhex(told["seed"])
@@ -61,18 +100,6 @@ def boot(told: dict[str, Any]) -> None:
         pool.write(seed)
         fcntl.ioctl(pool, RNDRESEEDCRNG)
     random.seed(seed)
-    start(told["worker"])
-
-
-def start(arguments: list[str]) -> None:
-    """Mounts STATE and starts the worker in a child that has imported it already."""
-    with open(STATE_DISK, "rb") as disk:
-        fcntl.ioctl(disk, BLKFLSBUF)  # the kernel looked for partitions; a clone has another disk than its template had
-    Path(STATE).mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "ext4", "-o", "noatime", STATE_DISK, STATE], check=True)
-    if os.fork() == 0:
-        os.setsid()
-        worker.main(arguments, prog_name="corral worker")
 
 
 def shell(command: str) -> dict[str, Any]:
@@ -80,10 +107,7 @@ def shell(command: str) -> dict[str, Any]:
     return {"status": done.returncode, "output": done.stdout[-SHELL_OUTPUT_BYTES_MAX:].decode(errors="replace")}
 
 
-def say(port: int, message: dict[str, Any]) -> None:
-    line = json.dumps(message).encode() + b"\n"
-    while line:
-        line = line[os.write(port, line) :]
-
-
-main()
+if __name__ == "__main__":
+    for argv in WARM_UP:
+        subprocess.run(argv, capture_output=True, check=True)
+    Agent().serve()

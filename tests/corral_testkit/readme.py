@@ -20,6 +20,9 @@ from fcntl import ioctl
 from pathlib import Path
 from types import TracebackType
 
+from corral_testkit.remains import kill_and_wait
+from corral_testkit.shim_driver import wait_until
+
 PRIVATE = ("/run/corral", "/var/lib/corral", "/srv/busybox")
 """Directories that the README uses; the session has empty ones of its own in their place."""
 ANYTHING = "…"
@@ -94,7 +97,7 @@ class Terminal:
         """Until it has shown these lines, whatever may follow. AssertionError when they do not come."""
         until_s = time.monotonic() + PATIENCE_S
         while not agrees([*expected, ANYTHING], self._shown.splitlines()):
-            assert self._read(until_s), f"these lines did not come: {expected}; only:\n{self._shown}"
+            assert self._read(until_s), f"it ended ({self._process.wait()}) without showing {expected}, only:\n{self._shown}"
 
     def read(self) -> str:
         """All it shows until its commands have ended."""
@@ -146,6 +149,24 @@ class Session:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         for terminal in reversed(self._others):
             terminal.end()
+        try:
+            wait_until(lambda: not self._inside(), f"all its processes end: {self._inside()}")
+        finally:
+            for pid in self._inside():
+                kill_and_wait(pid)
+            self._remove()
+
+    def _inside(self) -> list[int]:
+        """Processes other than the holder that have the session's mount namespace."""
+        ours = os.stat(f"/proc/{self._holder.pid}/ns/mnt")  # noqa: PTH116
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it ended while we looked
+                if os.path.samestat(ours, (entry / "ns" / "mnt").stat()) and int(entry.name) != self._holder.pid:
+                    found.append(int(entry.name))
+        return found
+
+    def _remove(self) -> None:
         self._holder.communicate()
         for path in self._made:
             path.rmdir()

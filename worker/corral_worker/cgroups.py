@@ -4,9 +4,12 @@ import json
 import time
 from pathlib import Path
 
+import msgspec
+
 from corral_schemas.containers import ContainerProcessState, ContainerStats
 
 _UNLIMITED = 1 << 60
+_FIGURES = ("cpu_ns", "memory_bytes", "memory_limit_bytes", "memory_max_usage_bytes", "pids", "pids_limit")
 
 
 def cgroup_paths(runtime_root: Path, instance: str) -> dict[str, Path]:
@@ -59,8 +62,16 @@ def process_state(pid: int) -> ContainerProcessState | None:
 
 
 def stats(paths: dict[str, Path]) -> ContainerStats:
-    """Figures now; what this kind of cgroup does not give is None."""
-    return _stats_v2(paths[""]) if "" in paths else _stats_v1(paths)
+    """Figures now; what these cgroups do not give is None.
+
+    With both kinds mounted (hybrid) each controller sits in one of them only: what v1 does not give is looked for in v2.
+    """
+    found = _stats_v1(paths)
+    if "" not in paths:
+        return found
+    unified = _stats_v2(paths[""])
+    missing = {name: getattr(unified, name) for name in _FIGURES if getattr(found, name) is None}
+    return msgspec.structs.replace(found, **missing, oom_kills=max(found.oom_kills, unified.oom_kills))
 
 
 def _stats_v2(top: Path) -> ContainerStats:

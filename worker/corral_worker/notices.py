@@ -47,7 +47,9 @@ class Notices:
                 self._exit(container, process, notice)
             case "stream_end" if process is not None:
                 self._stream_end(container, process, notice)
-            case "gap" if process is not None:
+            case "gap" if process is not None and notice["n"] > process.noticed:
+                process.noticed = notice["n"]
+                self._guest.journal.save(process)
                 gap = StdioGap(stream=_stream(notice), start=notice["from"], end=notice["to"], reason=notice["reason"])  # type: ignore[arg-type]
                 self._guest.journal.event("stdio_gap", gap, container, process)
             case "oom" if notice["count"] > container.oom_kills:
@@ -57,11 +59,13 @@ class Notices:
             case "blocked" if process is not None:
                 process.blocked_since_ns = notice["since_ns"]
                 self._guest.journal.save(process)
-            case "storage":
+            case "storage" if notice["n"] > container.noticed:
+                container.noticed = notice["n"]
+                self._guest.journal.save(container)
                 path = str(self._guest.settings.paths.state)
                 kind = "storage_full" if notice["full"] else "storage_ok"
                 self._guest.journal.event(kind, StorageFull(path=path) if notice["full"] else StorageOk(path=path), container)
-            case "oom" | "exit" | "stream_end" | "gap" | "blocked":
+            case "oom" | "exit" | "stream_end" | "gap" | "blocked" | "storage":
                 log.debug("notice of %s known already or of a process that never started: %s", container.name, notice)
             case other:
                 log.warning("shim of %s says %r, which is unknown here", container.name, other)

@@ -46,6 +46,7 @@ class Requests:
     def __init__(self, guest: Guest, queries: dict[str, Query], changes: dict[str, Change], send: Send, tasks: Tasks) -> None:
         self._guest, self._queries, self._changes, self._send, self._tasks = guest, queries, changes, send, tasks
         self._flights: dict[str, Flight] = {}  # request id -> state-changing command under way
+        self._given_up: dict[str, RequestRecord] = {}  # request id -> tombstone of cancel that is not on disk yet
         self.counters: dict[str, int] = {"commands": 0, "repeats": 0, "refused": 0}
 
     def take(self, route: Any, header: CommandHeader, args_frame: bytes, received_s: float) -> None:
@@ -87,7 +88,7 @@ class Requests:
     def _admit(self, route: Any, header: CommandHeader, args_frame: bytes, deadline_s: float) -> None:
         digest = hashlib.blake2b(header.op.encode() + b"\0" + args_frame, digest_size=16).digest()
         flight = self._flights.get(header.id)
-        known = flight.record if flight is not None else self._guest.journal.find_request(header.id)
+        known = flight.record if flight is not None else self._given_up.get(header.id) or self._guest.journal.find_request(header.id)
         if known is not None:
             self._repeat(route, header, digest, known, flight, deadline_s)
             return
@@ -197,8 +198,11 @@ class Requests:
             return CancelReply(outcome="cancelled" if not known.digest else "too_late")
         given_up = error("cancelled", "given up by cancel before it arrived")
         now_ms = guest.journal.worker_ms()
-        guest.journal.save(RequestRecord(id=args.id, op="cancel", digest=b"", recorded_ms=now_ms, reply=body_of(given_up)))
+        tombstone = RequestRecord(id=args.id, op="cancel", digest=b"", recorded_ms=now_ms, reply=body_of(given_up))
+        guest.journal.save(tombstone)
+        self._given_up[args.id] = tombstone  # the command may come while this is being written
         await guest.journal.durable()
+        self._given_up.pop(args.id, None)
         return CancelReply(outcome="cancelled")
 
     async def result(self, guest: Guest, args: ResultArgs) -> ResultReply:

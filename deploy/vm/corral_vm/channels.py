@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 Message = dict[str, Any]
 
@@ -101,9 +101,9 @@ class Agent:
         self._lines.send({"boot": told})
         self.wait("booted", timeout_s)
 
-    def order(self, command: str) -> None:
-        """A shell command whose answer nobody waits for (`reboot -f`)."""
-        self._lines.send({"shell": command, "id": 0})
+    def power(self, what: Literal["off", "reboot"]) -> None:
+        """`off` ends the worker before; `reboot` just reboots, whatever runs."""
+        self._lines.send({"power": what})
 
     def shell(self, command: str, timeout_s: float) -> str:
         """Output of a shell command in the guest. Raises VmError where its status is not 0."""

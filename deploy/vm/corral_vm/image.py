@@ -74,7 +74,9 @@ def _image_key() -> str:
 def _build(directory: Path) -> None:
     if sys.version_info[:2] != GUEST_PYTHON:
         wanted, found = (".".join(map(str, version)) for version in (GUEST_PYTHON, sys.version_info[:2]))
-        raise BuildError(f"the guest runs Python {wanted} and takes its packages from here, where it is {found}: use a {wanted} environment")
+        raise BuildError(
+            f"the guest runs Python {wanted} and takes its packages from here, where it is {found}: use a {wanted} environment"
+        )
     with tempfile.TemporaryDirectory() as site:
         for name in DEPENDENCIES:
             _copy_distribution(name, Path(site))
@@ -104,7 +106,9 @@ def _pack_code(directory: Path) -> None:
         shutil.copy2(GUEST / "agent.py", staged)
         for package in PACKAGES:
             shutil.copytree(package, staged / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-        compileall.compile_dir(str(staged), quiet=1, stripdir=name, prependdir="/code", invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
+        compileall.compile_dir(
+            str(staged), quiet=1, stripdir=name, prependdir="/code", invalidation_mode=PycInvalidationMode.UNCHECKED_HASH
+        )
         _run(["mkfs.erofs", "--quiet", "-T0", "--all-root", str(directory / "code.erofs"), name])
 
 

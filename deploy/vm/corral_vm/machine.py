@@ -6,7 +6,6 @@ import contextlib
 import os
 import secrets
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +21,7 @@ from corral_vm.image import Image, make_state_disk
 COLD_BOOT_S = 180.0
 WAKE_S = 60.0
 END_S = 30.0
+CONSOLE_CHARS_SHOWN = 3000
 _IGNORE_SHARED = [{"capability": "x-ignore-shared", "state": True}, {"capability": "events", "state": True}]
 _WHOLE = [{"capability": "x-ignore-shared", "state": False}, {"capability": "events", "state": True}]
 
@@ -83,12 +83,12 @@ class Machine:
     def boot(self, identity: Identity) -> None:
         """A cold start; returns once the worker has been started. Some ten seconds in emulation."""
         self._start(Memory(), identity.kernel_words())
-        self.agent.wait("ready", COLD_BOOT_S)
+        self._wait_ready()
 
     def make_template(self, memory: Path, devices: Path) -> None:
         """Boots without an identity, freezes right before one is given, and ends; its memory and devices are in the two files then."""
         self._start(Memory("template", memory), "")
-        self.agent.wait("ready", COLD_BOOT_S)
+        self._wait_ready()
         self.monitor.do("stop")
         self._save(devices, _IGNORE_SHARED)
         self.cut_power()
@@ -144,6 +144,13 @@ class Machine:
         self._open.callback(self._agent.close)
         self._monitor = Monitor(self.monitor_path)
         self._open.callback(self._monitor.close)
+
+    def _wait_ready(self) -> None:
+        try:
+            self.agent.wait("ready", COLD_BOOT_S)
+        except VmError as why:
+            said = (self.directory / "qemu.log").read_text(errors="replace") + self.console
+            raise VmError(f"{why}; it said:\n{said[-CONSOLE_CHARS_SHOWN:]}") from why
 
     def _save(self, file: Path, capabilities: list[dict[str, object]]) -> None:
         self.monitor.do("migrate-set-capabilities", capabilities=capabilities)
@@ -221,15 +228,15 @@ class Machine:
             self._process.wait()
 
     def reboot(self) -> None:
-        """From inside (`reboot -f`); returns once the worker has been started again."""
+        """From inside, whatever runs there; returns once the worker has been started again."""
         self.monitor.do("set-action", reboot="reset")
-        self.agent.order("reboot -f")
-        self.agent.wait("ready", COLD_BOOT_S)
+        self.agent.power("reboot")
+        self._wait_ready()
         self.monitor.do("set-action", reboot="shutdown")
 
     def power_off(self) -> None:
         """As a person would: the worker is told to end, disks are flushed. Raises VmError when it does not end in time."""
-        self.agent.order("kill -TERM $(pgrep -f '[c]orral_worker') ; sync; umount /var/lib/corral; poweroff -f")
+        self.agent.power("off")
         assert self._process is not None
         descriptor = os.pidfd_open(self._process.pid)
         try:
@@ -249,6 +256,4 @@ def _listening(path: Path) -> socket.socket:
 
 
 def _copy_sparse(source: Path, target: Path) -> None:
-    cp = shutil.which("cp")
-    assert cp is not None
-    subprocess.run([cp, "--sparse=always", str(source), str(target)], check=True)
+    subprocess.run(["cp", "--sparse=always", str(source), str(target)], check=True)

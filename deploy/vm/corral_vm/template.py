@@ -47,5 +47,11 @@ def _qemu_version() -> str:
 def _shape(image: Image) -> list[str]:
     nowhere = Path("x")
     return qemu_argv(
-        image, name="x", state_disk=nowhere, console_log=nowhere, monitor_descriptor=0, agent_descriptor=0, memory=Memory("template", nowhere)
+        image,
+        name="x",
+        state_disk=nowhere,
+        console_log=nowhere,
+        monitor_descriptor=0,
+        agent_descriptor=0,
+        memory=Memory("template", nowhere),
     )

@@ -59,6 +59,8 @@ async def signal_process(
 async def stop(guest: Guest, args: StopArgs, flight: Flight) -> StopReply:
     container = guest.find_container(args.container, args.instance)
     init = guest.processes[container.instance][container.init]
+    if container.status == "creating":
+        lifecycle.check("kill", container)
     if init.exit is None:
         grace_s = args.grace_ms / 1000
         ended = asyncio.ensure_future(guest.waiters.exited(init))

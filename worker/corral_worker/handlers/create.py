@@ -34,8 +34,7 @@ async def create(guest: Guest, args: CreateArgs, flight: Flight) -> CreateReply:
 
 async def run(guest: Guest, args: RunArgs, flight: Flight) -> CreateReply:
     async with guest.turns.ordered(args.container, flight.deadline_s):
-        container, pid = await _create(guest, args, flight, auto_delete=args.auto_delete, start=False)
-        await _start(guest, container, flight)
+        container, pid = await _create(guest, args, flight, auto_delete=args.auto_delete, start=True)
         return _create_reply(guest, container, pid)
 
 

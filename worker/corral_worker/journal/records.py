@@ -31,6 +31,8 @@ class ProcessRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     freed: bool = False
     """Its id may be used again."""
     init: bool = False
+    noticed: int = 0
+    """Number of the shim's newest notice of a gap that became an event: a repeated one does not."""
 
 
 class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -50,6 +52,8 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     auto_delete: bool = False
     deleted_ns: int = 0
     oom_kills: int = 0
+    noticed: int = 0
+    """Number of the shim's newest notice about storage that became an event."""
 
 
 class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True):

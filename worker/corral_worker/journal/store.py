@@ -91,8 +91,8 @@ class SqliteStore:
         self._thread.start()
 
     def _open(self, durability: Durability) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, cached_statements=64)
         try:
-            connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, cached_statements=64)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'OFF'}")
             connection.execute("PRAGMA busy_timeout=10000")
@@ -101,9 +101,11 @@ class SqliteStore:
             connection.executescript(_SCHEMA)
             if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("quick_check failed")
+        except sqlite3.OperationalError:  # a full, failing or read-only disk, a lock: nothing is wrong with what is in it
+            connection.close()
+            raise
         except sqlite3.DatabaseError as why:
-            if "full" in str(why) or "locked" in str(why):
-                raise
+            connection.close()
             raise JournalCorruptError(f"{self._path}: {why}") from why
         return connection
 

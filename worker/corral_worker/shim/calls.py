@@ -18,10 +18,13 @@ from corral_worker.shim.runtime_log import last_error, log_size
 from corral_worker.shim.spawn import spawn
 from corral_worker.shim.wire import Message
 
+CONTAINER_STEPS = ("create", "run")  # these make the container: one call, or the first of create and start
+PROCESS_STEPS = (*CONTAINER_STEPS, "exec")
+
 
 @dataclass(slots=True)
 class Call:
-    """One run of the runtime. ``process``: what it creates, only for create and exec, once it is open."""
+    """One run of the runtime. ``process``: what it creates, only for create, run and exec, once it is open."""
 
     key: Key
     argv: list[str]
@@ -54,7 +57,7 @@ class CallsHost(Protocol):
         """It is over, and so is its clean-up: answer it."""
 
     def must_clean(self, call: Call) -> bool:
-        """A create that failed left something behind that is not a container in use."""
+        """A create or run that failed left something behind that is not a container in use."""
 
     def leftovers(self, call: Call) -> Leftovers:
         """What a call that was cut off may have left."""
@@ -127,7 +130,7 @@ class Calls:
             self._finish(call, None)
             return
         error = RequestError("runtime", last_error(call.log, call.log_offset), exit_status=status)
-        if call.step == "create" and self._host.must_clean(call):
+        if call.step in CONTAINER_STEPS and self._host.must_clean(call):
             self._clean(call, error)
         else:
             self._finish(call, error)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from corral_worker.shim.answers import Answers, Key, RequestError
-from corral_worker.shim.calls import Call, Calls, read_pid
+from corral_worker.shim.calls import CONTAINER_STEPS, PROCESS_STEPS, Call, Calls, read_pid
 from corral_worker.shim.cgroup import Cgroup, find_cgroup
 from corral_worker.shim.cleanup import Leftovers
 from corral_worker.shim.direct import DirectSteps
@@ -25,7 +25,7 @@ from corral_worker.shim.process import Process
 from corral_worker.shim.record import Record
 from corral_worker.shim.wire import Message
 
-QUEUED_STEPS = ("create", "exec", "start", "pause", "resume", "update", "delete")
+QUEUED_STEPS = (*PROCESS_STEPS, "start", "pause", "resume", "update", "delete")
 GONE_REMEMBERED_MAX = 1024
 KILL_AGAIN_S = 0.005
 
@@ -124,10 +124,10 @@ class Shim:
     def before_call(self, call: Call) -> None:
         """See CallsHost."""
         intent: dict[str, Any] = {"at_ns": time.time_ns()}
-        if call.step in ("create", "exec"):
+        if call.step in PROCESS_STEPS:
             intent["process"] = call.request["process"]["instance"]
         self.answers.write_intent(call.key, intent)
-        if call.step in ("create", "exec"):
+        if call.step in PROCESS_STEPS:
             call.process = self._open_process(call.request["process"])
         elif call.step == "start" and self._init is not None:
             self._init.hold_exit(True)
@@ -167,7 +167,7 @@ class Shim:
     def leftovers(self, call: Call) -> Leftovers:
         """See CallsHost."""
         known = frozenset(process.pid for process in self.processes.values() if process.pid is not None and not process.is_gone)
-        undoes = call.step == "create" and self._init is None
+        undoes = call.step in CONTAINER_STEPS and self._init is None
         return Leftovers(
             runtime=call.pid,
             shim=os.getpid(),
@@ -200,12 +200,14 @@ class Shim:
 
     def _created(self, call: Call, process: Process, pid: int) -> None:
         process.created(pid)
-        if call.step == "create":
+        if call.step in CONTAINER_STEPS:
             self._init = process
             process.is_init = True
             self._kills_rest = bool(call.request.get("kill_rest_on_init_exit"))
             self.cgroup = self._find_cgroup()
             self._oom = OomWatch(self.loop, self.cgroup, lambda count: self.notify({"t": "oom", "count": count}))
+            if process.is_gone and self._kills_rest:  # a short run was over before the runtime was
+                self._kill_rest()
 
     def _process_of(self, pid: int) -> Process | None:
         for process in self.processes.values():
@@ -319,7 +321,7 @@ def _call_of(key: Key, message: Message) -> Call:
         raise ValueError("argv is no list of arguments")
     if not isinstance(message.get("timeout_ms"), int | None):
         raise TypeError("timeout_ms is no integer")
-    if key[1] in ("create", "exec"):
+    if key[1] in PROCESS_STEPS:
         str(message["process"]["instance"])
     return Call(key, argv, Path(message["log"]), message)
 

@@ -1,0 +1,102 @@
+"""The journal's storage on a simulated disk: real SQL in memory, commits that take their time, and what a crash leaves of them."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Callable
+
+from corral_testkit.sim.process import Process
+from corral_worker.journal.port import Statement
+from corral_worker.journal.store import _SCHEMA, RETRY_S, SqliteStore
+
+
+class Disk:
+    """One guest's. It outlives workers; what is not committed is not on it."""
+
+    def __init__(self, randomness: random.Random) -> None:
+        self.randomness = randomness
+        self.full = False
+        self.slow_s = 0.0
+        self.database = _new_database()
+        self.snapshot: bytes | None = None
+
+    def take_snapshot(self) -> None:
+        self.snapshot = self.database.serialize()
+
+    def rewind(self) -> None:
+        """Back to the snapshot."""
+        assert self.snapshot is not None
+        self.database = _new_database()
+        self.database.deserialize(self.snapshot)
+
+    def lose_journal(self) -> None:
+        self.database = _new_database()
+
+    def commit_s(self) -> float:
+        return 0.000_3 + self.randomness.random() * 0.003 + self.slow_s * self.randomness.random()
+
+
+def _new_database() -> sqlite3.Connection:
+    database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, cached_statements=64)
+    database.executescript(_SCHEMA)
+    return database
+
+
+class SimStore(SqliteStore):
+    """The store of one worker process: SQL, schema and reads are the real ones, the thread and its syncs are not."""
+
+    def __init__(self, disk: Disk, process: Process, on_durable: Callable[[int], None], on_full: Callable[[bool], None]) -> None:
+        self._disk, self._process = disk, process
+        self._on_durable, self._on_full = on_durable, on_full
+        self._queue: list[Statement] = []
+        self._position = self._done = 0
+        self._full = False
+        self._committing: list[Statement] = []
+        self._closed = False
+        self._read = self._write = disk.database
+        process.on_death.append(self._died)
+
+    def append(self, statements: list[Statement]) -> int:
+        self._queue += statements
+        self._position += len(statements)
+        self._begin()
+        return self._position
+
+    def _begin(self) -> None:
+        if self._committing or not self._queue or self._closed:
+            return
+        self._committing, self._queue = self._queue, []
+        delay_s = self._disk.commit_s()
+        if self._disk.full and not self._full:  # the commit fails, the reserve is given up, it is tried again
+            self._full = True
+            self._on_full(True)
+            delay_s += RETRY_S
+        self._process.call_later(delay_s, self._end)
+
+    def _end(self) -> None:
+        if self._closed:
+            return
+        self._apply(self._committing)
+        self._done += len(self._committing)
+        self._committing = []
+        if self._full and not self._disk.full:
+            self._full = False
+            self._on_full(False)
+        # the commit is on disk; that it is takes a moment to be known
+        self._process.call_later(self._disk.randomness.random() * 0.000_3, self._on_durable, self._done)
+        self._begin()
+
+    def _apply(self, batch: list[Statement]) -> None:
+        self._commit(batch)
+
+    def _died(self) -> None:
+        """A commit under way may have reached the disk; the rest never does."""
+        if not self._closed and self._committing and self._disk.randomness.random() < 0.5:
+            self._apply(self._committing)
+        self._closed = True
+
+    def close(self) -> None:
+        if not self._closed:
+            self._apply(self._committing + self._queue)
+            self._closed = True

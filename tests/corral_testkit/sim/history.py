@@ -1,0 +1,85 @@
+"""What clients saw: every reply, event, gap, resync, exit and byte, as it came."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from corral.core.items import Item
+from corral_schemas.base import Message
+from corral_schemas.errors import CorralError
+from corral_schemas.exits import Exit, StreamEnd
+from corral_testkit.sim.scenario import Step
+
+Outcome = Message | CorralError
+
+
+@dataclass
+class Asked:
+    """One command of one client, from its first sending to its outcome."""
+
+    step: Step
+    client: str
+    sent_s: float
+    deadline_s: float
+    outcome: Outcome | None = None
+    done_s: float = 0.0
+    disturbed: bool = False
+    """Its client was frozen meanwhile, so nothing is promised of when it ends."""
+
+
+@dataclass
+class StreamSeen:
+    """The items of one event stream, in order."""
+
+    name: str
+    kinds: frozenset[str] | None
+    guests: frozenset[str] | None
+    items: list[Item] = field(default_factory=list)
+    opened_after: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """guest → (epoch, seq) it was opened after."""
+    ended: bool = False
+
+
+@dataclass
+class OutputSeen:
+    """One reader of one process's output, from its first byte to its end."""
+
+    guest: str
+    container: str
+    instance: str
+    token: str
+    client: str
+    pieces: list[tuple[str, int, int, bytes | None, str]] = field(default_factory=list)
+    """(stream, start, end, bytes or None for a gap, reason)"""
+    ends: dict[str, StreamEnd] = field(default_factory=dict)
+    exit: Exit | None = None
+    finished: bool = False
+    failure: CorralError | None = None
+
+
+@dataclass
+class ExitSeen:
+    """An exit, and by what it was seen."""
+
+    where: str
+    at_s: float
+    epoch: str
+    exit: Exit
+
+
+class History:
+    """Of one run."""
+
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+        self.streams: list[StreamSeen] = []
+        self.outputs: list[OutputSeen] = []
+        self.exits: dict[str, list[ExitSeen]] = defaultdict(list)  # process instance -> where it was seen
+        self.mirrors: dict[str, dict[str, dict[str, str]]] = {}  # client -> guest -> container instance -> status, by list and follow
+        self.findings: list[str] = []
+        """What was wrong already while it ran."""
+
+    def exit_seen(self, instance: str, where: str, at_s: float, end: Exit | None, epoch: str = "") -> None:
+        if end is not None and instance:
+            self.exits[instance].append(ExitSeen(where, at_s, epoch, end))

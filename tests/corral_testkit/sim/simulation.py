@@ -1,0 +1,160 @@
+"""One run: builds the world from a scenario, lets it happen, heals it, has it audited, and says what was wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import logging
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from corral_testkit.sim.broker import PORTS, SimBroker
+from corral_testkit.sim.client import SimClient
+from corral_testkit.sim.guest import SimCgroup, SimGuest
+from corral_testkit.sim.history import History
+from corral_testkit.sim.loop import LivelockError, SimLoop
+from corral_testkit.sim.network import Network
+from corral_testkit.sim.patches import simulated_world
+from corral_testkit.sim.process import RUNNING, Host
+from corral_testkit.sim.scenario import DURATION_S, Scenario
+from corral_testkit.sim.witness import Witness
+
+
+@dataclass
+class Result:
+    """What came of a run."""
+
+    seed: int
+    findings: list[str]
+    trace: str
+    """Hash over every message that was delivered, with its time."""
+    figures: dict[str, int] = field(default_factory=dict)
+    coverage: dict[tuple[str, str], int] = field(default_factory=dict)
+    """(fault, message type) → how often the one met the other."""
+
+
+class World:
+    """Everything there is in one run."""
+
+    def __init__(self, scenario: Scenario, directory: Path) -> None:
+        chance = random.Random(f"world {scenario.seed}")
+        self.scenario, self.directory = scenario, directory
+        self.chance = chance
+        self.loop = SimLoop(lambda: 0.000_2 + 0.001 * chance.random())
+        self.network = Network(self.loop, chance)
+        self.witness, self.history = Witness(), History()
+        self.rootfs = directory / "rootfs"
+        self.rootfs.mkdir()
+        self.zero_s = self.loop.time()
+        self.brokers = [SimBroker(self.network, Host(f"broker{number}"), chance) for number in range(scenario.brokers)]
+        addresses = [broker.address for broker in self.brokers]
+        self.guests = [
+            SimGuest(self.loop, self.network, f"g{number}", directory, addresses, self.witness, chance) for number in range(scenario.guests)
+        ]
+        names = [guest.name for guest in self.guests]
+        self.clients = [
+            SimClient(
+                self.network,
+                f"client{number}",
+                addresses,
+                names,
+                [step for step in scenario.steps if step.client == number],
+                str(self.rootfs),
+                self.history,
+                self.zero_s,
+            )
+            for number in range(scenario.clients)
+        ]
+        self._by_host = {guest.host: guest for guest in self.guests}
+        self._trace = hashlib.blake2b(digest_size=8)
+        self.messages = 0
+        self.network.on_delivery = self._delivered
+        self.loop.on_exception = self._exception
+
+    def _delivered(self, sender: str, receiver: str, frames: list[bytes]) -> None:
+        self.messages += 1
+        self._trace.update(f"{self.loop.time():.6f} {sender} {receiver} {[len(frame) for frame in frames]}\n".encode())
+
+    def _exception(self, context: dict[str, Any]) -> None:
+        self.history.findings.append(f"uncaught: {context.get('message')}: {context.get('exception')!r}")
+
+    def find_cgroup(self, run: Path, state: Path, instance: str) -> SimCgroup:
+        return SimCgroup(self._by_host[RUNNING.get().host], instance)
+
+    def look(self, root: Path, instance: str) -> tuple[bool, bool]:
+        return self._by_host[RUNNING.get().host].kernel.look(instance)
+
+    def run(self) -> Result:
+        for broker in self.brokers:
+            broker.start()
+        for guest in self.guests:
+            guest.start_worker()
+        for client in self.clients:
+            client.start()
+        self.run_for(DURATION_S)
+        self.run_for(10)
+        return Result(
+            self.scenario.seed,
+            self.history.findings,
+            self._trace.hexdigest(),
+            {"messages": self.messages, "turns": self.loop.turns, "lives": len(self.witness.lives), "asked": len(self.history.asked)},
+        )
+
+    def run_for(self, seconds: float) -> None:
+        self.loop.run_until(lambda: False, self.loop.time() + seconds)
+
+
+def run_scenario(scenario: Scenario) -> Result:
+    """Deterministic: the same scenario gives the same result and the same trace."""
+    directory = Path(tempfile.mkdtemp(prefix="corral-sim-", dir="/dev/shm"))
+    try:
+        world = World(scenario, directory)
+        with simulated_world(world.loop, world.chance, world.find_cgroup, world.look), _logged_errors(world.history):
+            try:
+                return world.run()
+            finally:
+                with _quiet_collection():
+                    world.loop.dismantle()
+                    del world
+                    gc.collect()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _logged_errors(history: History) -> Iterator[None]:
+    """A traceback in the log of a worker, broker or client is a finding."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info and record.exc_info[1] is not None:
+                history.findings.append(f"error logged: {record.getMessage()}: {record.exc_info[1]!r}")
+
+    handler, root = Handler(logging.ERROR), logging.getLogger()
+    logging.disable(logging.WARNING)
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        logging.disable(logging.NOTSET)
+
+
+@contextlib.contextmanager
+def _quiet_collection() -> Iterator[None]:
+    """Coroutines of dead processes are closed in the middle of whatever they did; what they say then concerns nobody."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+
+
+__all__ = ["PORTS", "Result", "World", "run_scenario"]

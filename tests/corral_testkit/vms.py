@@ -1,0 +1,204 @@
+"""Real guests for tests: QEMU machines cloned from one template, a broker on this host, and a client."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from corral import Client, ContainerSpec, CorralError, Event, EventGap
+from corral.core.items import Item, Resync
+from corral.sync.client import Events
+from corral_schemas.events import GuestDown
+from corral_testkit.system import Service
+from corral_vm.argv import HOST_IN_GUEST
+from corral_vm.machine import Identity, Machine
+from corral_vm.template import Template
+
+NAMES = ("vm1", "vm2", "vm3")
+"""Never more at once: two cores carry three emulated guests."""
+ROOTFS = "/srv/busybox"
+UP_S = 120.0
+
+
+class VmFleet:
+    """A broker and three guests; a context manager. Each guest keeps its STATE disk over everything that happens to its machine."""
+
+    def __init__(self, template: Template) -> None:
+        self._template = template
+        self._open = contextlib.ExitStack()
+        self._directory = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="corral-vm-", dir="/tmp")))
+        self.address = f"tcp://127.0.0.1:{_free_ports(6)}"
+        options = ["--bind", self.address, "--insecure", "--state-dir", str(self._directory / "broker")]
+        self.broker = Service(["corral_broker", *options], "corral broker ready at ", self._directory / "broker.log")
+        self.machines = {name: Machine(template.image, self._directory / name) for name in NAMES}
+        self.faulty: set[str] = set()  # guests whose cable is out or that are frozen
+
+    def __enter__(self) -> VmFleet:
+        try:
+            self.broker.start()
+            self._open.callback(self.broker.kill)
+            for machine in self.machines.values():
+                self._open.callback(machine.cut_power)
+            self.client = self._open.enter_context(Client(self.address))
+            self.start(*NAMES)
+        except BaseException:
+            self._open.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._open.close()
+
+    def identity(self, name: str) -> Identity:
+        return Identity(name, f"tcp://{HOST_IN_GUEST}:{self.address.rpartition(':')[2]}", {"kind": "vm"})
+
+    def spec(self, *args: str) -> ContainerSpec:
+        """A program in the busybox that every guest has."""
+        return ContainerSpec(rootfs=ROOTFS, args=list(args))
+
+    def another_machine(self, name: str, state_disk: Path) -> Machine:
+        """A second machine with a copy of somebody's STATE; ended with the fleet."""
+        directory = self._directory / name
+        directory.mkdir()
+        (directory / "state.ext4").write_bytes(state_disk.read_bytes())
+        machine = Machine(self._template.image, directory)
+        self._open.callback(machine.cut_power)
+        return machine
+
+    def scratch(self, name: str) -> Path:
+        return self._directory / name
+
+    def start(self, *names: str) -> None:
+        """Clones the template onto these guests' own disks; returns once new workers have registered."""
+        former = self.workers()
+        for name in names:
+            self._template.clone(self.machines[name], self.identity(name))
+        self.wait_up({name: former.get(name, "") for name in names})
+
+    def clone(self, machine: Machine, name: str) -> None:
+        """Starts a machine with the identity of `name`, without waiting for it."""
+        self._template.clone(machine, self.identity(name))
+
+    def boot(self, name: str) -> None:
+        """A cold start on the guest's own disk; returns once the new worker has registered."""
+        former = self.workers()
+        self.machines[name].boot(self.identity(name))
+        self.wait_up({name: former.get(name, "")})
+
+    def reboot(self, name: str) -> None:
+        """From inside; returns once the new worker has registered."""
+        former = self.workers()
+        self.machines[name].reboot()
+        self.wait_up({name: former[name]})
+
+    def workers(self) -> dict[str, str]:
+        """Guest → instance of the worker that registered last."""
+        return {info.guest: info.worker for info in self.client.guests()}
+
+    def wait_up(self, former: Mapping[str, str]) -> None:
+        """Until these guests are up, each with another worker than the former one."""
+        with self.client.events(kinds=["guest_up"]) as events:
+            while True:
+                found = {info.guest: info.worker for info in self.client.guests() if info.up}
+                if all(found.get(name, instance) != instance for name, instance in former.items()):
+                    return
+                next(events)
+
+    def restore(self) -> None:
+        """Every guest up and without containers, as in the beginning."""
+        if not self.broker.alive:
+            self.broker.start()
+        for name in self.faulty:
+            self.machines[name].thaw()
+            self.machines[name].plug_cable()
+        self.faulty.clear()
+        self.start(*(name for name, machine in self.machines.items() if not machine.running))
+        self.wait_up(dict.fromkeys(NAMES, ""))
+        for state in self.client.list().containers:
+            with contextlib.suppress(CorralError):  # it is being deleted by itself
+                self.client.guest(state.guest).container(state.id, state.instance).delete(force=True)
+
+    @contextlib.contextmanager
+    def pulled_cable(self, name: str) -> Iterator[Machine]:
+        """The guest's network cable is out within the block."""
+        with self._fault(name, Machine.pull_cable, Machine.plug_cable) as machine:
+            yield machine
+
+    @contextlib.contextmanager
+    def frozen(self, name: str) -> Iterator[Machine]:
+        """The guest's machine is stopped within the block."""
+        with self._fault(name, Machine.freeze, Machine.thaw) as machine:
+            yield machine
+
+    @contextlib.contextmanager
+    def _fault(self, name: str, begin: Callable[[Machine], None], end: Callable[[Machine], None]) -> Iterator[Machine]:
+        self.faulty.add(name)
+        begin(self.machines[name])
+        yield self.machines[name]
+        end(self.machines[name])
+        self.faulty.discard(name)
+
+    def logs(self) -> str:
+        """What broker and consoles say, for a test that failed."""
+        consoles = [f"--- console of {name}\n{machine.console[-4000:]}" for name, machine in self.machines.items()]
+        return "\n".join([f"--- broker\n{self.broker.log[-4000:]}", *consoles])
+
+
+def until(events: Events, wanted: Callable[[Item], bool]) -> list[Item]:
+    """Everything up to and with the first item that is wanted."""
+    seen: list[Item] = []
+    while not seen or not wanted(seen[-1]):
+        seen.append(next(events))
+    return seen
+
+
+def is_event(kind: str, guest: str, container: str = "", process: str = "") -> Callable[[Item], bool]:
+    """Tells the event of that kind; an empty container or process: of any."""
+
+    def tell(item: Item) -> bool:
+        if not isinstance(item, Event) or (item.kind, item.guest) != (kind, guest):
+            return False
+        return container in ("", item.header.container) and process in ("", item.header.process)
+
+    return tell
+
+
+def down_reason(events: Events, name: str) -> str:
+    """Waits for guest_down of a guest, and why it came."""
+    item = until(events, is_event("guest_down", name))[-1]
+    assert isinstance(item, Event) and isinstance(item.payload, GuestDown)
+    return item.payload.reason
+
+
+def only_events(items: list[Item]) -> list[Event]:
+    """The items, none of which is word of a loss. AssertionError otherwise."""
+    lost = [item for item in items if isinstance(item, EventGap | Resync)]
+    assert not lost, lost
+    return [item for item in items if isinstance(item, Event)]
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._began_s = time.monotonic()
+
+    @property
+    def s(self) -> float:
+        return time.monotonic() - self._began_s
+
+
+def _free_ports(count: int) -> int:
+    """The first of `count` ports of 127.0.0.1 in a row that are free now."""
+    for first in range(17_700, 30_000, count):
+        with contextlib.ExitStack() as taken, contextlib.suppress(OSError):
+            for port in range(first, first + count):
+                taken.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+    sys.exit("no six ports in a row are free")

@@ -1,0 +1,74 @@
+"""Guests in QEMU, shared by all tests here, and the times that faults took."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "deploy" / "vm"))
+
+if TYPE_CHECKING:
+    from corral_testkit.vms import VmFleet
+
+TIMEOUT_S = 240
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Emulated guests are slow, and no more of them at once than one test process has."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S))
+            if config.pluginmanager.hasplugin("xdist"):
+                item.add_marker(pytest.mark.xdist_group("vm"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what the guests said."""
+    report = yield
+    fleet = getattr(item, "funcargs", {}).get("vms")
+    if report.failed and fleet is not None:
+        report.sections.append(("guests", fleet.logs()))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The times that faults took."""
+    passed = terminalreporter.getreports("passed")
+    measured = [(name, value) for report in passed for name, value in report.user_properties if str(name).startswith("vm: ")]
+    if measured:
+        terminalreporter.section("guests in QEMU")
+        for name, value in measured:
+            terminalreporter.write_line(f"{value:8.2f} s  {str(name).removeprefix('vm: ')}")
+
+
+@pytest.fixture
+def took(record_property: Callable[[str, object], None]) -> Callable[[str, float], None]:
+    """Notes how long something took: `took("guest_down after a pulled cable", 15.2)`."""
+    return lambda what, seconds: record_property(f"vm: {what}", seconds)
+
+
+@pytest.fixture(scope="session")
+def _fleet() -> Iterator[VmFleet]:
+    missing = [tool for tool in ("qemu-system-x86_64", "mmdebstrap", "mkfs.erofs") if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"NO TEST ON REAL GUESTS: {', '.join(missing)} missing; deploy/vm/setup.sh installs what is needed")
+    from corral_testkit.vms import VmFleet
+    from corral_vm.image import ready_image
+    from corral_vm.template import ready_template
+
+    with VmFleet(ready_template(ready_image())) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def vms(_fleet: VmFleet) -> VmFleet:
+    """A broker and three guests, all up and without containers."""
+    _fleet.restore()
+    return _fleet
