@@ -1,6 +1,7 @@
 """Frames ↔ messages, without I/O. Sizes are checked before anything is decoded; whatever is wrong is a CorralError with a code."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -56,8 +57,12 @@ _reply_header = msgspec.msgpack.Decoder(ReplyHeader)
 _reply_body = msgspec.msgpack.Decoder(ReplyBody)
 _event_header = msgspec.msgpack.Decoder(EventHeader)
 _stdio_header = msgspec.msgpack.Decoder(StdioHeader)
-_args = {name: msgspec.msgpack.Decoder(op.args) for name, op in OPS.items()}
-_replies = {name: msgspec.msgpack.Decoder(op.reply) for name, op in OPS.items()}
+
+
+@cache
+def _decoder(kind: type[T]) -> "msgspec.msgpack.Decoder[T]":
+    """Made when first needed: half a command line's ops are never used."""
+    return msgspec.msgpack.Decoder(kind)
 
 
 def _decode(decoder: "msgspec.msgpack.Decoder[T]", frame: bytes | memoryview, what: str, limit: int) -> T:
@@ -76,7 +81,7 @@ def _check_count(frames: Sequence[bytes], count: int, what: str) -> None:
 
 def unpack(kind: type[T], frame: bytes, what: str = "message") -> T:
     """Decodes and validates one message. Raises bad_request or message_too_large."""
-    return _decode(msgspec.msgpack.Decoder(kind), frame, what, FRAME_BYTES_MAX)
+    return _decode(_decoder(kind), frame, what, FRAME_BYTES_MAX)
 
 
 def encode_command(header: CommandHeader, args: Message) -> list[bytes]:
@@ -125,7 +130,7 @@ def op_named(name: str) -> Op:
 def decode_args(op: str, frame: bytes) -> Message:
     """Raises unsupported_op or bad_request (naming the field)."""
     op_named(op)
-    return _decode(_args[op], frame, f"arguments of {op}", FRAME_BYTES_MAX)
+    return _decode(_decoder(OPS[op].args), frame, f"arguments of {op}", FRAME_BYTES_MAX)
 
 
 def encode_reply(header: ReplyHeader, outcome: Message | CorralError) -> list[bytes]:
@@ -146,7 +151,7 @@ def reply_value(op: str, body: ReplyBody) -> Message:
     """The reply of an op. Raises the CorralError that the reply carries."""
     if body.error is not None:
         raise from_wire(body.error)
-    return _decode(_replies[op], memoryview(body.ok), f"reply of {op}", FRAME_BYTES_MAX)
+    return _decode(_decoder(OPS[op].reply), memoryview(body.ok), f"reply of {op}", FRAME_BYTES_MAX)
 
 
 def encode_event(topic: bytes, header: EventHeader, payload: Message) -> list[bytes]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from corral_testkit.sim.guest import SimGuest
     from corral_testkit.sim.shims import ShimConnection
 
-QUEUED = ("create", "exec", "start", "pause", "resume", "update", "delete")
+MAKING = ("create", "run", "exec")
+QUEUED = (*MAKING, "start", "pause", "resume", "update", "delete")
 Key = tuple[str, str]
 
 
@@ -215,7 +216,7 @@ class SimShim:
         if key[1] == "delete" and "ok" in content:
             self._delete_key = key
         self._answer(key, content)
-        if key[1] in ("create", "exec") and "ok" in content:
+        if key[1] in MAKING and "ok" in content:
             made = self.processes[message["process"]["instance"]]
             made.announced = True
             self._settle(made)
@@ -226,7 +227,7 @@ class SimShim:
 
     def _call(self, step: str, message: Message, script: Script | None, timed_out: bool) -> Message:
         kernel = self.guest.kernel
-        if step in ("create", "exec"):
+        if step in MAKING:
             assert script is not None
             return self._make(step, message, script, timed_out)
         if timed_out and self.guest.randomness.random() < 0.5:
@@ -254,10 +255,12 @@ class SimShim:
             raise RuntimeError_(f"process {instance} exists already")
         if script.fails:
             raise RuntimeError_(script.fails)
-        make = kernel.create if step == "create" else kernel.exec
+        make = kernel.exec if step == "exec" else kernel.create
         running = make(self.instance, instance, script)
+        if step == "run":
+            kernel.start(self.instance)
         if timed_out:  # whatever it made is ended again, and cleaned away
-            if step == "create":
+            if step != "exec":
                 kernel.kill_all(self.instance, "timeout")
                 kernel.containers.pop(self.instance, None)
             else:
@@ -268,7 +271,7 @@ class SimShim:
         process = ShimProcess(parameters, directory, self.guest.disk, self.notify, lambda: wall_ns(self.guest.loop))
         process.running = running
         self.processes[instance] = process
-        if step == "create":
+        if step != "exec":
             self._init = process
         running.on_output = lambda stream: self.process.call_soon(self._readable, process, stream)
         running.on_end.append(lambda: self.process.call_soon(self._reap, process))
@@ -320,7 +323,7 @@ class SimShim:
 
 def _script_of(step: str, argv: list[str]) -> Script | None:
     """What the runtime would read from the bundle, or from the process file."""
-    if step == "create":
+    if step in ("create", "run"):
         config = json.loads((Path(argv[argv.index("--bundle") + 1]) / "config.json").read_bytes())
         return Script.of(config["process"]["args"])
     if step == "exec":

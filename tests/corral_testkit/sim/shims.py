@@ -84,12 +84,12 @@ class SimShims:
         if instance not in self._guest.shims:
             self._guest.shims[instance] = SimShim(self._guest, instance, name)
 
-    async def connect(self, instance: str, generation: int, on_notice: OnNotice, on_gone: OnGone) -> ShimLink:
+    async def connect(self, instance: str, generation: int, on_notice: OnNotice, on_gone: OnGone, *, newborn: bool) -> ShimLink:
         shim = self._guest.shims.get(instance)
         if shim is None or not shim.process.alive:
             raise ConnectionRefusedError(f"no shim listens for {instance}")
         link = ShimLink(instance, on_notice, on_gone)
-        await link.hello(ShimConnection(shim, self._process, link), generation, self._guest.name)
+        await link.hello(ShimConnection(shim, self._process, link), generation, self._guest.name, newborn=newborn)
         return link
 
     def quit(self) -> None: ...
