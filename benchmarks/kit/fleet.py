@@ -64,8 +64,7 @@ class Fleet:
     def __enter__(self) -> Self:
         self._directory.mkdir(parents=True, exist_ok=True)
         try:
-            argv = [sys.executable, "-m", "corral_broker", "--bind", self.address]
-            self.broker = Daemon(argv, self._directory / "broker.log")
+            self.broker = self._broker()
             for number in range(1, self._guests + 1):
                 self.workers[f"g{number}"] = self._worker(number)
         except BaseException:
@@ -112,6 +111,15 @@ class Fleet:
                 raise FleetError(f"{len(found)} shims in place of {count}")
             time.sleep(0.02)
         return found
+
+    def restart_broker(self) -> None:
+        """kill -9, and a new one at the same address. Raises FleetError."""
+        if self.broker is not None:
+            self.broker.stop(signal.SIGKILL)
+        self.broker = self._broker()
+
+    def _broker(self) -> Daemon:
+        return Daemon([sys.executable, "-m", "corral_broker", "--bind", self.address], self._directory / "broker.log")
 
     def _worker(self, number: int) -> Daemon:
         guest = f"g{number}"

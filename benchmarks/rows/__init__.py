@@ -1,7 +1,7 @@
 """One file per topic; each has the rows of one table."""
 
 from kit.bench import Row
-from rows import broker, events, execs, lifecycle, peers, stdio
+from rows import broker, command_line, events, execs, growth, lifecycle, memory, peers, stdio
 
 TOPICS: dict[str, dict[str, Row]] = {
     "lifecycle": lifecycle.ROWS,
@@ -9,6 +9,9 @@ TOPICS: dict[str, dict[str, Row]] = {
     "stdio": stdio.ROWS,
     "events": events.ROWS,
     "broker": broker.ROWS,
+    "memory": memory.ROWS,
+    "command line": command_line.ROWS,
+    "growth": growth.ROWS,
     "peers": peers.ROWS,
 }
 """Topic → its rows by name, in the order in which they are measured."""

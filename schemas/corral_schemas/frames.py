@@ -60,9 +60,13 @@ _stdio_header = msgspec.msgpack.Decoder(StdioHeader)
 
 
 @cache
-def _decoder(kind: type[T]) -> "msgspec.msgpack.Decoder[T]":
-    """Made when first needed: half a command line's ops are never used."""
+def _made(kind: type[Message]) -> "msgspec.msgpack.Decoder[Any]":
     return msgspec.msgpack.Decoder(kind)
+
+
+def _decoder(kind: type[T]) -> "msgspec.msgpack.Decoder[T]":
+    """Made when first needed: most programs never use most ops."""
+    return _made(kind)
 
 
 def _decode(decoder: "msgspec.msgpack.Decoder[T]", frame: bytes | memoryview, what: str, limit: int) -> T:

@@ -6,7 +6,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from corral_schemas import session
 from corral_schemas.base import Message
@@ -61,7 +61,7 @@ class Route:
 class Face:
     """What a session asks of the worker."""
 
-    register: Callable[[str], Register]
+    register: Callable[[Literal["main", "bulk"]], Register]
     heartbeat: Callable[[], Heartbeat]
     take: Callable[[Route, CommandHeader, bytes, float], None]
     registered: Callable[[Registered], None]

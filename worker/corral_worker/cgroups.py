@@ -1,12 +1,15 @@
 """What a container's cgroup tells: its processes and its figures, on v1, v2 and hybrid. Where it is, the runtime's own state says."""
 
 import json
+import logging
 import time
 from pathlib import Path
 
 import msgspec
 
 from corral_schemas.containers import ContainerProcessState, ContainerStats
+
+log = logging.getLogger(__name__)
 
 _UNLIMITED = 1 << 60
 _FIGURES = ("cpu_ns", "memory_bytes", "memory_limit_bytes", "memory_max_usage_bytes", "pids", "pids_limit")
@@ -28,6 +31,21 @@ def cgroup_version(root: Path = Path("/sys/fs/cgroup")) -> str:
     if (root / "unified" / "cgroup.controllers").exists():
         return "hybrid"
     return "v1" if any((root / name).is_dir() for name in ("pids", "memory", "systemd")) else "none"
+
+
+def remove_empty(cgroup: str, root: Path = Path("/sys/fs/cgroup")) -> None:
+    """Removes a cgroup and its parents, in every hierarchy, as far as nobody has anything in them."""
+    for mount in [root, *(path for path in root.iterdir() if path.is_dir() and not path.is_symlink())]:
+        directory = mount / cgroup.lstrip("/")
+        while directory != mount:
+            try:
+                directory.rmdir()
+            except FileNotFoundError:
+                log.debug("no cgroup %s", directory)
+            except OSError as why:
+                log.debug("cgroup %s stays: %s", directory, why)
+                break
+            directory = directory.parent
 
 
 def pids_in(paths: dict[str, Path]) -> list[int]:

@@ -4,14 +4,19 @@ import asyncio
 import logging
 from pathlib import Path
 
-from corral_schemas.events import Paused, Resumed, Started
+from corral_schemas.errors import CorralError
+from corral_schemas.events import Deleted, Paused, Resumed, Started
+from corral_schemas.stdio import Done
 from corral_worker import cgroups, lifecycle
+from corral_worker.flight import internal_flight
 from corral_worker.guest import Guest
+from corral_worker.handlers.delete import remove_container
 from corral_worker.journal.records import ContainerRecord
 
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 5.0
+DELETE_TIMEOUT_S = 60.0
 
 
 class Drift:
@@ -28,10 +33,30 @@ class Drift:
     async def compare(self) -> None:
         """One round over all containers that live."""
         for container in list(self._guest.containers.values()):
-            if container.status in ("created", "running", "paused"):
+            if container.status != "creating":
                 async with self._guest.turns.ordered(container.name, None):  # never while a command changes it
-                    if container.instance in self._guest.containers:
+                    if container.instance not in self._guest.containers:
+                        continue
+                    if container.status == "stopped":
+                        await self._compare_stopped(container)
+                    else:
                         await self._compare(container)
+
+    async def _compare_stopped(self, container: ContainerRecord) -> None:
+        """One that the runtime no longer has was deleted there. One without a shim is kept: that may have gone with a reboot."""
+        link = self._guest.links.get(container.instance)
+        state = self._guest.settings.paths.runtime_root / container.instance
+        if link is None or not link.alive or await asyncio.to_thread(state.exists):
+            return
+        self._say(container, "deleted")
+        flight = internal_flight(self._guest, f"drift/{container.instance}", Done(), timeout_s=DELETE_TIMEOUT_S)
+        try:
+            await remove_container(self._guest, container, flight, Deleted(reason="drift"))
+        except CorralError as why:
+            log.warning("drift: what is left of container %s cannot be removed: %s", container.name, why)
+            return
+        await self._guest.journal.durable()
+        flight.acknowledge()
 
     async def _compare(self, container: ContainerRecord) -> None:
         root = self._guest.settings.paths.runtime_root

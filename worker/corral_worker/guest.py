@@ -43,8 +43,13 @@ class Settings:
     requests_kept_s: float = REQUESTS_KEPT_S
     remains_kept_s: float = REMAINS_KEPT_S
 
+    @property
+    def cgroup_parent(self) -> str:
+        """Below it each container has its cgroup, in every hierarchy."""
+        return f"/corral/{self.guest}"
+
     def cgroup(self, instance: str) -> str:
-        return f"/corral/{self.guest}/{instance}"
+        return f"{self.cgroup_parent}/{instance}"
 
 
 class Guest:

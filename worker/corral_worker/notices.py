@@ -6,6 +6,7 @@ from typing import Any
 
 from corral_schemas.events import ExitEvent, Oom, StdioEnd, StdioGap, StorageFull, StorageOk
 from corral_schemas.exits import Exit, StreamEnd
+from corral_schemas.stdio import StreamName
 from corral_worker import lifecycle
 from corral_worker.guest import Guest
 from corral_worker.handlers.delete import auto_delete
@@ -47,11 +48,8 @@ class Notices:
                 self._exit(container, process, notice)
             case "stream_end" if process is not None:
                 self._stream_end(container, process, notice)
-            case "gap" if process is not None and notice["n"] > process.noticed:
-                process.noticed = notice["n"]
-                self._guest.journal.save(process)
-                gap = StdioGap(stream=_stream(notice), start=notice["from"], end=notice["to"], reason=notice["reason"])  # type: ignore[arg-type]
-                self._guest.journal.event("stdio_gap", gap, container, process)
+            case "gap" if process is not None:
+                self._gap(container, process, notice)
             case "oom" if notice["count"] > container.oom_kills:
                 container.oom_kills = notice["count"]
                 self._guest.journal.save(container)
@@ -69,6 +67,17 @@ class Notices:
                 log.debug("notice of %s known already or of a process that never started: %s", container.name, notice)
             case other:
                 log.warning("shim of %s says %r, which is unknown here", container.name, other)
+
+    def _gap(self, container: ContainerRecord, process: ProcessRecord, notice: Body) -> None:
+        """A shim may have added to a gap between telling it and telling it again: then the addition is news."""
+        stream, number, start, end = _stream(notice), int(notice["n"]), int(notice["from"]), int(notice["to"])
+        told_number, told_end = process.gaps_told.get(stream, (0, 0))
+        if number < told_number or (number == told_number and end <= told_end):
+            return
+        gap = StdioGap(stream=stream, start=told_end if number == told_number else start, end=end, reason=notice["reason"])
+        process.gaps_told = {**process.gaps_told, stream: (number, end)}
+        self._guest.journal.save(process)
+        self._guest.journal.event("stdio_gap", gap, container, process)
 
     # -- exits ----------------------------------------------------------------------------------------------------------------
 
@@ -114,7 +123,7 @@ class Notices:
         process.ends = {**process.ends, stream: StreamEnd(state="closed", total=notice["total"], crc=notice["crc"])}
         self._guest.journal.save(process)
         if process.exit is not None:
-            end = StdioEnd(stream=stream, total=notice["total"], crc=notice["crc"])  # type: ignore[arg-type]
+            end = StdioEnd(stream=stream, total=notice["total"], crc=notice["crc"])
             self._guest.journal.event("stdio_end", end, container, process)
             self._guest.waiters.tell_changed(process)
             self._maybe_auto_delete(container)
@@ -140,7 +149,7 @@ class Notices:
             self._maybe_auto_delete(container)
 
 
-def _stream(notice: Body) -> str:
+def _stream(notice: Body) -> StreamName:
     return STREAM_NAMES[int(notice["stream"])]
 
 
@@ -159,7 +168,7 @@ def exit_at_rest(end: dict[str, Any], streams: dict[str, Any]) -> Exit:
 
 
 def _exit(end: dict[str, Any], told: dict[str, Any]) -> Exit:
-    streams = {
+    streams: dict[str, StreamEnd] = {
         STREAM_NAMES[int(number)]: StreamEnd(
             state=stream["state"], total=stream["total"] if stream["state"] == "closed" else stream["offset"], crc=stream["crc"]
         )

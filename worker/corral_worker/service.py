@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from corral_schemas import PROTOCOL_VERSION, limits
 from corral_schemas.base import Message
@@ -39,6 +39,7 @@ from corral_worker.tasks import Tasks
 log = logging.getLogger(__name__)
 
 STDIN_TIMEOUT_S = 60.0
+LEAVE_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -186,9 +187,14 @@ class Worker:
     async def _leave(self) -> None:
         for session in self._brokers:
             session.goodbye()
-        await self.journal.durable()
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                await self.journal.durable()
+        except TimeoutError:
+            log.error("the journal could not be written to its end within %.0f s", LEAVE_TIMEOUT_S)
         if not self.guest.containers:
             self.guest.shims.quit()
+            await asyncio.to_thread(cgroups.remove_empty, self._settings.cgroup_parent)
         await self._tasks.stop()
         for link in list(self.guest.links.values()):
             link.close()
@@ -204,11 +210,11 @@ class Worker:
 
     # -- what broker sessions ask ----------------------------------------------------------------------------------------------
 
-    def _register(self, role: str) -> Register:
+    def _register(self, role: Literal["main", "bulk"]) -> Register:
         return Register(
             guest=self._settings.guest,
             worker=self.instance,
-            role=role,  # type: ignore[arg-type]
+            role=role,
             epoch=self.journal.epoch,
             seq=self.journal.durable_seq,
             last_seq_by_kind=self.journal.durable_seq_by_kind(),

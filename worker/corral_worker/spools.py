@@ -4,14 +4,14 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from corral_schemas.errors import error
-from corral_schemas.stdio import Chunk, Gap, ReadStdioArgs
+from corral_schemas.stdio import Chunk, Gap, ReadStdioArgs, StreamName
 from corral_worker.journal.records import ProcessRecord
 from corral_worker.paths import GuestPaths
 from corral_worker.shim.spool_read import Gap as SpoolGap
 from corral_worker.shim.spool_read import SpoolReader
 
-STREAM_NAMES = {1: "stdout", 2: "stderr"}
-STREAM_NUMBERS = {name: number for number, name in STREAM_NAMES.items()}
+STREAM_NAMES: dict[int, StreamName] = {1: "stdout", 2: "stderr"}
+STREAM_NUMBERS: dict[str, int] = {name: number for number, name in STREAM_NAMES.items()}
 READERS_KEPT = 64
 
 Position = dict[int, int]
@@ -48,16 +48,16 @@ class Spools:
         for item in items:
             name = STREAM_NAMES[item.stream]
             if isinstance(item, SpoolGap):
-                found.gaps.append(Gap(stream=name, start=item.start, end=item.end, reason=item.reason))  # type: ignore[arg-type]
+                found.gaps.append(Gap(stream=name, start=item.start, end=item.end, reason=item.reason))
             else:
                 found.chunks.append(
                     Chunk(
-                        stream=name,  # type: ignore[arg-type]
+                        stream=name,
                         offset=item.offset,
                         time_ns=item.time_ns,
                         crc_before=item.crc_before,
                         crc=item.crc,
-                        data=item.data,  # type: ignore[arg-type]
+                        data=bytes(item.data),
                     )
                 )
         return found

@@ -189,6 +189,7 @@ def check_struct(
 
 
 def _value(described: types.Type, hint: Any, value: Any, path: Path) -> Iterator[Mistake]:
+    described = described.type if isinstance(described, types.Metadata) else described
     inner = _struct_in(described)
     if inner is not None and isinstance(value, dict):
         yield from check_struct(inner, value, path)
@@ -204,7 +205,10 @@ def _value(described: types.Type, hint: Any, value: Any, path: Path) -> Iterator
     except msgspec.ValidationError as why:
         where = _WHERE.search(str(why))
         said = _WHERE.sub("", str(why))
-        yield (*path, *(_path_of(where[1]) if where else ())), said[:1].lower() + said[1:]
+        words = described.values if isinstance(described, types.LiteralType) else ()
+        nearest = get_close_matches(str(value), list(map(str, words)), 1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else f"; there are: {', '.join(map(str, words))}" if words else ""
+        yield (*path, *(_path_of(where[1]) if where else ())), said[:1].lower() + said[1:] + hint
 
 
 def _struct_in(described: types.Type) -> type[msgspec.Struct] | None:

@@ -1,10 +1,12 @@
 """kill, stop, pause, resume and update: what changes a container that is there."""
 
 import asyncio
+import contextlib
 import json
+from collections.abc import Iterator
 
 from corral_schemas.commands import SIGKILL, ContainerTarget, KillArgs, KillReply, StopArgs, StopReply, UpdateArgs
-from corral_schemas.errors import error
+from corral_schemas.errors import CorralError, error
 from corral_schemas.events import Paused, Resumed, Updated
 from corral_schemas.frames import pack
 from corral_schemas.limits import EVENT_BYTES_MAX
@@ -22,6 +24,17 @@ async def linked(guest: Guest, container: ContainerRecord) -> ShimLink:
         return await guest.shim(container)
     except (ShimGoneError, OSError) as why:
         raise error("runtime_failed", f"no shim could be reached for container {container.name}: {why}") from why
+
+
+@contextlib.contextmanager
+def json_is_the_callers(what: str) -> Iterator[None]:
+    """Where the runtime cannot read JSON that came with the command itself, the request is wrong, not a bundle."""
+    try:
+        yield
+    except CorralError as why:
+        if why.code == "bundle_invalid":
+            raise error("bad_request", f"{what}: {why.message}", **why.details) from why
+        raise
 
 
 async def kill(guest: Guest, args: KillArgs, flight: Flight) -> KillReply:
@@ -128,7 +141,8 @@ async def update(guest: Guest, args: UpdateArgs, flight: Flight) -> Done:
         except OSError as why:
             raise error("storage_full", f"cannot write the resources of {container.name}: {why}") from why
         argv = guest.settings.runtime.update(container.instance, resources, log_path)
-        await flight.runtime_step(link, "update", argv, log=str(log_path))
+        with json_is_the_callers("resources"):
+            await flight.runtime_step(link, "update", argv, log=str(log_path))
         event = Updated(resources=args.resources)
         guest.journal.event("updated", event if len(pack(event)) <= EVENT_BYTES_MAX else Updated(), container)
         return Done()

@@ -17,6 +17,7 @@ from corral_worker import lifecycle
 from corral_worker.bundles import Bundle, exec_process, make_bundle
 from corral_worker.flight import Flight
 from corral_worker.guest import Guest
+from corral_worker.handlers.change import json_is_the_callers
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.rebuild import note_container, note_process
 from corral_worker.shims import Body, ShimGoneError, ShimLink
@@ -224,7 +225,8 @@ async def _exec_in_shim(guest: Guest, container: ContainerRecord, process: Proce
     argv = guest.settings.runtime.exec(container.instance, directory / "process.json", pid_file, log_path, console)
     async with guest.holding(process):
         body = _process_body(process, args.stdio, pid_file)
-        ok = await flight.runtime_step(link, "exec", argv, process=body, log=str(log_path))
+        with json_is_the_callers("the process"):
+            ok = await flight.runtime_step(link, "exec", argv, process=body, log=str(log_path))
         process.pid, process.started_ns = int(ok["pid"]), int(ok.get("started_ns", 0)) or time.time_ns()
         guest.journal.save(process)
         guest.journal.event("exec_started", ExecStarted(pid=process.pid, args=_short(args.spec.args)), container, process)

@@ -31,8 +31,8 @@ class ProcessRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     freed: bool = False
     """Its id may be used again."""
     init: bool = False
-    noticed: int = 0
-    """Number of the shim's newest notice of a gap that became an event: a repeated one does not."""
+    gaps_told: dict[str, tuple[int, int]] = {}
+    """Stream → (number, end) of the shim's newest notice of a gap that became an event: a repeated one does not."""
 
 
 class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
