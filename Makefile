@@ -1,14 +1,15 @@
 # Everything sets itself up: on Debian 12 only python3, make and root are needed (deploy/setup.sh installs the rest, once).
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
-TESTS ?= tests
-PYTEST_FLAGS ?= -n 2 --dist loadgroup --durations=15
+# Tests on real guests need QEMU and minutes of their own: `make test-vm`.
+TESTS ?= tests --ignore=tests/vm
+PYTEST_FLAGS ?= --durations=15
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types pytest clean distclean
+TARGETS := help setup demo test lint format types pytest clean distclean
 
 help: ## Say what there is
-	@grep -hE '^[a-z-]+:.* ## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.* ## (.*)/  make \1\t\2/' | expand -t 22
+	@for target in $(TARGETS); do sed -nE "s/^($$target):.* ## (.*)/  make \1\t\2/p" Makefile; done | expand -t 22
 
 setup: ## Install what is missing (root), and the virtual environment
 	@deploy/setup.sh
@@ -16,7 +17,7 @@ setup: ## Install what is missing (root), and the virtual environment
 demo: setup ## A broker, two guests and real containers, in under a minute
 	@$(PYTHON) client/examples/demo.py
 
-test: lint types pytest ## Everything that must hold: lint, types, and all tests (TESTS=tests/broker for some)
+test: lint types pytest ## Everything that must hold: lint, types, and all tests
 
 lint: setup ## ruff and the import contracts
 	.venv/bin/ruff check
@@ -30,28 +31,35 @@ format: setup ## Let ruff put the code into its form
 types: setup ## mypy --strict
 	.venv/bin/mypy
 
-pytest: setup ## The tests alone
+pytest: setup ## The tests alone (TESTS=tests/broker for some)
 	$(PYTHON) -m pytest $(PYTEST_FLAGS) $(TESTS)
 
 ifneq ($(wildcard benchmarks/run.py),)
-.PHONY: bench bench-quick
+TARGETS += bench bench-quick
 bench: setup ## Every figure the README quotes
-	$(PYTHON) benchmarks/run.py
+	$(PYTHON) benchmarks/run.py --full
 bench-quick: setup ## The same, shorter and rougher
 	$(PYTHON) benchmarks/run.py --quick
 endif
 
 ifneq ($(wildcard tests/simulation/run.py),)
 SEEDS ?= 2000
-.PHONY: simulate
+TARGETS += simulate
 simulate: setup ## Search for holes under simulated faults (SEEDS=2000)
 	$(PYTHON) tests/simulation/run.py --seeds $(SEEDS) --jobs 2
 endif
 
 ifneq ($(wildcard tests/chaos/run.py),)
-.PHONY: chaos
+TARGETS += chaos
 chaos: setup ## Search for holes with real processes, killed at random
 	$(PYTHON) tests/chaos/run.py
+endif
+
+ifneq ($(wildcard tests/vm/conftest.py),)
+TARGETS += test-vm
+test-vm: setup ## The tests on real guests, in QEMU (installs it)
+	deploy/vm/setup.sh
+	$(PYTHON) -m pytest $(PYTEST_FLAGS) tests/vm
 endif
 
 clean: ## Remove caches and results
@@ -60,3 +68,5 @@ clean: ## Remove caches and results
 
 distclean: clean ## Remove the virtual environment too
 	rm -rf .venv
+
+.PHONY: $(TARGETS)

@@ -41,7 +41,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     how.add_argument("--full", action="store_true", help="as in README.md")
     parser.add_argument("--json", metavar="FILE", help="also write everything, samples included, to FILE")
     parser.add_argument("--seconds-max", type=float, default=0.0, help="begin no further row after so long; they are named (0: no limit)")
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"rows or topics; all when none is given. Topics: {', '.join(TOPICS)}. Rows: {', '.join(known)}")
+    parser.add_argument(
+        "rows",
+        nargs="*",
+        metavar="ROW",
+        help=f"rows or topics; all when none is given. Topics: {', '.join(TOPICS)}. Rows: {', '.join(known)}",
+    )
     options = parser.parse_args(arguments)
     if bad := [name for name in options.rows if name not in known and name not in TOPICS]:
         parser.error(f"no row or topic {bad[0]!r}; there are: {', '.join([*TOPICS, *known])}")

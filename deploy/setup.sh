@@ -25,9 +25,9 @@ install_packages() {
     local apt=(env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300)
     local install=("${apt[@]}" install --yes --no-install-recommends "$@")
     # Package lists may be absent or name versions that the mirror has dropped since: they are fetched where that shows.
-    if ! apt-cache show "$@" >/dev/null 2>&1 || ! "${install[@]}" </dev/null >&2; then
-        "${apt[@]}" update </dev/null >&2
-        "${install[@]}" </dev/null >&2 || fail "apt-get could not install $*"
+    if ! "${install[@]}" --simulate </dev/null >/dev/null 2>&1 || ! "${install[@]}" </dev/null >/dev/null; then
+        "${apt[@]}" update </dev/null >/dev/null || fail "apt-get update failed; does this machine reach its Debian mirror?"
+        "${install[@]}" </dev/null >/dev/null || fail "apt-get could not install $*"
     fi
 }
 

@@ -9,6 +9,7 @@ import mmap
 import struct
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import zmq
@@ -16,7 +17,6 @@ import zmq
 from kit.sim_guests import WINDOW, allow_descriptors
 
 BURST = 256
-Socket = "zmq.Socket[bytes]"
 
 
 def router(clients: str, workers: str) -> None:
@@ -123,5 +123,7 @@ def publish(place_in: str, count: str, window_path: str) -> None:
     time.sleep(3600)
 
 
+ROLES: dict[str, Callable[..., None]] = {"router": router, "echo": echo, "hold": hold, "peers": peers, "proxy": proxy, "publish": publish}
+
 if __name__ == "__main__":
-    {"router": router, "echo": echo, "hold": hold, "peers": peers, "proxy": proxy, "publish": publish}[sys.argv[1]](*sys.argv[2:])
+    ROLES[sys.argv[1]](*sys.argv[2:])

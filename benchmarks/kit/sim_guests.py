@@ -1,8 +1,8 @@
 """Many guests without workers in one process: they speak the real protocol over real sockets, and answer at once.
 
-`python -m kit.sim_guests ADDRESS PREFIX COUNT [--publish N --window FILE]` says `ready` when all are registered. Commands are answered by
-echo: info with a place, list with no containers, replay with the events published, anything else with an empty `ok`. With --publish the
-first guest publishes N numbered events, never more than WINDOW ahead of the number its reader has written to FILE.
+`python -m kit.sim_guests ADDRESS PREFIX COUNT [--first N] [--publish N --window FILE]` says `ready` when all are registered. Asked for info
+they tell their place, asked to list they have no containers, asked to replay they give the events published, and to pause they answer with
+an empty `ok`. With --publish the first one publishes N numbered events, never more than WINDOW ahead of what its reader wrote to FILE.
 """
 
 import argparse
@@ -21,7 +21,18 @@ from corral_schemas import session
 from corral_schemas.base import Message
 from corral_schemas.cursor import Place
 from corral_schemas.events import EventHeader, Started
-from corral_schemas.frames import CommandHeader, ReplyHeader, decode_args, decode_reply, encode_command, encode_event, encode_reply, pack, reply_value, unpack
+from corral_schemas.frames import (
+    CommandHeader,
+    ReplyHeader,
+    decode_args,
+    decode_reply,
+    encode_command,
+    encode_event,
+    encode_reply,
+    pack,
+    reply_value,
+    unpack,
+)
 from corral_schemas.names import new_instance
 from corral_schemas.queries import HelloReply, InfoReply, ListReply, Nothing, ReplayArgs, ReplayReply
 from corral_schemas.topics import event_topic
@@ -127,24 +138,24 @@ def _connected(context: "zmq.Context[zmq.Socket[bytes]]", kind: int, endpoint: s
     return socket
 
 
-def allow_descriptors(count: int) -> bool:
-    """Raises this process's limit; False where that is not allowed."""
-    hard = max(count, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+def allow_descriptors(count: int) -> int:
+    """Raises this process's limit as far as it may be; returns how many descriptors it may have now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-    except (OSError, ValueError):
-        return False
-    return True
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, count), max(hard, count)))
+    except (OSError, ValueError):  # only a privileged process may go beyond the hard limit
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def serve(address: str, prefix: str, count: int, publish: int, window: mmap.mmap | None) -> None:
-    """Until it is killed."""
+def serve(address: str, prefix: str, first: int, count: int, publish: int, window: mmap.mmap | None) -> None:
+    """Guests PREFIX`first` and on, until it is killed."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     context.set(zmq.MAX_SOCKETS, 2 * count + 100)
     told = hello(context, address)
     epoll = select.epoll()
     guests, by_fd = [], {}
-    for number in range(1, count + 1):
+    for number in range(first, first + count):
         guest = SimGuest(context, address, told, f"{prefix}{number}")
         guests.append(guest)
         by_fd[int(guest.main.getsockopt(zmq.FD))] = guest
@@ -174,17 +185,18 @@ def main() -> int:
     parser.add_argument("address")
     parser.add_argument("prefix")
     parser.add_argument("count", type=int)
+    parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--publish", type=int, default=0)
     parser.add_argument("--window", type=Path)
     options = parser.parse_args()
-    if not allow_descriptors(DESCRIPTORS_PER_GUEST * options.count + 200):
+    if allow_descriptors(DESCRIPTORS_PER_GUEST * options.count + 200) < DESCRIPTORS_PER_GUEST * options.count + 200:
         print("too few descriptors", file=sys.stderr)
         return 1
     window = None
     if options.window is not None:
         with options.window.open("r+b") as file:
             window = mmap.mmap(file.fileno(), 8)
-    serve(options.address, options.prefix, options.count, options.publish, window)
+    serve(options.address, options.prefix, options.first, options.count, options.publish, window)
     return 0
 
 

@@ -28,5 +28,8 @@ def figure_lines(row: str, figure: Figure) -> str:
 
 
 def _line(cells: list[str]) -> str:
-    aligned = [f"{cell:<{width}}" if index < 3 or index > 6 else f"{cell:>{width}}" for index, (cell, width) in enumerate(zip(cells, WIDTHS, strict=True))]
+    aligned = [
+        f"{cell:<{width}}" if index < 3 or index > 6 else f"{cell:>{width}}"
+        for index, (cell, width) in enumerate(zip(cells, WIDTHS, strict=True))
+    ]
     return " ".join(aligned).rstrip()

@@ -7,11 +7,11 @@ import shutil
 import time
 
 import zmq
+from kit.bench import Bench, Row, pairs
+from kit.figures import Figure, MissingError
 
 from corral_schemas.commands import ContainerTarget
 from corral_schemas.frames import CommandHeader, encode_command
-from kit.bench import Bench, Row, pairs
-from kit.figures import Figure, MissingError
 from rows.events import side_process
 
 IN_FLIGHT = 256
@@ -19,7 +19,7 @@ IN_FLIGHT = 256
 
 async def round_trips(bench: Bench) -> list[Figure]:
     """Commands a second, 256 in flight, to a guest that answers at once; the same frames through a bare ROUTER/ROUTER loop."""
-    count = bench.rounds(15_000, 100_000)
+    count = bench.rounds(15_000, 50_000)
     place = f"ipc://{bench.fresh('bare')}"
     with bench.fleet(guests=0) as fleet:
         guest = side_process("kit.sim_guests", fleet.address, "g", "1", log=bench.fresh("log"))
@@ -29,7 +29,7 @@ async def round_trips(bench: Bench) -> list[Figure]:
             ours, base = await pairs(
                 lambda: asyncio.to_thread(_round_trips_per_s, fleet.address, count),
                 lambda: asyncio.to_thread(_round_trips_per_s, place + ".c", count),
-                bench.rounds(5, 11),
+                bench.rounds(5, 7),
                 warm_up=1,
             )
         finally:

@@ -4,10 +4,11 @@ import os
 import sys
 from pathlib import Path
 
-from corral import AsyncClient
 from kit.bare_runc import wait_for
 from kit.bench import Bench, Row, pairs
 from kit.figures import Figure
+
+from corral import AsyncClient
 
 CORRAL = "import sys; from corral.cli.main import main; sys.argv[0] = 'corral'; main()"
 HELP_BASELINE = "import click"
@@ -25,13 +26,9 @@ def _python(*arguments: str) -> None:
 
 async def help_(bench: Bench) -> list[Figure]:
     """corral --help beside the import of click alone."""
-    ours, base = await pairs(
-        lambda: _python("-c", CORRAL, "--help"), lambda: _python("-c", HELP_BASELINE), bench.rounds(20, 100)
-    )
+    ours, base = await pairs(lambda: _python("-c", CORRAL, "--help"), lambda: _python("-c", HELP_BASELINE), bench.rounds(20, 100))
     name = "corral --help"
-    return [
-        Figure(name=name, unit="ms", samples=ours, baseline=HELP_BASELINE, baseline_samples=base, target="≤ 1.50 ×", ratio_max=1.5)
-    ]
+    return [Figure(name=name, unit="ms", samples=ours, baseline=HELP_BASELINE, baseline_samples=base, target="≤ 1.50 ×", ratio_max=1.5)]
 
 
 async def ps(bench: Bench) -> list[Figure]:

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 import zmq
-
-from corral import AsyncClient, Event
 from kit.bench import Bench, Row
 from kit.figures import Figure
 from kit.fleet import Daemon
+
+from corral import AsyncClient, Event
 
 HERE = str(Path(__file__).parent.parent)
 REPORT_EVERY = 256
@@ -28,7 +28,7 @@ async def exit_latency(bench: Bench) -> list[Figure]:
     """From SIGKILL of a process to its exit event in a subscriber's hands (library, `async for`)."""
     deaths: dict[str, int] = {}
     told: dict[str, tuple[int, int]] = {}
-    count = bench.rounds(60, 500)
+    count = bench.rounds(60, 300)
     async with bench.client() as client:
         container = await client.guest("g1").run("sleeper", bundle=bench.bundle("sleep", "100000"))
         async with client.events(kinds=["exit"], guests=["g1"]) as events:
@@ -71,9 +71,9 @@ class Window:
 
 async def exchange(bench: Bench) -> list[Figure]:
     """One guest publishes as fast as its reader takes (a window of 4,000), one library subscriber, none lost."""
-    count = bench.rounds(40_000, 200_000)
+    count = bench.rounds(40_000, 100_000)
     ours, bare = [], []
-    for _ in range(bench.rounds(3, 7)):
+    for _ in range(bench.rounds(3, 5)):
         ours.append(await _library_per_s(bench, count))
         bare.append(await asyncio.to_thread(_bare_per_s, bench, count))
     return [

@@ -7,11 +7,12 @@ import signal
 import sys
 import time
 
+from kit.bench import MILLISECONDS, Bench, Row, pairs
+from kit.figures import Figure
+
 from corral import AsyncClient
 from corral.container import Container
 from corral_schemas.stdio import StdioOptions
-from kit.bench import MILLISECONDS, Bench, Row, pairs
-from kit.figures import Figure
 
 SLEEPER = ["sleep", "100000"]
 ECHO_S_MAX = 20.0
@@ -30,7 +31,7 @@ async def exec_true(bench: Bench) -> list[Figure]:
                 process = await container.exec(["true"], process=f"x{next(names)}")
                 await process.wait()
 
-            taken, base = await pairs(ours, lambda: _bare(bare.exec("sleeper", "true")), bench.rounds(40, 200))
+            taken, base = await pairs(ours, lambda: _bare(bare.exec("sleeper", "true")), bench.rounds(40, 100))
             await container.delete(force=True)
         return [
             Figure(

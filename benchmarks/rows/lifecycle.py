@@ -7,10 +7,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from corral import AsyncClient
 from kit.bare_runc import BareRunc
 from kit.bench import MILLISECONDS, Bench, Row, pairs
 from kit.figures import Figure
+
+from corral import AsyncClient
 
 BASELINE = "runc create, start, wait, delete"
 AT_ONCE = 8
@@ -25,7 +26,7 @@ async def run_true(bench: Bench) -> list[Figure]:
         async with bench.client() as client:
             phases: dict[str, list[float]] = {"run": [], "wait": [], "delete": []}
             bundle, names = bench.bundle("true"), itertools.count(1)
-            rounds = bench.rounds(40, 200)
+            rounds = bench.rounds(40, 100)
             ours, base = await pairs(
                 lambda: _run_wait_delete(client, bundle, f"t{next(names)}", phases), lambda: _bare(bare, bare_bundle), rounds
             )
@@ -45,7 +46,7 @@ async def run_true(bench: Bench) -> list[Figure]:
             ours, base = await pairs(
                 lambda: _run_wait_delete(client, bundle, f"p{next(names)}", phases),
                 lambda: _bare(bare, bare_bundle),
-                bench.rounds(15, 100),
+                bench.rounds(15, 50),
             )
             name = "the same with --durability process"
             figures.append(Figure(name=name, unit="ms", samples=ours, baseline=BASELINE, baseline_samples=base))

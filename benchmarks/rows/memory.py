@@ -2,10 +2,11 @@
 
 import asyncio
 
-from corral import AsyncClient
 from kit.bench import Bench, Row
 from kit.figures import Figure
 from kit.usage import KIB, MIB, cpu_shares, private_bytes, resident_bytes
+
+from corral import AsyncClient
 
 SLEEPER = ("sleep", "100000")
 
@@ -22,9 +23,7 @@ async def at_rest(bench: Bench) -> list[Figure]:
             bundle = bench.bundle(*SLEEPER)
             first = await client.guest("g1").run("c0", bundle=bundle)
             warm = private_bytes(worker) + private_bytes(broker)
-            made = [first]
-            for number in range(1, containers + 1):
-                made.append(await client.guest("g1").run(f"c{number}", bundle=bundle))
+            made = [first, *[await client.guest("g1").run(f"c{number}", bundle=bundle) for number in range(1, containers + 1)]]
             more = private_bytes(worker) + private_bytes(broker)
             shims = fleet.wait_for_shims(containers + 1)
             private = [private_bytes(pid) / MIB for pid in shims]

@@ -38,6 +38,7 @@ class Register(Message, frozen=True, kw_only=True):
     version: str = ""
     runtime: str = ""
     load: Load = Load()
+    token: Annotated[str, Meta(description="One-time enrolment token, for a key the broker does not know yet")] = ""
 
 
 class Registered(Message, frozen=True, kw_only=True):

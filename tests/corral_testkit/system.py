@@ -111,13 +111,17 @@ class CorralSystem:
     AssertionError says what was left (it is removed by force then).
     """
 
-    def __init__(self, guests: int = 1, *, rootfs: Path | None = None, worker_options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, guests: int = 1, *, rootfs: Path | None = None, worker_options: Sequence[str] = (), proxied: bool = False
+    ) -> None:
+        """With `proxied`, workers and clients dial `address`, where a proxy of the caller's leads to `bind`, the broker's own."""
         self.directory = Path(tempfile.mkdtemp(prefix="corral-", dir="/tmp"))
         token = secrets.token_hex(2)
         self.names = [f"g{number}-{token}" for number in range(1, guests + 1)]
         self.rootfs = rootfs or make_rootfs(self.directory / "rootfs")
-        self.address = f"ipc://{self.directory}/b"
-        broker = ["corral_broker", "--bind", self.address, "--state-dir", str(self.directory / "broker")]
+        self.bind = f"ipc://{self.directory}/b"
+        self.address = f"ipc://{self.directory}/p" if proxied else self.bind
+        broker = ["corral_broker", "--bind", self.bind, "--state-dir", str(self.directory / "broker")]
         self.broker = Service(broker, "corral broker ready at ", self.directory / "broker.log")
         self.workers = {name: self._worker(name, worker_options) for name in self.names}
         self._registered: dict[str, str] = {}  # guest -> instance of the worker that registered last

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from corral.sync.client import Events
 from corral_schemas.events import GuestDown
 from corral_testkit.system import Service
 from corral_vm.argv import HOST_IN_GUEST
+from corral_vm.image import make_state_disk
 from corral_vm.machine import Identity, Machine
 from corral_vm.template import Template
 
@@ -71,6 +73,10 @@ class VmFleet:
         self._open.callback(machine.cut_power)
         return machine
 
+    def blank(self, name: str) -> None:
+        """Gives a guest that is off a new disk."""
+        make_state_disk(self.machines[name].state_disk)
+
     def scratch(self, name: str) -> Path:
         return self._directory / name
 
@@ -104,11 +110,12 @@ class VmFleet:
     def wait_up(self, former: Mapping[str, str]) -> None:
         """Until these guests are up, each with another worker than the former one."""
         with self.client.events(kinds=["guest_up"]) as events:
-            while True:
-                found = {info.guest: info.worker for info in self.client.guests() if info.up}
-                if all(found.get(name, instance) != instance for name, instance in former.items()):
-                    return
-                next(events)
+            if not self._are_up(former):
+                until(events, lambda _: self._are_up(former), UP_S)
+
+    def _are_up(self, former: Mapping[str, str]) -> bool:
+        found = {info.guest: info.worker for info in self.client.guests() if info.up}
+        return all(found.get(name, instance) != instance for name, instance in former.items())
 
     def restore(self) -> None:
         """Every guest up and without containers, as in the beginning."""
@@ -150,12 +157,20 @@ class VmFleet:
         return "\n".join([f"--- broker\n{self.broker.log[-4000:]}", *consoles])
 
 
-def until(events: Events, wanted: Callable[[Item], bool]) -> list[Item]:
-    """Everything up to and with the first item that is wanted."""
+def until(events: Events, wanted: Callable[[Item], bool], timeout_s: float = 90.0) -> list[Item]:
+    """Everything up to and with the first item that is wanted. AssertionError when it does not come; the stream is closed then."""
     seen: list[Item] = []
-    while not seen or not wanted(seen[-1]):
-        seen.append(next(events))
-    return seen
+    closing = threading.Timer(timeout_s, events.close)
+    closing.start()
+    try:
+        for item in events:
+            seen.append(item)
+            if wanted(item):
+                return seen
+    finally:
+        closing.cancel()
+        closing.join()
+    raise AssertionError(f"it did not come within {timeout_s:g} s, only {seen}")
 
 
 def is_event(kind: str, guest: str, container: str = "", process: str = "") -> Callable[[Item], bool]:

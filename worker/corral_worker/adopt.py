@@ -10,22 +10,24 @@ import time
 from pathlib import Path
 
 from corral_schemas.events import WorkerStarted
-from corral_schemas.exits import Exit
+from corral_schemas.exits import Exit, StreamEnd
 from corral_worker import __version__
 from corral_worker.drift import look
 from corral_worker.guest import Guest
 from corral_worker.journal.records import ContainerRecord, ProcessRecord, RequestRecord
 from corral_worker.notices import Notices, exit_at_rest
 from corral_worker.rebuild import read_notes
-from corral_worker.shim.cgroup import Cgroup, find_cgroup
+from corral_worker.remains import end_processes, remove_remains
 from corral_worker.shim.end_file import END_FILE_NAME, read_end
+from corral_worker.shim.spool_read import Chunk, SpoolReader
 from corral_worker.shims import Body, ShimGoneError
+from corral_worker.spools import STREAM_NAMES, STREAM_NUMBERS
 
 log = logging.getLogger(__name__)
 
 REBOOTED = "guest rebooted"
 SHIM_DIED = "shim died"
-KILL_TIMEOUT_S, KILL_PASS_S = 5.0, 0.005
+SWEEP_TIMEOUT_MS = 10_000
 
 
 def boot_id() -> str:
@@ -102,9 +104,10 @@ async def _connected(guest: Guest, container: ContainerRecord) -> bool:
 async def bury(guest: Guest, notices: Notices, container: ContainerRecord, reason: str) -> int:
     """Ends what is left of a container without a shim and gives every process its exit. Returns how many are `lost`."""
     paths = guest.settings.paths
-    cgroup = find_cgroup(paths.run, paths.state, container.instance)
-    await _kill_all(cgroup, container.name)
+    await end_processes(guest, container.instance)
     lost = 0
+    if container.instance not in guest.containers:  # its failed create was cleaned up meanwhile
+        return 0
     if container.status == "creating" and not any(one.pid for one in guest.processes[container.instance].values()):
         guest.forget_container(container)
         await asyncio.to_thread(shutil.rmtree, paths.container(container.instance), ignore_errors=True)
@@ -114,7 +117,8 @@ async def bury(guest: Guest, notices: Notices, container: ContainerRecord, reaso
             continue
         end = _exit_on_disk(paths.process(container.instance, process.instance))
         if end is None:
-            end = Exit(type="lost", reason=reason, started_ns=process.started_ns, exited_ns=time.time_ns())
+            streams = _streams_on_disk(paths.process(container.instance, process.instance), process)
+            end = Exit(type="lost", reason=reason, started_ns=process.started_ns, exited_ns=time.time_ns(), streams=streams)
             lost += 1
         notices.record_exit(container, process, end)
         _close_streams(process)
@@ -123,21 +127,28 @@ async def bury(guest: Guest, notices: Notices, container: ContainerRecord, reaso
     return lost
 
 
-async def _kill_all(cgroup: Cgroup, name: str) -> None:
-    """Kills until nothing lives in the cgroup (the zygote may be doing the same)."""
-    try:
-        async with asyncio.timeout(KILL_TIMEOUT_S):
-            while not await asyncio.to_thread(cgroup.kill):
-                await asyncio.sleep(KILL_PASS_S)
-    except TimeoutError:
-        log.error("%s: processes %s do not end after SIGKILL", name, sorted(cgroup.pids()))
-
-
 def _exit_on_disk(directory: Path) -> Exit | None:
     left: Body | None = read_end(directory / END_FILE_NAME)
     if left is None or not left.get("exit"):
         return None
     return exit_at_rest(left["exit"], left["streams"])
+
+
+def _streams_on_disk(directory: Path, process: ProcessRecord) -> dict[str, StreamEnd]:
+    """Where the output ends that was kept of a process nobody knows the end of."""
+    ends = {name: StreamEnd(state="closed", total=0, crc=0) for name in (("stdout",) if process.tty else tuple(STREAM_NUMBERS))}
+    reader = SpoolReader(directory)
+    try:
+        for number, (_, end) in reader.bounds().items():
+            if end and STREAM_NAMES[number] in ends:
+                last, _ = reader.read({number: end - 1}, 1)
+                crc = next((item.crc for item in last if isinstance(item, Chunk)), 0)
+                ends[STREAM_NAMES[number]] = StreamEnd(state="closed", total=end, crc=crc)
+    except OSError as why:
+        log.warning("the output in %s cannot be read: %s", directory, why)
+    finally:
+        reader.close()
+    return {**ends, **process.ends}
 
 
 def _close_streams(process: ProcessRecord) -> None:
@@ -155,14 +166,23 @@ async def sweep(guest: Guest) -> None:
     strays |= {path.name for path in paths.runtime_root.iterdir()}
     for instance in sorted(strays - known):
         log.warning("instance %s belongs to nobody: removing it", instance)
-        cgroup = find_cgroup(paths.run, paths.state, instance)
-        await _kill_all(cgroup, instance)
-        await asyncio.to_thread(_remove_stray, guest, instance, cgroup)
+        await end_processes(guest, instance)
+        await _end_stray_shim(guest, instance)
+        await remove_remains(guest, instance)
 
 
-def _remove_stray(guest: Guest, instance: str, cgroup: Cgroup) -> None:
-    paths = guest.settings.paths
-    cgroup.remove()
-    paths.shim_socket(instance).unlink(missing_ok=True)
-    shutil.rmtree(paths.runtime_root / instance, ignore_errors=True)
-    shutil.rmtree(paths.container(instance), ignore_errors=True)
+async def _end_stray_shim(guest: Guest, instance: str) -> None:
+    """A shim ends once the deletion of its container is acknowledged."""
+    try:
+        link = await guest.connect_shim(instance)
+    except (OSError, ShimGoneError):  # there is none, as a rule
+        return
+    link.closing = True
+    log_path = guest.settings.paths.container(instance) / "sweep.log"
+    argv = guest.settings.runtime.delete(instance, log_path, force=True)
+    try:
+        await link.request("sweep", "delete", argv=argv, log=str(log_path), timeout_ms=SWEEP_TIMEOUT_MS)
+    except ShimGoneError:
+        log.warning("the shim of stray instance %s was gone before its container was deleted", instance)
+        return
+    link.acknowledge("sweep", "delete")

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from corral_schemas.commands import CreateArgs
@@ -22,7 +23,7 @@ from corral_worker.journal.journal import Journal
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.paths import GuestPaths
 from corral_worker.runc import Runtime
-from corral_worker.shims import Body, ShimGoneError, ShimLink, Shims
+from corral_worker.shims import Body, ShimGoneError, ShimLink, ShimRefusedError, Shims
 from corral_worker.turns import Turns
 from corral_worker.waiters import Waiters
 
@@ -197,7 +198,12 @@ class Guest:
 
     async def connect_shim(self, instance: str, *, newborn: bool = False) -> ShimLink:
         """Connects to a shim that is there. Raises OSError or ShimGoneError."""
-        link = await self.shims.connect(instance, self.journal.generation, self._notice, self._gone, newborn=newborn)
+        connect = partial(self.shims.connect, instance, on_notice=self._notice, on_gone=self._gone, newborn=newborn)
+        try:
+            link = await connect(generation=self.journal.generation)
+        except ShimRefusedError as refused:  # the guest's lock is ours: the higher generation is that of a journal since lost or set back
+            self.journal.outrank(refused.generation)
+            link = await connect(generation=self.journal.generation)
         self.links[instance] = link
         return link
 

@@ -16,6 +16,14 @@ class ShimGoneError(Exception):
     """The shim's socket closed: what it was asked is known only from what it left on disk."""
 
 
+class ShimRefusedError(ShimGoneError):
+    """The shim has heard a higher generation than ours."""
+
+    def __init__(self, instance: str, generation: int) -> None:
+        super().__init__(f"{instance}: refused: generation {generation} has the shim")
+        self.generation = generation
+
+
 class Stream(Protocol):
     """The connection below a link: real or simulated. Tells the link of messages and of its end."""
 
@@ -167,7 +175,7 @@ class ShimLink:
             self.state = message
             self._hello.set_result(message)
         elif kind == "refused":
-            self._hello.set_exception(ShimGoneError(f"refused: generation {message.get('generation')} has the shim"))
+            self._hello.set_exception(ShimRefusedError(self.instance, int(message["generation"])))
             self._hello.exception()  # nobody may be waiting for it
         elif kind != "pong":
             self._on_notice(self.instance, message)

@@ -6,10 +6,10 @@ from typing import Protocol
 
 from corral_worker.message_stream import Body, MessageStream
 from corral_worker.paths import GuestPaths
-from corral_worker.shim_link import ShimGoneError, ShimLink
+from corral_worker.shim_link import ShimGoneError, ShimLink, ShimRefusedError
 from corral_worker.zygote_link import ZygoteLink
 
-__all__ = ["Body", "ShimGoneError", "ShimLink", "Shims", "UnixShims"]
+__all__ = ["Body", "ShimGoneError", "ShimLink", "ShimRefusedError", "Shims", "UnixShims"]
 
 OnNotice = Callable[[str, Body], None]
 OnGone = Callable[[str], None]

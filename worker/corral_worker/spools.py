@@ -60,6 +60,8 @@ class Spools:
                         data=bytes(item.data),
                     )
                 )
+        if not items:
+            _skip_what_is_gone(process, found)
         return found
 
     def _keep(self, key: tuple[str, tuple[tuple[int, int], ...]], reader: SpoolReader) -> None:
@@ -107,3 +109,12 @@ class Spools:
         for reader in self._readers.values():
             reader.close()
         self._readers.clear()
+
+
+def _skip_what_is_gone(process: ProcessRecord, found: Read) -> None:
+    """Nothing more is there of a stream that is known to go on further: the rest is lost (a power cut took it)."""
+    for number, offset in found.next.items():
+        end = process.ends.get(STREAM_NAMES[number])
+        if end is not None and offset < end.total:
+            found.gaps.append(Gap(stream=STREAM_NAMES[number], start=offset, end=end.total, reason="missing"))
+            found.next = {**found.next, number: end.total}

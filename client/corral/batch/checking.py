@@ -73,7 +73,7 @@ def _step(step: dict[str, Any], path: Path) -> Iterator[Mistake]:
     op, args = step.get("op"), step.get("args", {})
     if not isinstance(args, dict):
         yield (*path, "args"), "a map of the op's arguments is wanted"
-    elif op in get_args(OpName):
+    elif isinstance(op, str) and op in get_args(OpName):
         yield from _args(op, args, (*path, "args"))
         yield from _placeholders(step, args, (*path, "args"))
 

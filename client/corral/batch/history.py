@@ -21,6 +21,8 @@ class Past:
     """The last that was sent, whatever came of it."""
     ended: Ended | None = None
     tried_guests: set[str] = field(default_factory=set)
+    again_if_unknown: bool = False
+    """A person has decided that it is to be done again if the guest still cannot tell."""
 
 
 @dataclass(slots=True)
@@ -32,6 +34,7 @@ class StepPast:
     began_ns: int = 0
     ended: bool = False
     failures: int = 0
+    halted: bool = False
     by_key: dict[str, Past] = field(default_factory=dict)
 
     def past(self, key: str) -> Past:
@@ -62,7 +65,8 @@ class History:
             step = self.step(record.step)
             step.targets, step.window, step.began_ns = record.targets, record.window, record.time_ns
         elif isinstance(record, StepEnded):
-            self.step(record.step).ended, self.step(record.step).failures = True, record.failures
+            step = self.step(record.step)
+            step.ended, step.failures, step.halted = True, record.failures, record.halted
         elif isinstance(record, RunEnded):
             self.status = record.status
         elif isinstance(record, Sent | Tried | Ended | Reopened):
@@ -78,12 +82,15 @@ class History:
         elif isinstance(record, Tried):
             past.sent = None
             past.retries += record.counted
+            if record.counted:
+                past.tried_guests = set()
+            past.again_if_unknown = past.again_if_unknown and record.outcome != "unknown"
         elif isinstance(record, Ended):
             past.sent, past.ended = None, record
         else:
             was_unknown = past.ended is not None and past.ended.outcome == "unknown"
             past.sent = past.last if was_unknown else None
-            past.ended, past.retries, past.tried_guests = None, 0, set()
+            past.ended, past.retries, past.tried_guests, past.again_if_unknown = None, 0, set(), was_unknown
             step.ended, self.status = False, None
 
 
@@ -102,6 +109,8 @@ def next_step(plan: Plan, history: History) -> Step | None:
         past = history.steps.get(step.name)
         if past is None or not past.ended:
             return step
+        if past.halted:
+            return None
         if past.failures and step.on_failure != "continue":
             return _handler_to_run(plan, history, step)
     return None

@@ -53,10 +53,11 @@ class StepText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     select: Annotated[str, Meta(description="Which guests: all, g1,g2, web-*, role=web, role in (web,db)")] = "all"
     items: Annotated[list[Item] | ItemsFrom | None, Meta(description="With items a target is a guest and an item")] = None
     on: Annotated[
-        Literal["each", "any"], Meta(description="each: every guest does every item. any: each item is done once, by the least loaded guest")
+        Literal["each", "any"],
+        Meta(description="each: every guest does every item. any: each item is done once, where there is least to do"),
     ] = "each"
-    window: Annotated[int | str, Meta(description="Most targets under way at a time: a number, or such as 10% of all targets")] = WINDOW_DEFAULT
-    barrier: Annotated[bool, Meta(description="Wait for a whole window to end before the next one; otherwise one in as one goes out")] = False
+    window: Annotated[int | str, Meta(description="Most targets under way at a time: a number, or 10% of all")] = WINDOW_DEFAULT
+    barrier: Annotated[bool, Meta(description="Wait for a whole window to end before the next; otherwise one in as one goes out")] = False
     timeout: Annotated[Duration | None, Meta(description="Of each attempt at a target; what it started is killed then")] = None
     step_timeout: Annotated[Duration | None, Meta(description="Of the whole step; targets not begun by then are skipped")] = None
     retries: Annotated[int, Meta(ge=0, le=RETRIES_MAX, description="How often a target that failed is tried again")] = 0

@@ -84,6 +84,9 @@ class Reopened(Record, frozen=True, kw_only=True, tag="reopened"):
 class StepEnded(Record, frozen=True, kw_only=True, tag="step_end"):
     step: str
     failures: int
+    """Targets that did not end ok."""
+    halted: bool = False
+    """By --halt: the run goes no further."""
 
 
 class Resumed(Record, frozen=True, kw_only=True, tag="resumed"):
@@ -95,7 +98,7 @@ class RunEnded(Record, frozen=True, kw_only=True, tag="run_end"):
 
 
 AnyRecord = RunBegan | StepBegan | Sent | Tried | Ended | Reopened | StepEnded | Resumed | RunEnded
-_decoder = msgspec.json.Decoder(AnyRecord)
+_decoder: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
 _encoder = msgspec.json.Encoder()
 
 

@@ -84,7 +84,7 @@ class _YamlReader:
         if id(node) in self._around:
             raise _ProblemFound(Problem(line, shown(path), "an alias of something it stands in"))
         if isinstance(node, yaml.ScalarNode):
-            return self._scalar(node, path)
+            return self._scalar(node)
         self._around.add(id(node))
         try:
             if isinstance(node, yaml.SequenceNode):
@@ -107,10 +107,10 @@ class _YamlReader:
             found[key] = self.value(value_node, (*path, key))
         return found
 
-    def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
-        if node.style is not None or node.tag == "tag:yaml.org,2002:str" and node.start_mark.index == node.end_mark.index:
-            return None if node.style is None else node.value
-        text = node.value
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        text: str = node.value
+        if node.style is not None:  # in quotes, or a block of text
+            return text
         if text in _WORDS:
             return _WORDS[text]
         if _INT.match(text) and len(text) <= 19:

@@ -32,6 +32,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "update": ("update", "Change the resources of containers"),
         "delete": ("act", "Delete containers (also: rm)"),
     },
+    "Fleets": {
+        "batch": ("batch", "Carry out a plan, or a command for every item, on many guests"),
+    },
     "Looking": {
         "ps": ("look", "List containers over all guests"),
         "processes": ("look", "List the processes in a container"),

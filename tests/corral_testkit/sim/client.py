@@ -194,13 +194,14 @@ class SimClient:
 
     async def _follow(self, client: AsyncClient, kinds: frozenset[str] | None, guests: frozenset[str] | None, *, keep: bool) -> None:
         while True:
-            seen = StreamSeen(f"{self.name} life {self._lives} {sorted(kinds) if kinds else 'all'}", kinds, guests)
+            seen = StreamSeen(f"{self.name} life {self._lives} {sorted(kinds) if kinds else 'all'}", kinds, guests, client=self.name)
             after = cursor_from_text(self._cursor) if keep and self._cursor is not None else None
             if after is not None:
                 seen.opened_after = {guest: (place.epoch, place.seq) for guest, place in after.places.items()}
             try:
                 async with client.events(kinds=kinds, guests=guests, after=after) as stream:
                     self.history.streams.append(seen)
+                    seen.stood_at = self.history.places()
                     async for item in stream:
                         seen.items.append(item)
                         if keep:

@@ -16,7 +16,7 @@ class Disk:
 
     def __init__(self, randomness: random.Random) -> None:
         self.randomness = randomness
-        self.full = False
+        self.full = self.was_full = False
         self.slow_s = 0.0
         self.database = _new_database()
         self.snapshot: bytes | None = None
@@ -30,11 +30,27 @@ class Disk:
         self.database = _new_database()
         self.database.deserialize(self.snapshot)
 
+    def snapshot_place(self) -> tuple[str, int]:
+        """Epoch and last seq of the snapshot."""
+        assert self.snapshot is not None
+        database = sqlite3.connect(":memory:")
+        database.deserialize(self.snapshot)
+        place = place_of(database)
+        database.close()
+        return place
+
     def lose_journal(self) -> None:
         self.database = _new_database()
 
     def commit_s(self) -> float:
         return 0.000_3 + self.randomness.random() * 0.003 + self.slow_s * self.randomness.random()
+
+
+def place_of(database: sqlite3.Connection) -> tuple[str, int]:
+    """Epoch and last seq of a journal."""
+    epoch = database.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
+    (seq,) = database.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+    return (epoch[0].decode() if epoch else "", seq)
 
 
 def _new_database() -> sqlite3.Connection:

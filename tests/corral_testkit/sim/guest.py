@@ -48,17 +48,16 @@ class SimGuest:
         """How much longer runtime calls may take."""
         self.failures: list[str] = []
         """What no worker should do."""
-        self.seqs_promised: dict[str, int] = {}
         self._brokers = brokers
         self._boots = 1
-        self._epochs_lost = 0
+        self._snapshot_instances: set[str] = set()
         self.kernel = self._boot_kernel()
         self.worker: Process | None = None
         self._stop: asyncio.Event | None = None
 
     def _boot_kernel(self) -> Kernel:
         process = Process(self.loop, self.host, f"kernel-{self.name}")
-        return Kernel(self.name, process, self.witness, self.randomness, 1_000 * self._boots)
+        return Kernel(self.name, process, self.witness, self.randomness, self.paths.runtime_root, 1_000 * self._boots)
 
     def call_s(self) -> float:
         """How long a call of the runtime takes."""
@@ -147,6 +146,25 @@ class SimGuest:
             with contextlib.suppress(OSError), path.open("r+b") as file:
                 file.truncate(self.randomness.randint(0, size))
 
+    def take_snapshot(self) -> None:
+        """Of the whole disk: the journal, and which containers have a directory."""
+        self.disk.take_snapshot()
+        self._snapshot_instances = {path.name for path in self.paths.instances.iterdir()}
+
+    def snapshot_place(self) -> tuple[str, int]:
+        """Epoch and seq of the journal in the snapshot."""
+        return self.disk.snapshot_place()
+
+    def rewind(self) -> None:
+        """The disk as it was at the snapshot. What was deleted since is taken as kept: directories outlive their containers."""
+        self.disk.rewind()
+        for path in self.paths.instances.iterdir():
+            if path.name not in self._snapshot_instances:
+                shutil.rmtree(path, ignore_errors=True)
+        for life in self.witness.lives:
+            if life.guest == self.name:
+                life.spool_cut = life.end_unsafe = True
+
     def boot(self) -> None:
         """Power again: another boot, an empty /run."""
         self._boots += 1
@@ -171,7 +189,7 @@ class SimCgroup:
         return [one.life.pid for one in found.processes if not one.ended] if found is not None else []
 
     def remove(self) -> None:
-        self._guest.kernel.containers.pop(self._instance, None)
+        self._guest.kernel.forget(self._instance)
 
     def exists(self) -> bool:
         return self._instance in self._guest.kernel.containers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from corral.core.items import Item
@@ -36,8 +37,11 @@ class StreamSeen:
     kinds: frozenset[str] | None
     guests: frozenset[str] | None
     items: list[Item] = field(default_factory=list)
+    client: str = ""
     opened_after: dict[str, tuple[str, int]] = field(default_factory=dict)
     """guest → (epoch, seq) it was opened after."""
+    stood_at: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """guest → (epoch, seq) of its journal when the stream was live."""
     ended: bool = False
 
 
@@ -77,6 +81,7 @@ class History:
         self.outputs: list[OutputSeen] = []
         self.exits: dict[str, list[ExitSeen]] = defaultdict(list)  # process instance -> where it was seen
         self.mirrors: dict[str, dict[str, dict[str, str]]] = {}  # client -> guest -> container instance -> status, by list and follow
+        self.places: Callable[[], dict[str, tuple[str, int]]] = dict  # guest -> where its journal stands on disk
         self.findings: list[str] = []
         """What was wrong already while it ran."""
 

@@ -280,6 +280,13 @@ class Network:
                 if connection.hosts == hosts:
                     connection.listener_gone()
 
+    def unanswered_by(self, process: Process) -> None:
+        """A listening process stands still: whoever pings it gives the connection up."""
+        if process.frozen and process.alive:
+            for connection in list(self.connections):
+                if connection.listener.process is process:
+                    connection.dialler_gone()
+
     def frozen_too_long(self, process: Process) -> None:
         """A process that stood still longer than its pings allow finds its connections broken when it goes on."""
         for connection in list(self.connections):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from corral_testkit.sim.process import Process
@@ -99,7 +101,7 @@ class Running:
         if not self.open[stream]:
             return
         state = self.life.produced[stream]
-        data = generated(self.script.seed + stream, state.offset, count)
+        data = generated(self.life.seed + stream, state.offset, count)
         self.life.produced[stream] = StreamState(state.offset + count, 0)
         self.pipes[stream].append(data)
         self.on_output(stream)
@@ -189,14 +191,16 @@ class RuntimeContainer:
 class Kernel:
     """One boot of one guest: pids, containers, and the runtime's verbs. `process` dies with the power."""
 
-    def __init__(self, guest: str, process: Process, witness: Witness, randomness: random.Random, first_pid: int) -> None:
+    def __init__(self, guest: str, process: Process, witness: Witness, randomness: random.Random, root: Path, first_pid: int) -> None:
+        """`root`: the runtime's --root, where every container it knows has a directory."""
+        self._root = root
         self.guest, self.process, self.witness, self.randomness = guest, process, witness, randomness
         self.containers: dict[str, RuntimeContainer] = {}
         self._pid = first_pid
 
     def _born(self, container: str, instance: str, script: Script, *, init: bool) -> Running:
         self._pid += 1
-        life = Life(self.guest, script.token, container, instance, init, self.process.loop.time(), self._pid)
+        life = Life(self.guest, script.token, container, instance, init, self.process.loop.time(), self._pid, script.seed)
         self.witness.born(life)
         return Running(self, life, script)
 
@@ -204,6 +208,7 @@ class Kernel:
         if container in self.containers:
             raise RuntimeError_(f"container with given ID already exists: {container}")
         running = self._born(container, instance, script, init=True)
+        (self._root / container).mkdir(exist_ok=True)
         made = self.containers[container] = RuntimeContainer(container, running)
         running.on_end.append(lambda: self._init_ended(made))
         return running
@@ -252,7 +257,12 @@ class Kernel:
         """With --force: whatever is there goes."""
         if container in self.containers:
             self.kill_all(container, "")
-            self.containers.pop(container, None)
+            self.forget(container)
+
+    def forget(self, container: str) -> None:
+        """Nothing of it runs any more, and the runtime no longer knows it."""
+        self.containers.pop(container, None)
+        shutil.rmtree(self._root / container, ignore_errors=True)
 
     def _get(self, container: str) -> RuntimeContainer:
         found = self.containers.get(container)

@@ -262,7 +262,7 @@ class SimShim:
         if timed_out:  # whatever it made is ended again, and cleaned away
             if step != "exec":
                 kernel.kill_all(self.instance, "timeout")
-                kernel.containers.pop(self.instance, None)
+                kernel.forget(self.instance)
             else:
                 running.die({"type": "signalled", "signal": 9, "core": False}, "timeout")
                 running.end_child()

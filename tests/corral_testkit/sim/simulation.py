@@ -15,16 +15,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from corral_testkit.sim.broker import PORTS, SimBroker
+from corral_testkit.sim.audit import Audit
+from corral_testkit.sim.broker import SimBroker
 from corral_testkit.sim.client import SimClient
+from corral_testkit.sim.disk import place_of
+from corral_testkit.sim.faults import Faults
 from corral_testkit.sim.guest import SimCgroup, SimGuest
 from corral_testkit.sim.history import History
-from corral_testkit.sim.loop import LivelockError, SimLoop
+from corral_testkit.sim.loop import SimLoop
 from corral_testkit.sim.network import Network
 from corral_testkit.sim.patches import simulated_world
 from corral_testkit.sim.process import RUNNING, Host
 from corral_testkit.sim.scenario import DURATION_S, Scenario
+from corral_testkit.sim.validators import Evidence, findings
 from corral_testkit.sim.witness import Witness
+
+
+SETTLE_S = 35.0
+"""Between the last fault and the audit: what was under way comes to its end."""
+AUDIT_S_MAX = 90.0
+CATCH_UP_S = 13.0
+"""After the audit: a subscriber that lost the last event asks after two missed heartbeats."""
 
 
 @dataclass
@@ -75,12 +86,16 @@ class World:
         self._by_host = {guest.host: guest for guest in self.guests}
         self._trace = hashlib.blake2b(digest_size=8)
         self.messages = 0
+        self.healed = False
+        self.audited_s = 0.0
+        self.faults = Faults(self)
+        self.history.places = lambda: {guest.name: place_of(guest.disk.database) for guest in self.guests}
         self.network.on_delivery = self._delivered
         self.loop.on_exception = self._exception
 
     def _delivered(self, sender: str, receiver: str, frames: list[bytes]) -> None:
         self.messages += 1
-        self._trace.update(f"{self.loop.time():.6f} {sender} {receiver} {[len(frame) for frame in frames]}\n".encode())
+        self.trace(f"{sender} {receiver} {[len(frame) for frame in frames]}")
 
     def _exception(self, context: dict[str, Any]) -> None:
         self.history.findings.append(f"uncaught: {context.get('message')}: {context.get('exception')!r}")
@@ -98,14 +113,41 @@ class World:
             guest.start_worker()
         for client in self.clients:
             client.start()
+        self.faults.schedule()
         self.run_for(DURATION_S)
-        self.run_for(10)
+        self.healed = True
+        self.faults.heal_all()
+        self.run_for(SETTLE_S)
+        audit = self._audited()
+        found = self.history.findings
+        for guest in self.guests:
+            found += [f"G16 {guest.name}: {failure}" for failure in guest.failures]
+        if not audit.done:
+            found.append(f"G14 the audit did not end: {sorted(audit.truths)} of {len(self.guests)} guests answered")
+        else:
+            found += findings(self._evidence(audit))
         return Result(
             self.scenario.seed,
-            self.history.findings,
+            list(dict.fromkeys(found)),
             self._trace.hexdigest(),
             {"messages": self.messages, "turns": self.loop.turns, "lives": len(self.witness.lives), "asked": len(self.history.asked)},
         )
+
+    def _audited(self) -> Audit:
+        self.audited_s = self.loop.time()
+        addresses = [broker.address for broker in self.brokers]
+        audit = Audit(self.network, addresses, [guest.name for guest in self.guests], self.history, self.witness)
+        audit.start()
+        self.loop.run_until(lambda: audit.done, self.loop.time() + AUDIT_S_MAX)
+        self.run_for(CATCH_UP_S)
+        return audit
+
+    def _evidence(self, audit: Audit) -> Evidence:
+        guests = {guest.name: guest for guest in self.guests}
+        return Evidence(guests, self.witness, self.history, audit.truths, self.faults.rewound, self.audited_s, list(guests))
+
+    def trace(self, line: str) -> None:
+        self._trace.update(f"{self.loop.time():.6f} {line}\n".encode())
 
     def run_for(self, seconds: float) -> None:
         self.loop.run_until(lambda: False, self.loop.time() + seconds)
@@ -155,6 +197,3 @@ def _quiet_collection() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = hook
-
-
-__all__ = ["PORTS", "Result", "World", "run_scenario"]

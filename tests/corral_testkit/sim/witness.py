@@ -31,6 +31,8 @@ class Life:
     init: bool
     created_s: float
     pid: int
+    seed: int
+    """Of what it prints."""
     started_s: float | None = None
     signals: list[tuple[int, float]] = field(default_factory=list)
     end: dict[str, Any] | None = None
@@ -44,6 +46,10 @@ class Life:
     spool_cut: bool = False
     """A power cut may have taken bytes of its output."""
     stdin: bytearray = field(default_factory=bytearray)
+
+    def printed(self, stream: str, offset: int, count: int) -> bytes:
+        """What it printed (or would have) there."""
+        return generated(self.seed + (1 if stream == "stdout" else 2), offset, count)
 
 
 class Witness:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from corral_worker.guest import Guest
 from corral_worker.handlers.change import json_is_the_callers
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.rebuild import note_container, note_process
+from corral_worker.remains import remove_remains
 from corral_worker.shims import Body, ShimGoneError, ShimLink
 
 log = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ async def _discard(guest: Guest, container: ContainerRecord) -> None:
         except ShimGoneError:
             log.warning("shim of %s was gone before the clean-up of its failed create", container.instance)
         link.acknowledge("discard", "delete")
-    await asyncio.to_thread(shutil.rmtree, guest.settings.paths.container(container.instance), ignore_errors=True)
+    await remove_remains(guest, container.instance)
 
 
 async def _start(guest: Guest, container: ContainerRecord, flight: Flight) -> ProcessRecord:

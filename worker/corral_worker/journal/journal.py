@@ -57,6 +57,11 @@ class Journal:
         self._started_s = time.monotonic()
         self.set_meta("generation", str(self.generation))
 
+    def outrank(self, generation: int) -> None:
+        """Shims have heard this generation: ours is to be higher."""
+        self.generation = max(self.generation, generation + 1)
+        self.set_meta("generation", str(self.generation))
+
     # -- time that only passes while a worker runs: retention of requests counts it, whatever the wall clock does -----------
 
     def worker_ms(self) -> int:

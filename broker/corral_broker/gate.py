@@ -1,0 +1,148 @@
+"""Who may do what: every rule about keys, asked by the core before anything is done. It knows keys, not sockets."""
+
+from typing import Protocol
+
+from corral_broker.audit import Audit
+from corral_broker.counters import Counters
+from corral_broker.keyring import Grant, Keyring, allows
+from corral_broker.moment import Moment
+from corral_broker.ports import Opaque
+from corral_broker.quotas import Quotas
+from corral_broker.senders import Sender
+from corral_schemas.errors import CorralError, error
+from corral_schemas.frames import CommandHeader
+from corral_schemas.keyfiles import PendingKey, fingerprint
+from corral_schemas.names import check_guest_name
+from corral_schemas.ops import OPS
+from corral_schemas.session import Register
+
+FOR_ALL = ("hello",)
+"""Ops that any key may use: a worker asks for the broker's addresses before it is known."""
+
+
+class Gate(Protocol):
+    """What the core asks before it does anything for a sender."""
+
+    def command(self, sender: Sender, header: CommandHeader, args: Opaque, in_flight: int) -> CorralError | None:
+        """Why the command is refused; None when it may pass. `in_flight`: commands of this key sent and not yet answered."""
+
+    def may(self, sender: Sender, op: str, guest: str) -> bool:
+        """Whether the command may pass, with nothing counted or noted."""
+
+    def register(self, sender: Sender, register: Register) -> CorralError | None:
+        """Why the registration is refused; an unknown key may become the guest's by a token here."""
+
+    def speaks_for(self, sender: Sender, guest: str) -> bool:
+        """Whether messages of this sender are this guest's."""
+
+
+class OpenGate:
+    """Without keys: whoever can open a socket may do everything."""
+
+    def command(self, sender: Sender, header: CommandHeader, args: Opaque, in_flight: int) -> CorralError | None:
+        return None
+
+    def may(self, sender: Sender, op: str, guest: str) -> bool:
+        return True
+
+    def register(self, sender: Sender, register: Register) -> CorralError | None:
+        return None
+
+    def speaks_for(self, sender: Sender, guest: str) -> bool:
+        return True
+
+
+class KeyGate:
+    """With keys: what the key behind a connection is accepted for, and nothing else."""
+
+    def __init__(self, keyring: Keyring, audit: Audit, counters: Counters, moment: Moment) -> None:
+        self._keyring = keyring
+        self._audit = audit
+        self._counters = counters
+        self._moment = moment
+        self._quotas = Quotas()
+
+    def command(self, sender: Sender, header: CommandHeader, args: Opaque, in_flight: int) -> CorralError | None:
+        grant = self._keyring.grant(sender.key)
+        refusal = self._refusal(sender, grant, header.op, header.guest)
+        if refusal is None and grant is not None:
+            refusal = self._quotas.refusal(sender.key, grant, in_flight, self._moment.now_s)
+        if refusal is not None:
+            self._counters.note(
+                f"command_{refusal.code}", f"{_who(sender, grant)}: {header.op} {header.guest}: {refusal.message}", self._moment.now_s
+            )
+        self._audit.command(_name(grant), sender, header, args, refusal)
+        return refusal
+
+    def may(self, sender: Sender, op: str, guest: str) -> bool:
+        return self._refusal(sender, self._keyring.grant(sender.key), op, guest) is None
+
+    def register(self, sender: Sender, register: Register) -> CorralError | None:
+        if self.speaks_for(sender, register.guest):
+            return None
+        grant = self._keyring.grant(sender.key)
+        if grant is not None:
+            what = f"the guest {grant.guest}" if grant.role == "guest" else f"role {grant.role}"
+            why = f"key {grant.name} is for {what}, not for the guest {register.guest}"
+        else:
+            why = self._enrol(sender, register)
+        self._audit.registration(_name(grant), sender, register.guest, why)
+        return error("unauthorized", why) if why else None
+
+    def speaks_for(self, sender: Sender, guest: str) -> bool:
+        grant = self._keyring.grant(sender.key)
+        return grant is not None and grant.role == "guest" and grant.guest == guest
+
+    def _refusal(self, sender: Sender, grant: Grant | None, op: str, guest: str) -> CorralError | None:
+        if op in FOR_ALL:
+            return None
+        if grant is None:
+            return error("unauthorized", self._why_unknown(sender, "client", ""))
+        known = OPS.get(op)
+        if grant.policy is not None:
+            allowed = allows(grant.policy, op, guest)
+        else:
+            # an op unknown here is one of newer clients and workers: nobody knows what it does, so only operators may
+            allowed = grant.role == "operator" or (grant.role == "observer" and known is not None and known.role == "observer")
+        if allowed:
+            return None
+        where = f" on guest {guest}" if guest else ""
+        return error("unauthorized", f"key {grant.name} ({grant.role}) may not {op}{where}", op=op, guest=guest, key=grant.fingerprint)
+
+    def _enrol(self, sender: Sender, register: Register) -> str:
+        """Why the key does not become the guest's now; empty when it does."""
+        if self._keyring.is_revoked(sender.key):
+            return "this key was revoked"
+        if register.token:
+            failure = self._keyring.enrol(register.token, register.guest, sender.key, self._moment.wall_ns / 1e9)
+            if not failure:
+                return ""
+            return f"{failure}; {self._why_unknown(sender, 'guest', register.guest)}"
+        return self._why_unknown(sender, "guest", register.guest)
+
+    def _why_unknown(self, sender: Sender, kind: str, name: str) -> str:
+        if self._keyring.is_revoked(sender.key):
+            return "this key was revoked"
+        if name:
+            check_guest_name(name)
+        pending = PendingKey(public=sender.key, kind=kind, name=name, address=sender.address, first_seen=_seconds_text(self._moment))
+        failure = self._keyring.put_on_pending(pending)
+        told = fingerprint(sender.key)
+        if failure:
+            return f"key {told} is unknown here, and {failure}"
+        as_what = f"--guest {name}" if kind == "guest" else "--name NAME --role operator"
+        return f"key {told} is pending: `corral keys accept {told} {as_what}` on the broker's host lets it in"
+
+
+def _name(grant: Grant | None) -> str:
+    return grant.name if grant is not None else ""
+
+
+def _who(sender: Sender, grant: Grant | None) -> str:
+    return f"{_name(grant) or 'unknown key'} ({fingerprint(sender.key)}, {sender.address})"
+
+
+def _seconds_text(moment: Moment) -> str:
+    import time
+
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment.wall_ns / 1e9))

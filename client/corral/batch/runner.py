@@ -1,0 +1,342 @@
+"""One step, from its targets to their ends: who goes next, within the window, and what follows from each outcome. No I/O.
+
+Targets, outcomes and the time go in; records to be written and things to be done come out, in that order: a Send may only be carried
+out when all records before it are on disk.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from corral.batch.filling import FillError
+from corral.batch.halting import Halt
+from corral.batch.history import Past, StepPast
+from corral.batch.plan import BACKOFF_MAX_S, Step
+from corral.batch.records import TRIED_AGAIN, AnyRecord, Ended, Outcome, Sent, Tried
+from corral.batch.targets import Target, filled_args, loads, request_id
+from corral_schemas.queries import GuestInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one attempt."""
+
+    outcome: Outcome
+    reason: str = ""
+    status: int | None = None
+    signal: int = 0
+    started_ns: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    settled: bool = True
+    """Nothing of it goes on: another attempt cannot overlap it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Into the joblog."""
+
+    record: AnyRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Carry this out, and report with `on_result`."""
+
+    target: Target
+    sent: Sent
+    ask_first: bool
+    """It may have been sent by an earlier life of this run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Kill what the attempt has begun; its result is still awaited."""
+
+    target: Target
+    reason: str
+    outcome: Outcome
+
+
+Action = Write | Send | Abort
+
+
+@dataclass(slots=True)
+class _State:
+    target: Target
+    past: Past
+    under_way: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many targets have which end."""
+
+    by_outcome: dict[str, int] = field(default_factory=dict)
+
+    def add(self, outcome: str) -> None:
+        self.by_outcome[outcome] = self.by_outcome.get(outcome, 0) + 1
+
+    @property
+    def failures(self) -> int:
+        """All that are neither ok nor skipped."""
+        return sum(count for outcome, count in self.by_outcome.items() if outcome not in ("ok", "skipped"))
+
+    @property
+    def not_ok(self) -> int:
+        return sum(count for outcome, count in self.by_outcome.items() if outcome != "ok")
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_outcome.values())
+
+
+class StepRunner:
+    """Times: `now_s` is a monotonic clock's, `now_ns` the wall clock's, which only goes into records."""
+
+    def __init__(self, run: str, step: Step, targets: Sequence[Target], past: StepPast, *, halt: Halt | None = None) -> None:
+        self._run, self._step, self._halt = run, step, halt
+        self._states = {target.number: _State(target, past.past(target.key)) for target in targets}
+        self.window = past.window or step.window.of(len(targets))
+        self.tally = Tally()
+        self._fresh: deque[int] = deque()  # numbers of targets never tried
+        self._retries: list[tuple[float, int]] = []  # heap of (not before, number): tried, and to be tried again
+        self._in_flight: dict[str, int] = {}  # guest -> attempts under way
+        self._given: dict[str, int] = {}  # guest -> attempts ever given by this runner
+        self._guests: dict[str, GuestInfo] = {}
+        self._loads: dict[str, int] = {}
+        self._under_way = 0
+        self._wave: set[int] = set()  # with a barrier: numbers of the present window, ended or not
+        self._deadline_s: float | None = None
+        self._draining = self._over = False  # told to begin no more; over: the targets left were skipped
+        self.halted = False
+        """By `halt`."""
+        self._interrupted: list[_State] = []
+        for state in self._states.values():
+            if state.past.ended is not None:
+                self.tally.add(state.past.ended.outcome)
+            elif state.past.sent is not None:
+                self._interrupted.append(state)
+            elif state.past.attempts:
+                self._retries.append((0.0, state.target.number))
+            else:
+                self._fresh.append(state.target.number)
+
+    # -- what is known -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def under_way(self) -> list[Target]:
+        """Targets with an attempt under way."""
+        return [state.target for state in self._states.values() if state.under_way]
+
+    @property
+    def under_way_count(self) -> int:
+        return self._under_way
+
+    @property
+    def finished(self) -> bool:
+        """Every target has its end."""
+        return self.tally.total == len(self._states)
+
+    @property
+    def drained(self) -> bool:
+        """Told to begin no more, and nothing is under way."""
+        return self._draining and not self._under_way
+
+    def next_wake_s(self) -> float | None:
+        """When `on_time` wants to be called."""
+        times = [self._deadline_s] if self._deadline_s is not None else []
+        if self._retries and self._room():
+            times.append(self._retries[0][0])
+        return min(times, default=None)
+
+    # -- what happens ------------------------------------------------------------------------------------------------------------
+
+    def begin(self, guests: Iterable[GuestInfo], now_s: float, now_ns: int) -> list[Action]:
+        """First what an earlier life of this run had under way, then the next ones."""
+        self.on_guests(guests)
+        if self._step.step_timeout_s is not None:
+            self._deadline_s = now_s + self._step.step_timeout_s
+        actions: list[Action] = []
+        for state in self._interrupted:
+            sent = state.past.sent
+            if sent is not None:
+                self._take_up(state, sent.guest)
+                self._wave.add(state.target.number)
+                actions.append(Send(state.target, sent, ask_first=True))
+        return actions + self._check_halt(now_ns) + self._fill(now_s, now_ns)
+
+    def on_guests(self, guests: Iterable[GuestInfo]) -> None:
+        """What the broker says of the step's guests now."""
+        self._guests = {info.guest: info for info in guests}
+        self._loads = loads(self._guests.values())
+
+    def on_result(self, number: int, result: Result, now_s: float, now_ns: int) -> list[Action]:
+        """An attempt's outcome."""
+        state = self._states[number]
+        sent = state.past.sent
+        if not state.under_way or sent is None:
+            return []
+        state.under_way, state.past.sent = False, None
+        self._under_way -= 1
+        self._in_flight[sent.guest] -= 1
+        actions = self._follow(state, result, sent.guest, now_s, now_ns)
+        return actions + self._check_halt(now_ns) + self._fill(now_s, now_ns)
+
+    def on_time(self, now_s: float, now_ns: int) -> list[Action]:
+        """The time has come that `next_wake_s` named (or another one)."""
+        actions: list[Action] = []
+        if self._deadline_s is not None and now_s >= self._deadline_s:
+            self._deadline_s = None
+            reason = f"the step's time of {self._step.step_timeout_s:g} s was over"
+            actions += self._skip_waiting(reason, now_ns) + self._abort_all(reason, "timeout")
+        return actions + self._fill(now_s, now_ns)
+
+    def drain(self) -> None:
+        """Begin no more; what is under way goes on to its end, the rest is for who resumes."""
+        self._draining = True
+
+    # -- decisions ---------------------------------------------------------------------------------------------------------------
+
+    def _follow(self, state: _State, result: Result, guest: str, now_s: float, now_ns: int) -> list[Action]:
+        past = state.past
+        if result.outcome == "unknown" and past.again_if_unknown:
+            past.again_if_unknown = False
+            return self._again(state, result, now_s, now_ns, wait_s=0.0, counted=False)
+        never_left = result.outcome == "unreachable" and result.settled
+        if never_left and self._step.on == "any" and guest and self._other_guest(past):
+            return self._again(state, result, now_s, now_ns, wait_s=0.0, counted=False)
+        if result.outcome in TRIED_AGAIN and result.settled and past.retries < self._step.retries and not self._over:
+            wait_s = min(self._step.backoff_s * 2**past.retries, BACKOFF_MAX_S)
+            return self._again(state, result, now_s, now_ns, wait_s=wait_s, counted=True)
+        return [self._end(state, result, now_ns, guest)]
+
+    def _again(self, state: _State, result: Result, now_s: float, now_ns: int, *, wait_s: float, counted: bool) -> list[Action]:
+        past = state.past
+        past.retries += counted
+        if counted:
+            past.tried_guests.clear()
+        heapq.heappush(self._retries, (now_s + wait_s, state.target.number))
+        return [
+            Write(
+                Tried(
+                    time_ns=now_ns,
+                    step=self._step.name,
+                    key=state.target.key,
+                    attempt=past.attempts,
+                    outcome=result.outcome,
+                    reason=result.reason,
+                    counted=counted,
+                )
+            )
+        ]
+
+    def _end(self, state: _State, result: Result, now_ns: int, guest: str) -> Write:
+        target = state.target
+        ended = Ended(
+            time_ns=now_ns,
+            step=self._step.name,
+            key=target.key,
+            number=target.number,
+            outcome=result.outcome,
+            guest=guest or target.guest,
+            item=target.item,
+            attempts=state.past.attempts,
+            status=result.status,
+            signal=result.signal,
+            reason=result.reason,
+            started_ns=result.started_ns,
+            sent_bytes=result.sent_bytes,
+            received_bytes=result.received_bytes,
+        )
+        state.past.ended = ended
+        self.tally.add(result.outcome)
+        return Write(ended)
+
+    def _check_halt(self, now_ns: int) -> list[Action]:
+        if self._halt is None or self.halted or not self._halt.reached(self.tally.failures, len(self._states)):
+            return []
+        self.halted = True
+        reason = f"halted after {self.tally.failures} failed"
+        return self._skip_waiting(reason, now_ns) + (self._abort_all(reason, "failed") if self._halt.now else [])
+
+    def _skip_waiting(self, reason: str, now_ns: int) -> list[Action]:
+        waiting = sorted([*self._fresh, *(number for _, number in self._retries)])
+        self._fresh.clear()
+        self._retries.clear()
+        self._over = True
+        return [self._end(self._states[number], Result("skipped", reason), now_ns, "") for number in waiting]
+
+    def _abort_all(self, reason: str, outcome: Outcome) -> list[Action]:
+        return [Abort(target, reason, outcome) for target in self.under_way]
+
+    # -- who goes next -----------------------------------------------------------------------------------------------------------
+
+    def _room(self) -> bool:
+        return not self._draining and not self._over and self._under_way < self.window
+
+    def _fill(self, now_s: float, now_ns: int) -> list[Action]:
+        actions: list[Action] = []
+        while self._room() and (number := self._next(now_s)) is not None:
+            actions += self._launch(self._states[number], now_s, now_ns)
+        return actions
+
+    def _next(self, now_s: float) -> int | None:
+        """Retries whose time has come first; with a barrier, others only while the present window is not full or has ended."""
+        if self._retries and self._retries[0][0] <= now_s:
+            return heapq.heappop(self._retries)[1]
+        if not self._fresh:
+            return None
+        if self._step.barrier:
+            if all(self._states[number].past.ended for number in self._wave):
+                self._wave.clear()
+            if len(self._wave) >= self.window:
+                return None
+            self._wave.add(self._fresh[0])
+        return self._fresh.popleft()
+
+    def _launch(self, state: _State, now_s: float, now_ns: int) -> list[Action]:
+        guest = state.target.guest or self._least_loaded(state.past)
+        if not guest:
+            none_up = Result("unreachable", "none of the guests selected is up")
+            return [*self._follow(state, none_up, "", now_s, now_ns), *self._check_halt(now_ns)]
+        attempt = state.past.attempts + 1
+        request = request_id(self._run, state.target.key, attempt)
+        info = self._guests.get(guest)
+        try:
+            labels = state.target.labels or (info.labels if info is not None else {})
+            args = filled_args(self._step, state.target, guest, labels, request)
+        except FillError as why:
+            return [self._end(state, Result("failed", str(why)), now_ns, guest), *self._check_halt(now_ns)]
+        sent = Sent(
+            time_ns=now_ns,
+            step=self._step.name,
+            key=state.target.key,
+            number=state.target.number,
+            attempt=attempt,
+            guest=guest,
+            request=request,
+            epoch=info.epoch if info is not None else "",
+            args=args,
+        )
+        state.past.attempts, state.past.sent, state.past.last = attempt, sent, sent
+        self._take_up(state, guest)
+        return [Write(sent), Send(state.target, sent, ask_first=False)]
+
+    def _take_up(self, state: _State, guest: str) -> None:
+        state.under_way = True
+        state.past.tried_guests.add(guest)
+        self._under_way += 1
+        self._in_flight[guest] = self._in_flight.get(guest, 0) + 1
+        self._given[guest] = self._given.get(guest, 0) + 1
+
+    def _other_guest(self, past: Past) -> bool:
+        return any(info.up and name not in past.tried_guests for name, info in self._guests.items())
+
+    def _least_loaded(self, past: Past) -> str:
+        """By what we have under way there, then by what it said of itself, then by turns; empty where none is up."""
+        up = [name for name, info in self._guests.items() if info.up]
+        untried = [name for name in up if name not in past.tried_guests] or up
+        order = (self._in_flight, self._loads, self._given)
+        return min(untried, key=lambda name: (*(counts.get(name, 0) for counts in order), name), default="")

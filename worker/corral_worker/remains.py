@@ -1,0 +1,38 @@
+"""What a container without a shim leaves: processes, cgroups, the runtime's state, directories. Removing them is safe to repeat."""
+
+import asyncio
+import logging
+import shutil
+
+from corral_worker.guest import Guest
+from corral_worker.shim.cgroup import Cgroup, find_cgroup
+
+log = logging.getLogger(__name__)
+
+KILL_TIMEOUT_S, KILL_PASS_S = 5.0, 0.005
+
+
+async def end_processes(guest: Guest, instance: str) -> Cgroup:
+    """Kills until nothing lives in the container's cgroup (the zygote may be doing the same)."""
+    cgroup = find_cgroup(guest.settings.paths.run, guest.settings.paths.state, instance)
+    try:
+        async with asyncio.timeout(KILL_TIMEOUT_S):
+            while not await asyncio.to_thread(cgroup.kill):
+                await asyncio.sleep(KILL_PASS_S)
+    except TimeoutError:
+        log.error("instance %s: processes %s do not end after SIGKILL", instance, sorted(cgroup.pids()))
+    return cgroup
+
+
+async def remove_remains(guest: Guest, instance: str) -> None:
+    """Removes all of an instance that nobody owns."""
+    cgroup = await end_processes(guest, instance)
+    await asyncio.to_thread(_remove, guest, instance, cgroup)
+
+
+def _remove(guest: Guest, instance: str, cgroup: Cgroup) -> None:
+    paths = guest.settings.paths
+    cgroup.remove()
+    paths.shim_socket(instance).unlink(missing_ok=True)
+    shutil.rmtree(paths.runtime_root / instance, ignore_errors=True)
+    shutil.rmtree(paths.container(instance), ignore_errors=True)
