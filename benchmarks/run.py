@@ -15,6 +15,9 @@ from kit.machine import about, weather
 from kit.tables import figure_lines, heading
 from rows import TOPICS
 
+ROW_S_MAX = 420.0
+"""A row that takes longer has got stuck."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 measured (or named what is missing), 1 a row failed, 2 usage."""
@@ -86,7 +89,8 @@ async def _measure(bench: Bench, wanted: list[str], seconds_max: float) -> tuple
 async def _row(bench: Bench, row: Row) -> tuple[list[Figure], str, bool]:
     """Its figures; or why there are none, and whether that is a failure."""
     try:
-        return await row(bench), "", False
+        async with asyncio.timeout(ROW_S_MAX):
+            return await row(bench), "", False
     except MissingError as why:
         return [], f"missing: {why}", False
     except Exception as why:  # noqa: BLE001 - the other rows are still measured; the exit status tells

@@ -69,7 +69,14 @@ class SimGuest:
         self._send_register()
 
     def _send_register(self) -> None:
-        self.main.send_multipart([session.REGISTER, pack(session.Register(guest=self.name, worker=self.worker, epoch=EPOCH, seq=self.seq))])
+        self.main.send_multipart([session.REGISTER, pack(self._register())])
+
+    def _register(self) -> session.Register:
+        return session.Register(guest=self.name, worker=self.worker, epoch=EPOCH, seq=self.seq, last_seq_by_kind=self._by_kind())
+
+    def _by_kind(self) -> dict[str, int]:
+        """A reader of one kind takes a place without that kind for word that there is none."""
+        return {"started": self.seq} if self.seq else {}
 
     def drain(self) -> None:
         """Answers whatever has come: until EVENTS shows nothing, since the descriptor is edge-triggered."""
@@ -84,7 +91,7 @@ class SimGuest:
 
     def beat(self) -> None:
         """One heartbeat."""
-        self.main.send_multipart([session.HEARTBEAT, pack(session.Heartbeat(epoch=EPOCH, seq=self.seq))])
+        self.main.send_multipart([session.HEARTBEAT, pack(session.Heartbeat(epoch=EPOCH, seq=self.seq, last_seq_by_kind=self._by_kind()))])
 
     def _answer(self, ref: bytes, header_frame: bytes, args: bytes) -> None:
         if b"pause" in header_frame:  # the cheap one, for round trips: its header is echoed, since a reader ignores unknown fields

@@ -17,6 +17,7 @@ from corral import AsyncClient, Event
 
 HERE = str(Path(__file__).parent.parent)
 REPORT_EVERY = 256
+STALL_S_MAX = 30.0
 
 
 def side_process(*arguments: str, log: Path) -> Daemon:
@@ -101,14 +102,14 @@ async def _library_per_s(bench: Bench, count: int) -> float:
                 async with client.events(kinds=["started"], guests=["p1"]) as events:
                     window.set(0)
                     begun, got = time.perf_counter(), 0
-                    async for item in events:
+                    while got < count:
+                        async with asyncio.timeout(STALL_S_MAX):
+                            item = await anext(events)
                         if not isinstance(item, Event):
                             raise ValueError(f"lost after {got} events: {item}")
                         got += 1
                         if got % REPORT_EVERY == 0:
                             window.set(got)
-                        if got == count:
-                            break
                     return count / (time.perf_counter() - begun)
         finally:
             publisher.stop()

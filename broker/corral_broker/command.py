@@ -12,7 +12,10 @@ from types import FrameType
 import click
 
 from corral_broker.addresses import BindError, parse_bind
+from corral_broker.guard import KeyOptions
+from corral_broker.peers import CONNECTIONS_PER_ADDRESS_MAX
 from corral_broker.service import Service
+from corral_schemas.keyfiles import BROKER_SECRET
 
 
 def default_bind() -> str:
@@ -36,19 +39,55 @@ def default_bind() -> str:
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory for the last-seen file, by which a restarted broker knows its guests.",
 )
+@click.option(
+    "--keys",
+    "key_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Key directory: TCP is served to its keys alone (see `corral keys`). Default: `keys` in the state directory, where it is there.",
+)
+@click.option(
+    "--audit-log",
+    metavar="FILE|none",
+    default="",
+    help="Who asked what of whom, as JSON Lines. Default with keys: audit.log beside the key directory.",
+)
+@click.option(
+    "--connections-per-address",
+    type=click.IntRange(8),
+    default=CONNECTIONS_PER_ADDRESS_MAX,
+    show_default=True,
+    metavar="N",
+    help="With keys: further ones are cut.",
+)
+@click.option(
+    "--io-threads", type=click.IntRange(1, 64), default=1, show_default=True, metavar="N", help="Threads that encrypt, send and receive."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the ready line as JSON.")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True, help="Least level to log."
 )
-def broker(bind: str, advertise: str, insecure: bool, state_dir: Path | None, as_json: bool, log_level: str) -> None:
+def broker(
+    bind: str,
+    advertise: str,
+    insecure: bool,
+    state_dir: Path | None,
+    key_dir: Path | None,
+    audit_log: str,
+    connections_per_address: int,
+    io_threads: int,
+    as_json: bool,
+    log_level: str,
+) -> None:
     """Forward commands to guests, answers to clients, and events to whoever subscribes.
 
-    Prints its address when it serves, and ends at SIGTERM or SIGINT.
+    Prints its address when it serves, and ends at SIGTERM or SIGINT. A Unix socket is protected by its file's permissions, TCP by keys.
     """
     logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     allow_descriptors()
     try:
-        service = open_service(bind, advertise, insecure, state_dir)
+        keys = key_options(state_dir, key_dir, audit_log, connections_per_address)
+        service = open_service(bind, advertise, insecure, state_dir, keys, io_threads)
     except (BindError, OSError) as why:
         print_failure(str(why), as_json)
         sys.exit(1)
@@ -57,12 +96,34 @@ def broker(bind: str, advertise: str, insecure: bool, state_dir: Path | None, as
     serve(service, as_json)
 
 
-def open_service(bind: str, advertise: str, insecure: bool, state_dir: Path | None) -> Service:
+def key_options(state_dir: Path | None, key_dir: Path | None, audit_log: str, connections_per_address: int) -> KeyOptions | None:
+    """The key directory and what goes with it; None where there is none. Raises BindError for a directory without the broker's own key."""
+    directory = key_dir or (state_dir / "keys" if state_dir is not None else None)
+    if directory is None or (key_dir is None and not (directory / BROKER_SECRET).exists()):
+        return None
+    if not (directory / BROKER_SECRET).exists():
+        raise BindError(f"{directory} holds no key of a broker; make one: corral keys new --broker --keys {directory}")
+    log_path = None if audit_log == "none" else Path(audit_log) if audit_log else directory.parent / "audit.log"
+    return KeyOptions(directory, log_path, connections_per_address)
+
+
+def open_service(
+    bind: str, advertise: str, insecure: bool, state_dir: Path | None, keys: KeyOptions | None = None, io_threads: int = 1
+) -> Service:
     """Raises BindError (also for TCP without keys or --insecure) and OSError."""
     address = parse_bind(bind)
-    if address.transport == "tcp" and not insecure:
-        raise BindError(f"{bind} would be served without keys to anyone who can reach it: use ipc://PATH, or type --insecure")
-    return Service(address, advertise=advertise, state_dir=state_dir)
+    if address.transport == "ipc":
+        keys = None
+    elif insecure:
+        if keys is not None:
+            raise BindError(f"{keys.directory} holds keys, and --insecure would ignore them: give one or the other")
+    elif keys is None:
+        directory = state_dir / "keys" if state_dir is not None else Path("DIR")
+        raise BindError(
+            f"{bind} would be served without keys to anyone who can reach it. With keys: corral keys new --broker --keys {directory}; "
+            f"corral broker --bind {bind} --keys {directory}. (Or ipc://PATH; or --insecure, where everybody may do everything.)"
+        )
+    return Service(address, advertise=advertise, state_dir=state_dir, keys=keys, io_threads=io_threads)
 
 
 def serve(service: Service, as_json: bool) -> None:

@@ -55,9 +55,13 @@ class Connections:
                 event = parse_monitor_message(self._monitor.recv_multipart(zmq.NOBLOCK))
             except zmq.Again:
                 return
-            identity = self._by_descriptor.pop(str(int(event["value"])), None)
-            if identity is not None:
-                self._suspects.append(Suspect(identity, now_s))
+            self.closed(int(event["value"]), now_s)
+
+    def closed(self, descriptor: int, now_s: float) -> None:
+        """The monitor has told that the connection with this descriptor is closed."""
+        identity = self._by_descriptor.pop(str(descriptor), None)
+        if identity is not None:
+            self._suspects.append(Suspect(identity, now_s))
 
     def try_suspects(self, now_s: float, is_gone: Callable[[bytes], bool]) -> list[bytes]:
         """Routing ids found to be gone. Call it when the workers' messages that had come have been read: they still count."""

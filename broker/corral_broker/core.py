@@ -1,18 +1,20 @@
 """The broker without its sockets: messages and the time go in, messages come out through Ports. Deterministic, one thread, no clock."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from corral_broker.answers import Answers, Identity
 from corral_broker.counters import Counters
 from corral_broker.endings import Endings
 from corral_broker.events import BrokerEvents
 from corral_broker.exchange import Exchange, Pair
+from corral_broker.gate import Gate, OpenGate
 from corral_broker.interest import StdioInterest
 from corral_broker.moment import Moment
 from corral_broker.ports import Opaque, Ports
 from corral_broker.registration import Registration
 from corral_broker.registry import Guest, Registry
 from corral_broker.router import Router
+from corral_broker.senders import ANYONE, Sender
 from corral_broker.sessions import Sessions
 from corral_broker.telling import StdioTelling
 from corral_schemas.cursor import Place
@@ -26,18 +28,28 @@ class BrokerCore:
     Each turn: `begin` with the time, any number of messages, `end`.
     """
 
-    def __init__(self, ports: Ports, identity: Identity, now_s: float, wall_ns: int, first_ref: int) -> None:
-        """`first_ref` is a random 63-bit number."""
+    def __init__(
+        self,
+        ports: Ports,
+        identity: Identity,
+        now_s: float,
+        wall_ns: int,
+        first_ref: int,
+        counters: Counters | None = None,
+        make_gate: Callable[[Moment], Gate] | None = None,
+    ) -> None:
+        """`first_ref` is a random 63-bit number. Without `make_gate` everybody may do everything."""
         self._ports = ports
         self._moment = Moment(now_s, wall_ns)
-        self.counters = Counters()
+        self.counters = counters or Counters()
+        self._gate: Gate = make_gate(self._moment) if make_gate is not None else OpenGate()
         self.registry = Registry()
         self._events = BrokerEvents(identity.instance, identity.epoch, ports.publish_event)
-        self._router = Router(ports, self.registry, self.counters, self._moment, first_ref, self._gone)
+        self._router = Router(ports, self.registry, self.counters, self._moment, first_ref, self._gone, self._gate)
         self._endings = Endings(self.registry, self._router, self._events, self.counters, self._moment, self._freed)
         interest = StdioInterest()
         self._telling = StdioTelling(ports, self.registry, interest, self._endings)
-        self._exchange = Exchange(self.registry, interest, self.counters, self._telling.changed)
+        self._exchange = Exchange(self.registry, interest, self.counters, self._telling.changed, self._gate)
         self._registration = Registration(
             ports,
             self.registry,
@@ -48,6 +60,7 @@ class BrokerCore:
             self.counters,
             self._moment,
             identity.instance,
+            self._gate,
         )
         self._sessions = Sessions(
             ports,
@@ -59,6 +72,7 @@ class BrokerCore:
             self._endings,
             self.counters,
             self._moment,
+            self._gate,
         )
         self._answers = Answers(identity, self.registry, self._router, self._events, self.counters, self._moment)
 
@@ -83,9 +97,9 @@ class BrokerCore:
         parts = (self._router, self._registration, self._sessions)
         return min((when for part in parts if (when := part.next_due_s()) is not None), default=None)
 
-    def client(self, frames: list[Opaque]) -> None:
+    def client(self, frames: list[Opaque], sender: Sender = ANYONE) -> None:
         """[client, header, args] from a client."""
-        header = self._router.command(frames)
+        header = self._router.command(frames, sender)
         if header is None:
             return
         self.counters.add(f"asked_{header.op}")
@@ -96,23 +110,23 @@ class BrokerCore:
             return
         self._router.answer(frames[0], header.id, self._answers.to(header.op))
 
-    def worker(self, frames: list[Opaque]) -> None:
+    def worker(self, frames: list[Opaque], sender: Sender = ANYONE) -> None:
         """[session, kind, …] from a worker."""
-        self._sessions.message(frames)
+        self._sessions.message(frames, sender)
 
     def lost(self, identity: bytes) -> None:
         """The worker's connection with this routing id is closed."""
         self._endings.lost(identity, "disconnected")
 
-    def event(self, frames: list[Opaque]) -> None:
+    def event(self, frames: list[Opaque], sender: Sender = ANYONE) -> None:
         """[topic, header, payload] from a worker's PUB."""
-        passed = self._exchange.event(frames, self._moment.now_s)
+        passed = self._exchange.event(frames, self._moment.now_s, sender)
         if passed is not None:
             self._ports.publish_event(passed)
 
-    def stdio(self, frames: list[Opaque]) -> None:
+    def stdio(self, frames: list[Opaque], sender: Sender = ANYONE) -> None:
         """[topic, header, bytes] from a worker's PUB."""
-        passed = self._exchange.stdio(frames, self._moment.now_s)
+        passed = self._exchange.stdio(frames, self._moment.now_s, sender)
         if passed is not None:
             self._ports.publish_stdio(passed)
 
@@ -123,6 +137,13 @@ class BrokerCore:
             self._ports.publish_event(echo)
         elif echo is not None:
             self._ports.publish_stdio(echo)
+
+    def judge_again(self) -> None:
+        """Keys have changed: sessions and held commands whose key no longer allows them are ended."""
+        for guest in list(self.registry.guests.values()):
+            if guest.main is not None and not self._gate.speaks_for(guest.sender, guest.name):
+                self._endings.gone(guest, "its key was revoked")
+        self._router.drop_held()
 
     @property
     def places_moved(self) -> bool:

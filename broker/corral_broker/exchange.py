@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import Literal
 
 from corral_broker.counters import Counters
+from corral_broker.gate import Gate
 from corral_broker.interest import StdioInterest
 from corral_broker.ports import Frames, Opaque
 from corral_broker.registry import Guest, Registry
+from corral_broker.senders import Sender
 from corral_schemas.cursor import Place
 from corral_schemas.errors import CorralError
 from corral_schemas.events import BROKER_KINDS
@@ -24,14 +26,17 @@ Pair = Literal["events", "stdio"]
 class Exchange:
     """No sockets: message in, message or nothing out."""
 
-    def __init__(self, registry: Registry, interest: StdioInterest, counters: Counters, on_interest: Callable[[str], None]) -> None:
+    def __init__(
+        self, registry: Registry, interest: StdioInterest, counters: Counters, on_interest: Callable[[str], None], gate: Gate
+    ) -> None:
         """Keeps `interest`; `on_interest` is called with the guest (or `*`) whose stdio subscriptions changed."""
         self._registry = registry
         self._counters = counters
         self._on_interest = on_interest
         self._interest = interest
+        self._gate = gate
 
-    def event(self, frames: list[Opaque], now_s: float) -> Frames | None:
+    def event(self, frames: list[Opaque], now_s: float, sender: Sender) -> Frames | None:
         """[topic, header, payload] → the same, or None where it does not pass."""
         try:
             if len(frames) != 3 or len(frames[2]) > EVENT_BYTES_MAX:
@@ -44,7 +49,7 @@ class Exchange:
         if frames[0] != event_topic(header.guest, header.kind, header.container, header.process) or header.kind in BROKER_KINDS:
             self._drop("event_refused", f"topic {frames[0][:200]!r} is not for an event of {header.guest[:80]!r}", now_s)
             return None
-        guest = self._speaker(header.guest, header.worker, "event_unregistered", now_s)
+        guest = self._speaker(header.guest, header.worker, "event", now_s, sender)
         if guest is None:
             return None
         if header.epoch == guest.epoch and header.seq > guest.seq:
@@ -54,7 +59,7 @@ class Exchange:
         self._counters.add("events")
         return frames
 
-    def stdio(self, frames: list[Opaque], now_s: float) -> Frames | None:
+    def stdio(self, frames: list[Opaque], now_s: float, sender: Sender) -> Frames | None:
         """[topic, header, bytes] → the same, or None where it does not pass."""
         try:
             if len(frames) != 3 or len(frames[2]) > STDIO_CHUNK_BYTES_MAX:
@@ -67,7 +72,7 @@ class Exchange:
         if frames[0] != stdio_topic(header.guest, header.container, header.process, header.stream):
             self._drop("stdio_refused", f"topic {frames[0][:200]!r} is not for stdio of {header.guest[:80]!r}", now_s)
             return None
-        if self._speaker(header.guest, header.worker, "stdio_unregistered", now_s) is None:
+        if self._speaker(header.guest, header.worker, "stdio", now_s, sender) is None:
             return None
         self._counters.add("stdio")
         self._counters.add("stdio_bytes", len(frames[2]))
@@ -87,10 +92,13 @@ class Exchange:
                 self._on_interest(concerned)
         return None
 
-    def _speaker(self, name: str, worker: str, reason: str, now_s: float) -> Guest | None:
+    def _speaker(self, name: str, worker: str, what: Literal["event", "stdio"], now_s: float, sender: Sender) -> Guest | None:
+        if not self._gate.speaks_for(sender, name):
+            self._drop(f"{what}_unauthorized", f"the key behind it is not that of guest {name[:80]!r}", now_s)
+            return None
         guest = self._registry.guests.get(name)
         if guest is None or guest.main is None or guest.worker != worker:
-            self._drop(reason, f"worker {worker[:40]!r} is not registered for guest {name[:80]!r}", now_s)
+            self._drop(f"{what}_unregistered", f"worker {worker[:40]!r} is not registered for guest {name[:80]!r}", now_s)
             return None
         return guest
 

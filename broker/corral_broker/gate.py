@@ -1,5 +1,6 @@
 """Who may do what: every rule about keys, asked by the core before anything is done. It knows keys, not sockets."""
 
+import time
 from typing import Protocol
 
 from corral_broker.audit import Audit
@@ -143,6 +144,4 @@ def _who(sender: Sender, grant: Grant | None) -> str:
 
 
 def _seconds_text(moment: Moment) -> str:
-    import time
-
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment.wall_ns / 1e9))

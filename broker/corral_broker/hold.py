@@ -1,12 +1,13 @@
 """Commands that came before their guest did: a broker that has just started keeps them for guests it knows of, for a while."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import msgspec
 
 from corral_broker.deadlines import DeadlineWheel
 from corral_broker.ports import Opaque
+from corral_broker.senders import ANYONE, Sender
 from corral_schemas.frames import CommandHeader, pack
 from corral_schemas.limits import HELD_COMMANDS_MAX
 
@@ -25,6 +26,7 @@ class Held:
     args: Opaque
     since_s: float
     deadline_s: float
+    sender: Sender = ANYONE
     tick: int = 0
 
 
@@ -60,6 +62,16 @@ class Hold:
     def release_all(self) -> Iterator[Held]:
         for guest in list(self._by_guest):
             yield from self.release(guest)
+
+    def drop(self, is_out: Callable[[Held], bool]) -> None:
+        """Takes out what may not be sent any more."""
+        for guest, queue in list(self._by_guest.items()):
+            for key, held in list(queue.items()):
+                if is_out(held):
+                    del queue[key]
+                    self._take_out(held)
+            if not queue:
+                del self._by_guest[guest]
 
     def pop_overdue(self, now_s: float) -> list[Held]:
         """Takes out what was held past its deadline."""

@@ -112,6 +112,8 @@ class Keyring:
         self._pending = Folder(directory / keyfiles.PENDING, PendingKey)
         self._grants: dict[str, Grant] = {}  # public key -> what it is
         self._barred: frozenset[str] = frozenset()
+        self.withdrawn: frozenset[str] = frozenset()
+        """Keys that the newest change has taken something from, or turned into something else."""
         self._next_look_s = 0.0
         self.refresh(0.0, time.time())
 
@@ -124,13 +126,14 @@ class Keyring:
         expired = [key for key, grant in self._grants.items() if grant.expires_s <= wall_s]
         if not any(changed) and not expired:
             return False
+        before, self._grants = self._grants, {}
         self._barred = frozenset(key.public for key in self._revoked.files.values() if isinstance(key, AcceptedKey))
-        self._grants = {}
         for key in self._accepted.files.values():
             if isinstance(key, AcceptedKey) and key.public not in self._barred:
                 grant = self._grant(key)
                 if grant.expires_s > wall_s:
                     self._grants[key.public] = grant
+        self.withdrawn = frozenset(key for key, grant in before.items() if self._grants.get(key) != grant)
         return True
 
     def grant(self, key: str) -> Grant | None:
@@ -157,11 +160,11 @@ class Keyring:
         """Spends a token on this key. Returns why it could not; empty when the key is the guest's now."""
         self._tokens.refresh(0.0)
         digest = keyfiles.token_hash(token)
-        for name, file in self._tokens.files.items():
-            if isinstance(file, EnrolmentToken) and secrets.compare_digest(file.hash, digest):
-                break
-        else:
+        tokens = [(name, file) for name, file in self._tokens.files.items() if isinstance(file, EnrolmentToken)]
+        found = next(((name, file) for name, file in tokens if secrets.compare_digest(file.hash, digest)), None)
+        if found is None:
             return "no such token"
+        name, file = found
         if file.guest != guest:
             return "the token is for another guest"
         if keyfiles.parse_time(file.expires) <= wall_s:
@@ -175,8 +178,7 @@ class Keyring:
         failure = self._write(path, accepted, "Enrolled by a one-time token.")
         (self._pending.path / f"{keyfiles.fingerprint(public)}.toml").unlink(missing_ok=True)
         if not failure:
-            self._next_look_s = 0.0
-            self.refresh(time.monotonic(), wall_s)
+            self._grants[public] = self._grant(accepted)
         return failure
 
     def _grant(self, key: AcceptedKey) -> Grant:

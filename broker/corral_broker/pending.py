@@ -6,6 +6,7 @@ stopped guest that is sent more than its credits would run all of it when it goe
 
 import struct
 import zlib
+from collections import Counter
 from dataclasses import dataclass, field
 
 from corral_broker.deadlines import DeadlineWheel
@@ -34,6 +35,8 @@ class Pending:
     """Guest, op, size and CRC-32 of the arguments: what makes a repeat a repeat."""
     due_s: float
     """When the broker answers deadline_exceeded."""
+    key: str = ""
+    """Of the client; empty without keys."""
     answered: bool = False
     """The client has its answer (deadline_exceeded); the credit is still taken."""
     tick: int = 0
@@ -60,6 +63,7 @@ class PendingTable:
         """`first_ref` is random, so that an answer to an earlier broker's command matches nothing here."""
         self._next_ref = first_ref & (1 << 63) - 1
         self._wheel: DeadlineWheel[Pending] = DeadlineWheel()
+        self._by_key: Counter[str] = Counter()  # client's key -> commands sent and not yet answered by their guests
         self._by_request: dict[tuple[bytes, str], Pending] = {}  # (client, request id) -> the one that is not answered yet
 
     def __len__(self) -> int:
@@ -89,12 +93,15 @@ class PendingTable:
         *,
         long_poll: bool,
         bulk: bool,
+        key: str = "",
     ) -> Pending:
         """Takes a credit and sets the deadline's timer."""
         self._next_ref += 1
         ref = _pack_ref(self._next_ref)
         due_s = deadline_s + DEADLINE_GRACE_S / 2
-        pending = Pending(ref, client, request_id, print_[0], long_poll, bulk, print_[2], print_, due_s)
+        pending = Pending(ref, client, request_id, print_[0], long_poll, bulk, print_[2], print_, due_s, key)
+        if key:
+            self._by_key[key] += 1
         credits.by_ref[ref] = pending
         credits.args_bytes += pending.args_bytes
         if long_poll:
@@ -104,6 +111,10 @@ class PendingTable:
         self._by_request[client, request_id] = pending
         self._wheel.add(pending, due_s)
         return pending
+
+    def in_flight_of(self, key: str) -> int:
+        """Commands of this key sent and not yet answered by their guests."""
+        return self._by_key.get(key, 0)
 
     def extend(self, pending: Pending, deadline_s: float) -> None:
         """A repeat may state a later deadline than the first."""
@@ -116,6 +127,10 @@ class PendingTable:
     def finish(self, credits: Credits, pending: Pending) -> None:
         """Gives the credit back: the guest has answered, or its session is over."""
         del credits.by_ref[pending.ref]
+        if pending.key:
+            self._by_key[pending.key] -= 1
+            if not self._by_key[pending.key]:
+                del self._by_key[pending.key]
         credits.args_bytes -= pending.args_bytes
         if pending.long_poll:
             credits.waits -= 1

@@ -13,10 +13,12 @@ from corral_broker.counters import Counters
 from corral_broker.deadlines import DeadlineWheel
 from corral_broker.endings import Endings
 from corral_broker.events import BrokerEvents
+from corral_broker.gate import Gate
 from corral_broker.moment import Moment
 from corral_broker.ports import Delivery, Opaque, Ports, post
 from corral_broker.registry import Guest, Registry
 from corral_broker.router import Router
+from corral_broker.senders import Sender
 from corral_broker.telling import StdioTelling
 from corral_schemas import PROTOCOL_VERSION, session
 from corral_schemas.cursor import Place
@@ -39,6 +41,7 @@ class Contender:
     identity: bytes
     register: session.Register
     since_s: float
+    sender: Sender
     tick: int = 0
 
 
@@ -56,6 +59,7 @@ class Registration:
         counters: Counters,
         moment: Moment,
         instance: str,
+        gate: Gate,
     ) -> None:
         self._ports = ports
         self._registry = registry
@@ -66,18 +70,22 @@ class Registration:
         self._counters = counters
         self._moment = moment
         self._instance = instance
+        self._gate = gate
         self._contenders: dict[str, Contender] = {}  # guest -> the newest connection that claims it
         self._probes: DeadlineWheel[Contender] = DeadlineWheel()
 
-    def register(self, frames: list[Opaque]) -> None:
+    def register(self, frames: list[Opaque], sender: Sender) -> None:
         """[session, REGISTER, register]"""
         identity = frames[0]
         try:
             register = _checked(frames)
+            refusal = self._gate.register(sender, register)
+            if refusal is not None:
+                raise refusal
             if register.role == "bulk":
                 self._register_bulk(identity, register)
             else:
-                self._register_main(identity, register)
+                self._register_main(identity, register, sender)
         except CorralError as why:
             self._refuse(identity, why)
 
@@ -86,7 +94,8 @@ class Registration:
         contender = self._contenders.pop(guest.name, None)
         if contender is not None:
             self._probes.remove(contender)
-            self._accept(guest, contender.identity, contender.register)
+            if self._gate.speaks_for(contender.sender, guest.name):
+                self._accept(guest, contender.identity, contender.register, contender.sender)
 
     def due(self) -> None:
         """Decides where the old session had its time to show that it lives."""
@@ -100,15 +109,15 @@ class Registration:
     def next_due_s(self) -> float | None:
         return self._probes.next_due_s()
 
-    def _register_main(self, identity: bytes, register: session.Register) -> None:
+    def _register_main(self, identity: bytes, register: session.Register, sender: Sender) -> None:
         guest = self._registry.find_or_add(register.guest)
         if guest is None:
             raise error("guest_busy", f"{len(self._registry.guests)} guests are up already")
         if guest.main is None or guest.main == identity:
             self._refuse_contender(guest)
-            self._accept(guest, identity, register)
+            self._accept(guest, identity, register, sender)
         else:
-            self._contend(guest, identity, register)
+            self._contend(guest, identity, register, sender)
 
     def _register_bulk(self, identity: bytes, register: session.Register) -> None:
         guest = self._registry.guests.get(register.guest)
@@ -121,14 +130,14 @@ class Registration:
             self._registry.attach(guest, identity, "bulk", self._moment.now_s)
         self._welcome(identity, guest.seen, [])
 
-    def _contend(self, guest: Guest, identity: bytes, register: session.Register) -> None:
+    def _contend(self, guest: Guest, identity: bytes, register: session.Register, sender: Sender) -> None:
         earlier = self._contenders.get(guest.name)
         if earlier is not None and earlier.identity == identity:
             earlier.register = register
             return
         self._refuse_contender(guest)
         self._counters.note("register_contended", f"guest {guest.name} is claimed by two connections", self._moment.now_s)
-        contender = self._contenders[guest.name] = Contender(identity, register, self._moment.now_s)
+        contender = self._contenders[guest.name] = Contender(identity, register, self._moment.now_s, sender)
         self._probes.add(contender, self._moment.now_s + PROBE_S)
         if post(self._ports, guest.main, session.PLEASE_REGISTER, session.PleaseRegister()) == "gone":
             self._endings.gone(guest, "disconnected")
@@ -139,13 +148,14 @@ class Registration:
             self._probes.remove(contender)
             self._refuse(contender.identity, error("guest_busy", f"guest {guest.name} is served by another worker, which lives"))
 
-    def _accept(self, guest: Guest, identity: bytes, register: session.Register) -> None:
+    def _accept(self, guest: Guest, identity: bytes, register: session.Register, sender: Sender) -> None:
         again = guest.main == identity and guest.worker == register.worker
         if not again:
             self._endings.lost(identity, "registered anew")
         guest.worker, guest.epoch, guest.seq = register.worker, register.epoch, register.seq
         guest.labels, guest.version, guest.runtime = register.labels, register.version, register.runtime
         guest.protocol, guest.load = register.v, register.load
+        guest.sender = sender
         seen = guest.seen
         if register.epoch and (seen is None or seen.epoch == register.epoch):
             self._registry.see(guest, Place(epoch=register.epoch, seq=register.seq))

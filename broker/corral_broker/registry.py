@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from corral_broker.pending import Credits
+from corral_broker.senders import ANYONE, Sender
 from corral_schemas.cursor import Place
 from corral_schemas.limits import GUEST_DOWN_S
 from corral_schemas.queries import GuestInfo, Load
@@ -28,6 +29,8 @@ class Guest:
     main: bytes | None = None
     """Routing id of the session that registered as main; None while the guest is down."""
     bulk: bytes | None = None
+    sender: Sender = ANYONE
+    """Who registered as main."""
     worker: str = ""
     epoch: str = ""
     seq: int = 0

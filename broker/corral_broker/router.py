@@ -10,12 +10,14 @@ from collections.abc import Callable
 import msgspec
 
 from corral_broker.counters import Counters
+from corral_broker.gate import Gate
 from corral_broker.hold import Held, Hold, aged_header
 from corral_broker.moment import Moment
 from corral_broker.nearest import NearestNames
 from corral_broker.pending import PendingTable, fingerprint
 from corral_broker.ports import Frames, Opaque, Ports
 from corral_broker.registry import Guest, Registry
+from corral_broker.senders import Sender
 from corral_schemas.errors import CorralError, error
 from corral_schemas.frames import CommandHeader, ReplyHeader, decode_command_header, encode_reply, op_named
 from corral_schemas.limits import (
@@ -55,6 +57,7 @@ class Router:
         moment: Moment,
         first_ref: int,
         on_gone: Callable[[Guest, str], None],
+        gate: Gate,
     ) -> None:
         """`on_gone` is called when a send shows that a guest's connection is no more."""
         self._ports = ports
@@ -62,29 +65,35 @@ class Router:
         self._counters = counters
         self._moment = moment
         self._on_gone = on_gone
+        self._gate = gate
         self._nearest = NearestNames()
         self._hold_until_s = moment.now_s + BROKER_HOLD_S
         self.pending = PendingTable(first_ref)
         self.hold = Hold()
 
-    def command(self, frames: list[Opaque]) -> CommandHeader | None:
+    def command(self, frames: list[Opaque], sender: Sender) -> CommandHeader | None:
         """[client, header, args] → sent, held or answered. Returns the header of a command the broker itself is asked."""
         client = frames[0]
         try:
             header = decode_command_header(frames[1:])
             check_request_id(header.id)
-            if not header.guest:
-                if not op_named(header.op).broker:
-                    raise error("bad_request", f"{header.op} needs a guest")
-                return header
+            if not header.guest and not op_named(header.op).broker:
+                raise error("bad_request", f"{header.op} needs a guest")
         except CorralError as why:
             self._refuse_malformed(frames, why)
             return None
+        refusal = self._gate.command(sender, header, frames[2], self.pending.in_flight_of(sender.key))
+        if refusal is not None:
+            self.answer(client, header.id, refusal, header.guest)
+            return None
+        if not header.guest:
+            return header
         guest = self._registry.guests.get(header.guest)
         if guest is None or guest.main is None:
-            self._hold_or_refuse(client, header, frames[1], frames[2])
+            self._hold_or_refuse(client, header, frames[1], frames[2], sender)
         else:
-            self._send(guest, client, header, frames[1], frames[2], self._moment.now_s + header.timeout_ms / 1000)
+            deadline_s = self._moment.now_s + header.timeout_ms / 1000
+            self._send(guest, client, header, frames[1], frames[2], deadline_s, sender.key)
         return None
 
     def reply(self, guest: Guest, frames: list[Opaque]) -> None:
@@ -120,7 +129,7 @@ class Router:
             if guest.main is None:
                 self._refuse_unreachable(held.client, held.header)
             else:
-                self._send(guest, held.client, held.header, aged_header(held, now_s), held.args, held.deadline_s)
+                self._send(guest, held.client, held.header, aged_header(held, now_s), held.args, held.deadline_s, held.sender.key)
 
     def fail(self, guest: Guest, reason: str, *, only_bulk: bool = False) -> None:
         """The session is over: whatever was sent to it and not answered gets guest_unreachable, its credits come back."""
@@ -131,6 +140,10 @@ class Router:
             if not pending.answered:
                 why = error("guest_unreachable", f"guest {guest.name} went away before it answered: {reason}", sent=True, reason=reason)
                 self.answer(pending.client, pending.request_id, why, guest.name)
+
+    def drop_held(self) -> None:
+        """Drops held commands whose sender's key no longer allows them; who sent them has lost the connection."""
+        self.hold.drop(lambda held: not self._gate.may(held.sender, held.header.op, held.header.guest))
 
     def due(self) -> None:
         """Answers whatever has passed its deadline, and ends the hold."""
@@ -158,7 +171,9 @@ class Router:
             self._counters.add(f"answered_{outcome.code}")
         self._ports.to_client([client, header, body])
 
-    def _send(self, guest: Guest, client: bytes, header: CommandHeader, header_frame: Opaque, args: Opaque, deadline_s: float) -> None:
+    def _send(
+        self, guest: Guest, client: bytes, header: CommandHeader, header_frame: Opaque, args: Opaque, deadline_s: float, key: str
+    ) -> None:
         op = OPS.get(header.op)  # None for an op of newer clients and workers: it is forwarded as an ordinary one
         long_poll, bulk = (op.long_poll, op.bulk) if op is not None else (False, False)
         print_ = fingerprint(guest.name, header.op, args)
@@ -171,7 +186,7 @@ class Router:
         if busy:
             self._refuse_busy(client, header, busy, WAITS_PER_GUEST_MAX if long_poll else IN_FLIGHT_PER_GUEST_MAX)
             return
-        pending = self.pending.add(guest.credits, client, header.id, deadline_s, print_, long_poll=long_poll, bulk=bulk)
+        pending = self.pending.add(guest.credits, client, header.id, deadline_s, print_, long_poll=long_poll, bulk=bulk, key=key)
         delivery = self._ports.to_worker([guest.main, COMMAND, pending.ref, header_frame, args])
         if delivery == "sent":
             self._counters.add("commands")
@@ -183,11 +198,11 @@ class Router:
         self._on_gone(guest, "disconnected")
         self._refuse_unreachable(client, header)
 
-    def _hold_or_refuse(self, client: bytes, header: CommandHeader, header_frame: Opaque, args: Opaque) -> None:
+    def _hold_or_refuse(self, client: bytes, header: CommandHeader, header_frame: Opaque, args: Opaque, sender: Sender) -> None:
         guest = self._registry.guests.get(header.guest)
         now_s = self._moment.now_s
         if guest is not None and not guest.worker and now_s < self._hold_until_s:
-            held = Held(client, header, bytes(header_frame), args, now_s, now_s + header.timeout_ms / 1000)
+            held = Held(client, header, bytes(header_frame), args, now_s, now_s + header.timeout_ms / 1000, sender)
             if self.hold.add(held):
                 self._counters.add("commands_held")
                 return

@@ -20,8 +20,12 @@ from corral_broker.addresses import BindAddress, SocketName
 from corral_broker.answers import Identity
 from corral_broker.connections import Connections
 from corral_broker.core import BrokerCore
+from corral_broker.counters import Counters
+from corral_broker.guard import Guard, KeyOptions
+from corral_broker.keyring import Keyring
 from corral_broker.last_seen import LastSeenFile
 from corral_broker.ports import Delivery, Frames, Opaque
+from corral_broker.senders import ANYONE, Sender
 from corral_broker.sockets import Sockets
 from corral_broker.wire import receive, send
 from corral_schemas.frames import pack
@@ -72,18 +76,26 @@ class Service:
         state_dir: Path | None = None,
         about: dict[str, Any] | None = None,
         io_threads: int = 1,
+        keys: KeyOptions | None = None,
     ) -> None:
-        """Raises BindError, and OSError when the state directory cannot be made."""
+        """With `keys` every socket asks for them (tcp). Raises BindError, and OSError when a directory cannot be made."""
         self._last_seen = LastSeenFile(state_dir) if state_dir is not None else None
-        self._sockets = Sockets(address, io_threads)
+        self._keyring = Keyring(keys.directory) if keys is not None else None
+        counters = Counters()
+        self._sockets = Sockets(address, io_threads, self._keyring, counters)
         self.address = self._sockets.address(advertise)
         wall_ns = time.time_ns()
+        self._guard = None
+        if keys is not None and self._keyring is not None:
+            self._guard = Guard(self._sockets, self._keyring, keys, counters)
         self._core = BrokerCore(
             SocketPorts(self._sockets),
-            self._identity(advertise, wall_ns, about or {}),
+            self._identity(advertise, wall_ns, {"address_security": self.security, **(about or {})}),
             time.monotonic(),
             wall_ns,
             secrets.randbits(63),
+            counters,
+            self._guard.gate if self._guard is not None else None,
         )
         if self._last_seen is not None:
             self._core.remember(self._last_seen.read())
@@ -93,13 +105,21 @@ class Service:
         self._stopped = False
         self._poller = zmq.Poller()
         self._takers = self._make_takers()  # in the order in which a turn serves them
-        for pollable in (*self._takers, self._sockets.monitor, self._wakened):
+        watched = [self._sockets.monitor] if self._guard is None else [self._guard.zap_socket]
+        for pollable in (*self._takers, *watched, self._wakened):
             self._poller.register(pollable, zmq.POLLIN)
 
     @property
     def is_open_to_anyone(self) -> bool:
         """Whoever can reach it is served: TCP without keys."""
-        return self._sockets.is_tcp
+        return self.security == "insecure"
+
+    @property
+    def security(self) -> str:
+        """What protects the address: `curve` keys, `file permissions` of Unix sockets, or nothing (`insecure`)."""
+        if not self._sockets.is_tcp:
+            return "file permissions"
+        return "insecure" if self._keyring is None else "curve"
 
     @property
     def wake_descriptor(self) -> int:
@@ -123,6 +143,8 @@ class Service:
 
     def close(self) -> None:
         """For a service that never ran. Safe to call again."""
+        if self._guard is not None:
+            self._guard.close()
         self._sockets.close()
         self._waker.close()
         self._wakened.close()
@@ -133,7 +155,10 @@ class Service:
         self._core.begin(now_s, time.time_ns())
         if self._wakened.fileno() in ready:
             self._wakened.recv(64)
-        self._connections.read_monitor(now_s)
+        if self._guard is not None:
+            self._guard.turn(now_s, self._core.judge_again, self._connections.closed)
+        else:
+            self._connections.read_monitor(now_s)
         read_all = True
         for pollable, take in self._takers.items():
             if pollable in ready and not self._burst(pollable, take) and pollable is self._sockets.workers:
@@ -144,9 +169,11 @@ class Service:
         self._core.end()
         for line in self._core.counters.take_notes():
             log.warning("%s", line)
+        if self._guard is not None:
+            self._guard.end()
         self._save_places(now_s)
 
-    def _burst(self, socket: "Socket", take: Callable[[list[Opaque]], None]) -> bool:
+    def _burst(self, socket: "Socket", take: Callable[[list[Opaque], Sender], None]) -> bool:
         """Takes up to a burst's worth; True when nothing was left."""
         bytes_taken = 0
         for _ in range(BURST_MESSAGES):
@@ -154,27 +181,35 @@ class Service:
             if message is None:
                 return True
             frames, last = message
+            sender = ANYONE
+            if self._guard is not None:
+                judged = self._guard.sender(socket, frames, last)
+                if judged is None:
+                    continue
+                sender = judged
             if socket is self._sockets.workers and len(frames) > 1 and frames[1] == REGISTER:
                 self._connections.registered(last, frames[0], time.monotonic())
-            take(frames)
+            take(frames, sender)
             bytes_taken += len(frames[-1])
             if bytes_taken >= BURST_BYTES:
                 return False
         return False
 
-    def _make_takers(self) -> "dict[Socket, Callable[[list[Opaque]], None]]":
+    def _make_takers(self) -> "dict[Socket, Callable[[list[Opaque], Sender], None]]":
         core, sockets = self._core, self._sockets
         return {
             sockets.workers: core.worker,
             sockets.clients: core.client,
             sockets.events_in: core.event,
-            sockets.events_out: lambda frames: core.subscription("events", frames[0]),
-            sockets.stdio_out: lambda frames: core.subscription("stdio", frames[0]),
+            sockets.events_out: lambda frames, sender: core.subscription("events", frames[0]),
+            sockets.stdio_out: lambda frames, sender: core.subscription("stdio", frames[0]),
             sockets.stdio_in: core.stdio,
         }
 
     def _wait_ms(self) -> int:
         due_s = [self._core.next_due_s(), self._connections.next_due_s()]
+        if self._guard is not None:
+            due_s.append(self._guard.next_due_s)
         if self._last_seen is not None and self._core.places_moved:
             due_s.append(self._last_seen.next_write_s)
         soonest_s = min((when for when in due_s if when is not None), default=None)

@@ -8,11 +8,13 @@ please_register.
 from corral_broker.counters import Counters
 from corral_broker.endings import Endings
 from corral_broker.events import BrokerEvents
+from corral_broker.gate import Gate
 from corral_broker.moment import Moment
 from corral_broker.ports import Opaque, Ports, post
 from corral_broker.registration import SESSION_BYTES_MAX, Registration
 from corral_broker.registry import Guest, Registry
 from corral_broker.router import Router
+from corral_broker.senders import Sender
 from corral_broker.telling import StdioTelling
 from corral_schemas import session
 from corral_schemas.cursor import Place
@@ -36,6 +38,7 @@ class Sessions:
         endings: Endings,
         counters: Counters,
         moment: Moment,
+        gate: Gate,
     ) -> None:
         self._ports = ports
         self._registry = registry
@@ -46,21 +49,25 @@ class Sessions:
         self._endings = endings
         self._counters = counters
         self._moment = moment
+        self._gate = gate
 
-    def message(self, frames: list[Opaque]) -> None:
+    def message(self, frames: list[Opaque], sender: Sender) -> None:
         """[session, kind, …] from a worker."""
         if len(frames) < 2:
             self._malformed("a message without a kind")
             return
         identity, kind = frames[0], frames[1]
         if kind == session.REGISTER:
-            self._registration.register(frames)
+            self._registration.register(frames, sender)
             return
         known = self._registry.session(identity)
         if known is None:
             self._stranger(identity, kind)
             return
         guest, role = known
+        if not self._gate.speaks_for(sender, guest.name):
+            self._counters.note("session_unauthorized", f"{kind[:40]!r} for {guest.name} by a key that is not its own", self._moment.now_s)
+            return
         if role == "main":
             guest.heard_s = self._moment.now_s
         if kind == session.REPLY:

@@ -1,11 +1,15 @@
-"""The broker's six sockets: types, options and binding."""
+"""The broker's six sockets: types, options, keys and binding."""
 
 import errno
 
 import zmq
 
 from corral_broker.addresses import NAMES, SUFFIXES, BindAddress, BindError, SocketName
+from corral_broker.counters import Counters
 from corral_broker.ipc_files import IpcFiles, private_files
+from corral_broker.keyring import Keyring
+from corral_broker.zap import ZapHandler
+from corral_schemas.keyfiles import BROKER_SECRET, KeyFileError, KeyPair, check_key, parse
 from corral_schemas.limits import EVENTS_HWM, FRAME_BYTES_MAX, STDIO_HWM
 
 CLIENT_REPLIES_HWM = 10_000
@@ -21,6 +25,8 @@ KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 10, 5, 3
 """A TCP connection whose other end's kernel is gone is closed after 25 s. Guests get nothing but this: libzmq searches all timers of an I/O
 thread for each ping answered (poller_base.cpp, cancel_timer), which at 10,000 connections takes a whole core; and guests have heartbeats of
 their own."""
+HANDSHAKE_MS = 8_000
+"""A connection that has not shown its key after so long is closed."""
 BACKLOG = 4_096
 """Connections waiting to be accepted, when all guests come back at once."""
 
@@ -46,13 +52,17 @@ EVERYTHING = b"\x01"
 class Sockets:
     """All six, bound. One thread may use them; `close` may be called again."""
 
-    def __init__(self, address: BindAddress, io_threads: int = 1) -> None:
-        """Raises BindError."""
+    def __init__(self, address: BindAddress, io_threads: int = 1, keyring: Keyring | None = None, counters: Counters | None = None) -> None:
+        """With a keyring every socket asks for keys (tcp only). Raises BindError."""
+        self._secret = _broker_secret(keyring) if keyring is not None else None
         self._files = IpcFiles(address.path) if address.transport == "ipc" else None
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads)
         self._all: dict[SocketName, zmq.Socket[bytes]] = {}
-        self._monitor: zmq.Socket[bytes] | None = None
+        self.monitors: dict[SocketName, zmq.Socket[bytes]] = {}
+        self.zap: ZapHandler | None = None
         try:
+            if keyring is not None:
+                self.zap = ZapHandler(self.context, keyring, counters or Counters())
             self._bind(address)
         except BaseException:
             self.close()
@@ -67,8 +77,7 @@ class Sockets:
     @property
     def monitor(self) -> "zmq.Socket[bytes]":
         """Tells when a worker's connection closes."""
-        assert self._monitor is not None
-        return self._monitor
+        return self.monitors["workers"]
 
     @property
     def is_tcp(self) -> bool:
@@ -86,10 +95,12 @@ class Sockets:
 
     def close(self) -> None:
         """Closes everything at once: nothing that waits to be sent is worth waiting for."""
-        if self._monitor is not None:
-            self._all["workers"].disable_monitor()
-            self._monitor.close(0)
-            self._monitor = None
+        for name, monitor in self.monitors.items():
+            self._all[name].disable_monitor()
+            monitor.close(0)
+        self.monitors.clear()
+        if self.zap is not None:
+            self.zap.close()
         for socket in self._all.values():
             socket.close(0)
         self.context.term()
@@ -100,8 +111,10 @@ class Sockets:
         for name in NAMES:
             socket = self._all[name] = self.context.socket(_TYPES[name])
             self._configure(name, socket, address)
-            if name == "workers":
-                self._monitor = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            if self._secret is not None:
+                self.monitors[name] = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+            elif name == "workers":
+                self.monitors[name] = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             endpoint = address.endpoint(name)
             try:
                 with private_files():
@@ -125,8 +138,26 @@ class Sockets:
         socket.setsockopt(zmq.MAXMSGSIZE, XPUB_FRAME_BYTES_MAX if _TYPES[name] == zmq.XPUB else 2 * FRAME_BYTES_MAX)
         if name == "workers":
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        if self._secret is not None:
+            socket.curve_server = True
+            socket.curve_secretkey = self._secret
+            socket.setsockopt(zmq.ZAP_DOMAIN, name.encode())
+            socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+            if _TYPES[name] == zmq.XPUB:
+                # Each subscription comes up here, also one that another peer has: it tells which key is behind that connection.
+                socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         if address.host.startswith("["):
             socket.setsockopt(zmq.IPV6, 1)
+
+
+def _broker_secret(keyring: Keyring) -> bytes:
+    path = keyring.directory / BROKER_SECRET
+    try:
+        pair = parse(KeyPair, path.read_text())
+        check_key(pair.secret)
+    except (OSError, UnicodeDecodeError, KeyFileError) as why:
+        raise BindError(f"cannot use {path}: {why}") from why
+    return pair.secret.encode()
 
 
 def _bind_failure(why: zmq.ZMQError) -> str:

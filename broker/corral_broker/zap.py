@@ -45,14 +45,15 @@ class ZapHandler:
             return [VERSION, request_id, b"400", b"CURVE only", b"", b""]
         key = z85.encode(asked[6]).decode()
         domain, address = asked[2].decode(errors="replace"), asked[3].decode(errors="replace")
-        why = self._refusal(domain, key)
+        why = self.refusal(domain, key)
         if why:
             self._counters.note("handshake_refused", f"{domain} from {address}: {why}", now_s)
             return [VERSION, request_id, b"300", b"not accepted", b"", b""]
         self._counters.add("handshakes")
         return [VERSION, request_id, b"200", b"", key.encode(), b""]
 
-    def _refusal(self, domain: str, key: str) -> str:
+    def refusal(self, domain: str, key: str) -> str:
+        """Why this key may not be connected to the socket of this name; empty when it may."""
         if self._keyring.is_revoked(key):
             return "a revoked key"
         if domain in ("clients", "workers"):

@@ -4,6 +4,7 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from corral_schemas.errors import CorralError, error
 
@@ -55,9 +56,11 @@ def check_address(address: str) -> None:
 
 
 def joined(address: str, part: str) -> str:
-    """The address of another socket of the broker that was dialled at `address`: `part` is a port (tcp) or a suffix (ipc) out of hello."""
+    """The address of another socket of the broker dialled at `address`: `part` is a port (tcp), a suffix (ipc) or whole, as in hello."""
     if address.startswith("ipc://"):
         return address + part
+    if "://" in part:  # a whole address, where the broker was told what to advertise
+        return part
     return f"{address.rpartition(':')[0]}:{part}"
 
 
@@ -66,14 +69,19 @@ def _split(named: str | Sequence[str] | None) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def _from_context(environment: Mapping[str, str]) -> str | list[str]:
+def read_config(environment: Mapping[str, str]) -> dict[str, Any]:
+    """config.toml; empty where there is none that may be read. Raises bad_request."""
     path = config_path(environment)
     try:
-        config = tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text())
     except OSError:  # no such file, or none that may be read: the next place decides
-        return ""
+        return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as why:
         raise error("bad_request", f"{path} cannot be read: {why}") from why
+
+
+def _from_context(environment: Mapping[str, str]) -> str | list[str]:
+    path, config = config_path(environment), read_config(environment)
     name = config.get("current", "")
     if not name:
         return ""

@@ -1,7 +1,9 @@
 """The client: one connection to the broker (or to one of several), shared by everything made from it."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from functools import partial
 from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from corral.address import resolve_address
 from corral.channel import Wire, ZmqWire
@@ -10,11 +12,18 @@ from corral.container import Container
 from corral.event_stream import EventStream
 from corral.fleet import FleetList, find, list_fleet
 from corral.guest import Guest
+from corral.keys import Keys, find_keys
 from corral.process import Process
 from corral_schemas.base import Message
 from corral_schemas.cursor import Cursor, cursor_from_text
 from corral_schemas.limits import COMMAND_TIMEOUT_S
 from corral_schemas.queries import GuestInfo, GuestsReply, HelloReply, InfoReply, Nothing
+
+if TYPE_CHECKING:
+    from corral.fleet_map import Command, Mapped
+    from corral.selectors import Selector
+
+T = TypeVar("T")
 
 
 class AsyncClient:
@@ -22,8 +31,8 @@ class AsyncClient:
 
     broker: address or addresses; None: see `corral.address.resolve_address`. timeout_s: deadline of a command that states none.
     connect_timeout_s: how long to wait for a broker on entering; guest_unreachable after it. retry_unreachable: whether commands are
-    repeated (under their request id, until their deadline) while their guest is out of reach, instead of failing at once. make_wire:
-    where sockets come from.
+    repeated (under their request id, until their deadline) while their guest is out of reach, instead of failing at once. keys: for
+    tcp; None: see `corral.keys.find_keys`. make_wire: where sockets come from, in place of ZeroMQ.
     """
 
     def __init__(
@@ -33,11 +42,13 @@ class AsyncClient:
         timeout_s: float = COMMAND_TIMEOUT_S,
         connect_timeout_s: float = 5.0,
         retry_unreachable: bool = False,
-        make_wire: Callable[[], Wire] = ZmqWire,
+        keys: Keys | None = None,
+        make_wire: Callable[[], Wire] | None = None,
     ) -> None:
-        self._connection = Connection(
-            resolve_address(broker), timeout_s=timeout_s, retry_unreachable=retry_unreachable, make_wire=make_wire
-        )
+        addresses = resolve_address(broker)
+        if make_wire is None:
+            make_wire = partial(ZmqWire, keys or find_keys(addresses))
+        self._connection = Connection(addresses, timeout_s=timeout_s, retry_unreachable=retry_unreachable, make_wire=make_wire)
         self._connect_timeout_s = connect_timeout_s
 
     async def __aenter__(self) -> "AsyncClient":
@@ -116,3 +127,31 @@ class AsyncClient:
         """
         start = cursor_from_text(after) if isinstance(after, str) else after
         return EventStream(self._connection, kinds=kinds, guests=guests, after=start, broker_events=broker_events, beacons=beacons)
+
+    @overload
+    def map(
+        self, select: "str | Selector", act: "Command", *, window: int | str = 16, timeout_s: float | None = None
+    ) -> "AsyncIterator[Mapped[Message]]": ...
+
+    @overload
+    def map(
+        self, select: "str | Selector", act: Callable[[Guest], Awaitable[T]], *, window: int | str = 16, timeout_s: float | None = None
+    ) -> "AsyncIterator[Mapped[T]]": ...
+
+    def map(
+        self,
+        select: "str | Selector",
+        act: "Callable[[Guest], Awaitable[T]] | Command",
+        *,
+        window: int | str = 16,
+        timeout_s: float | None = None,
+    ) -> "AsyncIterator[Mapped[Any]]":
+        """The same act in every guest selected, each outcome as it comes; leaving the loop early cancels the rest.
+
+        select: see corral.selectors. act: a function of a Guest, or a command as (op, args). window: how many at a time, or `10%` of
+        them. timeout_s: for each guest. A CorralError of one guest is its outcome and stops nothing; anything else that `act` raises
+        ends the iteration. Raises bad_request for a selector or window that means nothing, guest_unreachable where no guest is meant.
+        """
+        from corral.fleet_map import fleet_map
+
+        return fleet_map(self, select, act, window=window, timeout_s=timeout_s)

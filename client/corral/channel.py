@@ -10,6 +10,7 @@ from typing import Protocol
 
 import zmq
 
+from corral.keys import Keys
 from corral_schemas.errors import error
 from corral_schemas.limits import FRAME_BYTES_MAX
 
@@ -58,8 +59,10 @@ class Wire(Protocol):
 class ZmqWire:
     """ZeroMQ sockets in a context of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Keys | None = None) -> None:
+        """With `keys` every tcp connection is made with them."""
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._keys = keys
 
     def dial(
         self,
@@ -72,7 +75,16 @@ class ZmqWire:
         receive_hwm: int = 0,
     ) -> "Channel":
         try:
-            return Channel(self._context, kind, address, on_message=on_message, on_up=on_up, on_down=on_down, receive_hwm=receive_hwm)
+            return Channel(
+                self._context,
+                kind,
+                address,
+                on_message=on_message,
+                on_up=on_up,
+                on_down=on_down,
+                receive_hwm=receive_hwm,
+                keys=self._keys,
+            )
         except zmq.ZMQError as why:
             raise error("bad_request", f"broker address {address!r} cannot be dialled: {why}") from why
 
@@ -93,6 +105,7 @@ class Channel:
         on_up: Callable[[], None],
         on_down: Callable[[], None],
         receive_hwm: int = 0,
+        keys: Keys | None = None,
     ) -> None:
         """Raises zmq.ZMQError for an address that cannot be dialled."""
         self._loop = asyncio.get_running_loop()
@@ -112,6 +125,10 @@ class Channel:
             (zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS),
         ):
             self._socket.setsockopt(option, value)
+        if keys is not None and address.startswith("tcp://"):
+            self._socket.curve_publickey = keys.public.encode()
+            self._socket.curve_secretkey = keys.secret.encode()
+            self._socket.curve_serverkey = keys.server.encode()
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
         self._loop.add_reader(self._monitor.FD, self._watch)
         self._loop.add_reader(self._socket.FD, self._drain)

@@ -177,7 +177,7 @@ async def _until_printed(process: Process, wanted: bytes) -> None:
 
 async def _both_streams(process: Process) -> tuple[bytes, bytes]:
     parts: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
-    async for piece in process.output(stderr=None if "term" in process.container.name else 0):
+    async for piece in process.output():
         parts[piece.stream].append(getattr(piece, "data", b"<gap>"))
     return b"".join(parts["stdout"]), b"".join(parts["stderr"])
 

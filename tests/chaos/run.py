@@ -34,7 +34,7 @@ def chaos(seconds: float, seed: int, guests: int = 2) -> tuple[Verdict, Story, F
 
 
 async def _work(system: CorralSystem, story: Story, faults: Faults, witness: Witness, seconds: float, seed: int) -> None:
-    workload = Workload(system, seed, story, str(witness.directory))
+    workload = Workload(system, seed, story, witness)
     live = asyncio.Event()
     consumer = asyncio.ensure_future(workload.consumer(live))
     await live.wait()
@@ -45,6 +45,7 @@ async def _work(system: CorralSystem, story: Story, faults: Faults, witness: Wit
     workload.stop.set()
     async with asyncio.timeout(SETTLE_S):
         await asyncio.gather(*done, *clients)
+        workload.done.set()
         await _one_more_event(system)
         await consumer
 

@@ -54,11 +54,6 @@ def _judge_process(verdict: Verdict, seen: Seen, starts: int, ends: int, shim_ki
         if not seen.job.output().startswith(seen.output) and not seen.gap:
             verdict.breaches.append(f"{token}: wrong bytes")
         return
-    if end.type == "signalled":  # an exec whose container's init ended before it: the kernel kills it with the pid namespace
-        verdict.counts["ended with their container"] += 1
-        if token.split(".", 1)[1].startswith("c"):
-            verdict.breaches.append(f"{token}: init was killed by {end.signal}, and nobody did that")
-        return
     if (starts, ends, end.code) != (1, 1, seen.job.code):
         verdict.breaches.append(f"{token}: {starts} starts, {ends} ends, code {end.code}; planned {seen.job.code}")
     if seen.output != seen.job.output():

@@ -19,14 +19,19 @@ class Job:
     lines: int
     sleep_s: float
     code: int
+    waits: bool = False
+    """It ends only once it was told to (see `Witness.release`): an init that must outlive its execs."""
 
     def script(self) -> str:
         """For busybox sh, with the witness mounted at /witness."""
         line = LINE.format(token=self.token, number="$i")
         return (
             f"echo start {self.token} >> /witness/log; i=0; while [ $i -lt {self.lines} ]; do echo '{self.token}' \"{line[len(self.token) + 1 :]}\"; "
-            f"i=$((i+1)); done; sleep {self.sleep_s}; echo end {self.token} >> /witness/log; exit {self.code}"
+            f"i=$((i+1)); done; sleep {self.sleep_s}; {self._wait()}echo end {self.token} >> /witness/log; exit {self.code}"
         )
+
+    def _wait(self) -> str:
+        return f"while [ ! -e /witness/go.{self.token} ]; do sleep 0.05; done; " if self.waits else ""
 
     def output(self) -> bytes:
         """Every byte it prints on stdout, if nothing ends it early."""
@@ -43,6 +48,10 @@ class Witness:
         self.directory = directory
         directory.mkdir()
         (directory / "log").touch()
+
+    def release(self, job: Job) -> None:
+        """Lets a job that waits come to its end."""
+        (self.directory / f"go.{job.token}").touch()
 
     def counts(self) -> tuple[Counter[str], Counter[str]]:
         """(starts, ends) by token."""

@@ -10,11 +10,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from chaos.witness import Job
+from chaos.witness import Job, Witness
 from corral import AsyncClient, Chunk, ContainerSpec, CorralError, Event, EventGap, Exit, Mount, Resync
 from corral.container import Container
 from corral.process import Process
 from corral.words import new_request_id
+from corral_schemas.commands import DeleteArgs
 from corral_testkit.system import CorralSystem
 
 T = TypeVar("T")
@@ -56,10 +57,13 @@ class Story:
 class Workload:
     """Several clients at once, until told to stop."""
 
-    def __init__(self, system: CorralSystem, seed: int, story: Story, witness_directory: str) -> None:
-        self._system, self._story, self._witness_directory = system, story, witness_directory
+    def __init__(self, system: CorralSystem, seed: int, story: Story, witness: Witness) -> None:
+        self._system, self._story, self._witness = system, story, witness
         self._seed = seed
         self.stop = asyncio.Event()
+        """No client begins anything new."""
+        self.done = asyncio.Event()
+        """All clients have ended."""
 
     async def client(self, number: int) -> None:
         """One client: a container with its init and a few execs, then another. Now and then it loses its connection."""
@@ -74,8 +78,8 @@ class Workload:
 
     async def _container(self, client: AsyncClient, dice: random.Random, token: str) -> None:
         guest = dice.choice(self._system.names)
-        init = self._seen(self._job(dice, f"c{token}"), guest)
-        mount = Mount(source=self._witness_directory, destination="/witness")
+        init = self._seen(self._job(dice, f"c{token}", waits=True), guest)
+        mount = Mount(source=str(self._witness.directory), destination="/witness")
         spec = ContainerSpec(rootfs=str(self._system.rootfs), args=["sh", "-c", init.job.script()], mounts=[mount])
         request_id = new_request_id()
         name = f"c{token}"
@@ -86,7 +90,10 @@ class Workload:
             return
         init.instance = container.instance
         execs = [self._exec(container, dice, guest, f"{token}.{number}") for number in range(dice.randint(0, EXECS_PER_CONTAINER))]
-        await asyncio.gather(self._follow(container.init, init), *execs)
+        following = asyncio.ensure_future(self._follow(container.init, init))
+        await asyncio.gather(*execs)
+        self._witness.release(init.job)
+        await following
         deletion = new_request_id()
         await self._answered(None, "delete", lambda: self._delete(client, container, deletion))
 
@@ -105,13 +112,12 @@ class Workload:
             await self._follow(process, seen)
 
     async def _delete(self, client: AsyncClient, container: Container, request_id: str) -> None:
-        from corral_schemas.commands import DeleteArgs
-
         args = DeleteArgs(container=container.name, instance=container.instance, force=True)
         await client.call(container.guest, "delete", args, request_id=request_id, timeout_s=PATIENCE_S, retry_unreachable=True)
 
-    def _job(self, dice: random.Random, token: str) -> Job:
-        return Job(token=f"t{self._seed}.{token}", lines=dice.choice([0, 1, 20, 200, 2000]), sleep_s=dice.choice([0, 0, 0.1, 0.5]), code=dice.randint(0, 100))
+    def _job(self, dice: random.Random, token: str, *, waits: bool = False) -> Job:
+        lines, sleep_s = dice.choice([0, 1, 20, 200, 2000]), dice.choice([0, 0, 0.1, 0.5])
+        return Job(token=f"t{self._seed}.{token}", lines=lines, sleep_s=sleep_s, code=dice.randint(0, 100), waits=waits)
 
     def _seen(self, job: Job, guest: str) -> Seen:
         seen = Seen(job, guest)
@@ -190,7 +196,7 @@ class Workload:
 
     def _over(self) -> bool:
         """All clients are done and the consumer has heard of every exit that they saw."""
-        if not self.stop.is_set():
+        if not self.done.is_set():
             return False
         expected = {seen.process_instance for seen in self._story.processes if seen.exit is not None}
         return expected <= set(self._story.exits_by_event)

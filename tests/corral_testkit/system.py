@@ -111,9 +111,7 @@ class CorralSystem:
     AssertionError says what was left (it is removed by force then).
     """
 
-    def __init__(
-        self, guests: int = 1, *, rootfs: Path | None = None, worker_options: Sequence[str] = (), proxied: bool = False
-    ) -> None:
+    def __init__(self, guests: int = 1, *, rootfs: Path | None = None, worker_options: Sequence[str] = (), proxied: bool = False) -> None:
         """With `proxied`, workers and clients dial `address`, where a proxy of the caller's leads to `bind`, the broker's own."""
         self.directory = Path(tempfile.mkdtemp(prefix="corral-", dir="/tmp"))
         token = secrets.token_hex(2)

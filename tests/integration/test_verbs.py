@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -60,8 +61,8 @@ class Place(NamedTuple):
 
 
 VERBS: dict[str, Callable[[Place], object]] = {
-    "create": lambda at: at.guest.create("c", bundle=at.bundle, stdio=TTY),
-    "run": lambda at: at.guest.run("c", bundle=at.bundle, stdio=TTY),
+    "create": lambda at: at.guest.create(at.container.name, bundle=at.bundle, stdio=TTY),
+    "run": lambda at: at.guest.run(at.container.name, bundle=at.bundle, stdio=TTY),
     "start": lambda at: at.container.start(),
     "exec": lambda at: at.container.exec(["true"]).wait(),
     "kill": lambda at: (at.container.kill(signal.SIGKILL), at.container.wait(10)),
@@ -80,11 +81,11 @@ VERBS: dict[str, Callable[[Place], object]] = {
 
 
 def placed(client: Client, guest: str, bundle: Path, state: str) -> Place:
-    """A container `c` in that state (or none)."""
+    """A container in that state (or none), of a name that was not used before: exits outlive their containers."""
     here = client.guest(guest)
-    place = Place(here, here.container("c"), str(bundle))
+    place = Place(here, here.container(f"c-{secrets.token_hex(4)}"), str(bundle))
     if state != "absent":
-        here.create("c", bundle=str(bundle), stdio=TTY)
+        here.create(place.container.name, bundle=str(bundle), stdio=TTY)
     if state not in ("absent", "created"):
         place.container.start()
     if state == "paused":
@@ -137,7 +138,7 @@ def test_ps_shows_init_while_it_lives_and_nothing_once_it_has_stopped(corral: Co
 
 def test_a_container_paused_before_its_start_is_created_again_after_resume(corral: CorralSystem, bundle_dir: Callable[..., Path]) -> None:
     place = placed(corral.client(), corral.names[0], bundle_dir("sh", "-c", "exit 5"), "absent")
-    container = place.guest.create("c", bundle=place.bundle)
+    container = place.guest.create(place.container.name, bundle=place.bundle)
     container.pause()
     assert code_of(VERBS["start"], place) == BUSY
     container.resume()

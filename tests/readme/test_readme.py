@@ -43,16 +43,17 @@ def test_every_block_is_run_or_says_where_it_is() -> None:
         assert block.language == "console" or block.note.startswith("file: "), f"line {block.line}: nothing runs this"
 
 
-def test_every_path_the_readme_names_exists() -> None:
-    links = re.findall(r"\]\(([^)]+)\)", README)
-    named = re.findall(r"`(tests/[^`]+)`", README)
-    assert links and named
-    assert [path for path in [*links, *named] if not (ROOT / path).exists()] == []
+def test_every_path_and_every_test_the_readme_names_exists() -> None:
+    named = [*re.findall(r"\]\(([^)]+)\)", README), *re.findall(r"`(tests/[^`]+)`", README)]
+    assert named
+    for path, _, test in (name.partition("::") for name in named):
+        assert (ROOT / path).exists(), path
+        assert not test or f"def {test}(" in (ROOT / path).read_text(), f"{path}::{test}"
 
 
 def test_the_commands_of_make_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    targets = re.findall(r"\bmake ([a-z-]+)", README)
+    targets = re.findall(r"(?:`|\$ )make ([a-z-]+)", README)
     assert {"demo", "test", "setup"} <= set(targets)
     assert [target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)] == []
 

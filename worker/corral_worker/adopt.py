@@ -113,6 +113,8 @@ async def bury(guest: Guest, notices: Notices, container: ContainerRecord, reaso
         await asyncio.to_thread(shutil.rmtree, paths.container(container.instance), ignore_errors=True)
         return 0
     for process in sorted(guest.processes[container.instance].values(), key=lambda one: one.init):  # init last
+        if process.exit is not None:
+            _end_streams(guest, notices, container, process)
         if process.exit is not None or not process.pid:
             continue
         end = _exit_on_disk(paths.process(container.instance, process.instance))
@@ -121,8 +123,7 @@ async def bury(guest: Guest, notices: Notices, container: ContainerRecord, reaso
             end = Exit(type="lost", reason=reason, started_ns=process.started_ns, exited_ns=time.time_ns(), streams=streams)
             lost += 1
         notices.record_exit(container, process, end)
-        _close_streams(process)
-        guest.journal.save(process)
+        _end_streams(guest, notices, container, process)
     log.warning("container %s ended without its shim (%s): %d processes lost", container.name, reason, lost)
     return lost
 
@@ -151,11 +152,13 @@ def _streams_on_disk(directory: Path, process: ProcessRecord) -> dict[str, Strea
     return {**ends, **process.ends}
 
 
-def _close_streams(process: ProcessRecord) -> None:
-    """Nobody writes any more: what the exit calls open ends where it stood."""
-    if process.exit is not None:
-        ends = {name: type(one)(state="closed", total=one.total, crc=one.crc) for name, one in process.exit.streams.items()}
-        process.ends = {**ends, **process.ends}
+def _end_streams(guest: Guest, notices: Notices, container: ContainerRecord, process: ProcessRecord) -> None:
+    """Nobody writes any more: what the exit calls open ends where it stands."""
+    assert process.exit is not None
+    if any(name not in process.ends for name in process.exit.streams):
+        streams = _streams_on_disk(guest.settings.paths.process(container.instance, process.instance), process)
+        for name in process.exit.streams:
+            notices.record_stream_end(container, process, name, streams[name].total, streams[name].crc)
 
 
 async def sweep(guest: Guest) -> None:

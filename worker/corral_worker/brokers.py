@@ -190,6 +190,8 @@ class BrokerSession:
                 self._message(frames, received_s)
             except CorralError as why:
                 log.warning("broker %s: message dropped: %s", self.address, why)
+            except Exception:  # a bug that one message meets must not cost those behind it
+                log.exception("broker %s: message of %d frames dropped", self.address, len(frames))
 
     def _message(self, frames: list[bytes], received_s: float) -> None:
         match frames:
@@ -248,7 +250,8 @@ class BrokerSession:
         """Sends a reply, over the bulk session where the op's replies are full of bytes."""
         frames = [session.REPLY, ref, pack(ReplyHeader(id=header.id, guest=header.guest, epoch=epoch)), body]
         name = "main"
-        if OPS[header.op].bulk and self._registered:
+        op = OPS.get(header.op)  # none for an op that is refused as unknown
+        if op is not None and op.bulk and self._registered:
             name = "bulk"
             self._open_bulk()
         socket = self._sockets.get(name)

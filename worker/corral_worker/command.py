@@ -18,10 +18,12 @@ from pathlib import Path
 import click
 
 from corral_schemas.errors import CorralError
+from corral_schemas.keyfiles import KeyFileError
 from corral_schemas.names import check_guest_name
 from corral_worker import __version__
 from corral_worker.guest import Settings
 from corral_worker.journal.store import JournalCorruptError
+from corral_worker.keys import Keys, load_keys
 from corral_worker.malloc import keep_large_blocks
 from corral_worker.paths import SOCKET_PATH_BYTES_MAX, GuestPaths
 from corral_worker.runc import Runtime
@@ -52,6 +54,21 @@ class StartError(Exception):
     show_default=True,
     help="What a record must survive before it is told: a power cut, or only the end of a process.",
 )
+@click.option(
+    "--key",
+    "key_file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Key of this guest, made where it is missing. [default: worker.key in the state directory]",
+)
+@click.option("--server-key", metavar="KEY|FILE", default="", help="Public key of the broker (its file broker.public), needed for TCP.")
+@click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="One-time enrolment token (`corral keys token`), by which the broker accepts this guest's new key.",
+)
+@click.option("--insecure", is_flag=True, help="Take commands over TCP from whoever answers at the broker's address, without keys.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what is done, not only what is wrong.")
 def worker(
     guest: str,
@@ -62,6 +79,10 @@ def worker(
     runtime: str,
     runtime_args: tuple[str, ...],
     durability: str,
+    key_file: Path | None,
+    server_key: str,
+    token_file: Path | None,
+    insecure: bool,
     verbose: bool,
 ) -> None:
     """Run the worker of one guest: register with brokers, carry out their commands on containers, publish events.
@@ -71,7 +92,7 @@ def worker(
 
     \b
     Example:
-      corral worker --guest g1 --broker tcp://10.0.0.1:7700 --label role=web
+      corral worker --guest g1 --broker tcp://10.0.0.1:7700 --server-key broker.public
     """
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(stream=sys.stderr, level=level, format=f"%(asctime)s %(levelname)s corral-worker[{guest}] %(message)s")
@@ -87,12 +108,29 @@ def worker(
             runtime=Runtime(shutil.which(runtime) or runtime, paths.run.resolve() / "runc", runtime_args),
             labels=_parse_labels(labels),
             durability=durability,
+            keys=_keys(brokers, key_file or paths.state / "worker.key", server_key, token_file, insecure),
         )
         with _locked(paths.lock):
             asyncio.run(_serve(settings, list(brokers), version))
-    except (StartError, CorralError) as why:
+    except (StartError, KeyFileError, CorralError) as why:
         click.echo(f"corral worker: {why}", err=True)
         sys.exit(1)
+
+
+def _keys(brokers: tuple[str, ...], key_file: Path, server_key: str, token_file: Path | None, insecure: bool) -> Keys | None:
+    """The keys for tcp; None where no broker is dialled by tcp, or --insecure was typed. Raises StartError and KeyFileError."""
+    by_tcp = [address for address in brokers if address.startswith("tcp://")]
+    if not by_tcp:
+        return None
+    if not server_key:
+        if insecure:
+            log.warning("insecure: commands are taken without keys from whoever answers at %s", ", ".join(by_tcp))
+            return None
+        raise StartError(
+            f"{by_tcp[0]}: without keys anyone on the way could give commands here; give --server-key FILE (broker.public from the "
+            "broker's key directory), or type --insecure"
+        )
+    return load_keys(key_file, server_key, token_file)
 
 
 def _parse_labels(labels: tuple[str, ...]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 import zmq
 
 from corral_schemas.limits import EVENTS_HWM, FRAME_BYTES_MAX, STDIO_HWM
+from corral_worker.keys import Keys
 from corral_worker.zmq_socket import LoopSocket
 
 ZMTP_HEARTBEAT_MS, ZMTP_TIMEOUT_MS = 2_000, 6_000
@@ -60,8 +61,10 @@ class ZmqSocket:
 class ZmqDialer:
     """The real one."""
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Keys | None = None) -> None:
+        """With `keys` every tcp connection is made with them."""
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._keys = keys
 
     def dial(
         self, purpose: Purpose, address: str, on_burst: OnBurst | None = None, on_connected: Callable[[], None] | None = None
@@ -78,6 +81,10 @@ class ZmqDialer:
             (zmq.HEARTBEAT_TIMEOUT, ZMTP_TIMEOUT_MS),
         ):
             socket.setsockopt(option, value)
+        if self._keys is not None and address.startswith("tcp://"):
+            socket.curve_publickey = self._keys.public.encode()
+            socket.curve_secretkey = self._keys.secret.encode()
+            socket.curve_serverkey = self._keys.server.encode()
         opened = ZmqSocket(socket, on_burst, on_connected)
         socket.connect(address)
         return opened

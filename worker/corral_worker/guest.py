@@ -21,6 +21,7 @@ from corral_schemas.queries import Load
 from corral_schemas.stdio import StdioOptions
 from corral_worker.journal.journal import Journal
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
+from corral_worker.keys import Keys
 from corral_worker.paths import GuestPaths
 from corral_worker.runc import Runtime
 from corral_worker.shims import Body, ShimGoneError, ShimLink, ShimRefusedError, Shims
@@ -41,6 +42,7 @@ class Settings:
     runtime: Runtime
     labels: dict[str, str] = field(default_factory=dict)
     durability: str = "power"
+    keys: Keys | None = None
     requests_kept_s: float = REQUESTS_KEPT_S
     remains_kept_s: float = REMAINS_KEPT_S
 

@@ -117,14 +117,16 @@ class Notices:
         self._maybe_auto_delete(container)
 
     def _stream_end(self, container: ContainerRecord, process: ProcessRecord, notice: Body) -> None:
-        stream = _stream(notice)
+        self.record_stream_end(container, process, _stream(notice), notice["total"], notice["crc"])
+
+    def record_stream_end(self, container: ContainerRecord, process: ProcessRecord, stream: str, total: int, crc: int) -> None:
+        """The one place where the end of a stream apart from its process's exit enters the journal."""
         if stream in process.ends:
             return
-        process.ends = {**process.ends, stream: StreamEnd(state="closed", total=notice["total"], crc=notice["crc"])}
+        process.ends = {**process.ends, stream: StreamEnd(state="closed", total=total, crc=crc)}
         self._guest.journal.save(process)
         if process.exit is not None:
-            end = StdioEnd(stream=stream, total=notice["total"], crc=notice["crc"])
-            self._guest.journal.event("stdio_end", end, container, process)
+            self._guest.journal.event("stdio_end", StdioEnd(stream=stream, total=total, crc=crc), container, process)  # type: ignore[arg-type]
             self._guest.waiters.tell_changed(process)
             self._maybe_auto_delete(container)
 

@@ -57,7 +57,7 @@ def real_parts(settings: Settings) -> Parts:
     return Parts(
         open_store=partial(SqliteStore, settings.paths.journal, durability),
         shims=UnixShims(settings.paths, settings.guest),
-        dialer=ZmqDialer(),
+        dialer=ZmqDialer(settings.keys),
     )
 
 
@@ -222,6 +222,7 @@ class Worker:
             version=__version__,
             runtime=self._runtime_version,
             load=self.guest.load(),
+            token=self._settings.keys.token if self._settings.keys is not None else "",
         )
 
     def _heartbeat(self) -> Heartbeat:

@@ -12,7 +12,7 @@ from corral.batch.runner import Tally
 def step_rows(directory: RunDir) -> list[dict[str, Any]]:
     """One row per step of the plan, in its order. Raises PlanError, JoblogError, OSError."""
     history = _history(directory)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for step in directory.plan().steps:
         past = history.steps.get(step.name)
         tally = Tally()
@@ -21,9 +21,9 @@ def step_rows(directory: RunDir) -> list[dict[str, Any]]:
                 tally.add(target.ended.outcome)
         targets = past.targets if past else 0
         state = "not begun" if past is None or not past.began_ns else "ended" if past.ended else "under way"
-        counts = {outcome: tally.by_outcome.get(outcome, 0) for outcome in OUTCOMES}
+        counts: dict[str, int] = {str(outcome): tally.by_outcome.get(outcome, 0) for outcome in OUTCOMES}
         row: dict[str, Any] = {"step": step.name, "op": step.op, "state": state, "targets": targets}
-        rows.append({**row, **counts, "open": targets - tally.total})
+        rows.append(row | counts | {"open": targets - tally.total})
     return rows
 
 

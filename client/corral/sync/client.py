@@ -1,19 +1,29 @@
 """The synchronous client."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from corral.async_client import AsyncClient
 from corral.container import Container as AsyncContainer
 from corral.core.items import Item
 from corral.event_stream import EventStream
 from corral.fleet import FleetList
+from corral.guest import Guest as AsyncGuest
 from corral.sync.handles import Container, Guest, Process
 from corral.sync.portal import Portal
 from corral_schemas.base import Message
 from corral_schemas.cursor import Cursor
 from corral_schemas.limits import COMMAND_TIMEOUT_S
 from corral_schemas.queries import GuestInfo, HelloReply, InfoReply
+
+if TYPE_CHECKING:
+    from corral.fleet_map import Command, Mapped
+    from corral.selectors import Selector
+
+T = TypeVar("T")
 
 
 class Client:
@@ -106,6 +116,38 @@ class Client:
     ) -> "Events":
         """See AsyncClient.events."""
         return Events(self._portal, self._client.events(kinds, guests, after, broker_events, beacons))
+
+    @overload
+    def map(
+        self, select: "str | Selector", act: "Command", *, window: int | str = 16, timeout_s: float | None = None
+    ) -> "Iterator[Mapped[Message]]": ...
+
+    @overload
+    def map(
+        self, select: "str | Selector", act: Callable[[Guest], T], *, window: int | str = 16, timeout_s: float | None = None
+    ) -> "Iterator[Mapped[T]]": ...
+
+    def map(
+        self,
+        select: "str | Selector",
+        act: "Callable[[Guest], T] | Command",
+        *,
+        window: int | str = 16,
+        timeout_s: float | None = None,
+    ) -> "Iterator[Mapped[Any]]":
+        """See AsyncClient.map. `act` is called in threads, one for each guest under way; one that has begun is not interrupted."""
+        with ThreadPoolExecutor(thread_name_prefix="corral-map", max_workers=256) as pool:
+
+            async def in_thread(guest: AsyncGuest) -> T:
+                assert not isinstance(act, tuple)
+                return await asyncio.get_running_loop().run_in_executor(pool, act, Guest(self._portal, guest))
+
+            source = self._client.map(select, act if isinstance(act, tuple) else in_thread, window=window, timeout_s=timeout_s)
+            mapped = self._portal.iterate(source)
+            try:
+                yield from mapped
+            finally:
+                mapped.close()
 
 
 class Events(Iterator[Item]):

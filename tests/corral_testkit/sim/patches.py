@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from unittest.mock import patch
 
 from corral_testkit.sim.loop import SimLoop
@@ -44,11 +46,19 @@ def simulated_world(loop: SimLoop, randomness: random.Random, find_cgroup: Calla
             (os, "cpu_count", lambda: CORES),
         ):
             stack.enter_context(patch.object(target, name, value))
-        for target_path, replacement in (
-            ("corral_worker.adopt.boot_id", own_host_boot_id),
-            ("corral_worker.adopt.find_cgroup", find_cgroup),
-            ("corral_worker.adopt.look", look),
-            ("corral_worker.drift.look", look),
-        ):
-            stack.enter_context(patch(target_path, replacement))
+        for name, replacement in (("boot_id", own_host_boot_id), ("find_cgroup", find_cgroup), ("look", look)):
+            for module in _modules_with(name):
+                stack.enter_context(patch.object(module, name, replacement))
         yield
+
+
+def _modules_with(name: str) -> list[ModuleType]:
+    """The worker's modules that look for the kernel by this name. Raises LookupError where there is none: then it has another name now."""
+    found = [
+        module
+        for path, module in sorted(sys.modules.items())
+        if path.startswith("corral_worker.") and not path.startswith("corral_worker.shim.") and callable(vars(module).get(name))
+    ]
+    if not found:
+        raise LookupError(f"no module of the worker has {name}")
+    return found

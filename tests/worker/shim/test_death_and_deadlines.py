@@ -43,7 +43,16 @@ def _kill(pids: set[str]) -> set[str]:
 
 
 def _children(pid: int) -> set[int]:
-    return {child for child, row in process_table().items() if row.parent == pid}
+    """Without the zygote's spare, which is there before and after."""
+    children = {child for child, row in process_table().items() if row.parent == pid}
+    return {child for child in children if _name(child) != "corral-spare"}
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _wait_for_end(pid: int) -> None:

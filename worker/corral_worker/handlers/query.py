@@ -36,7 +36,9 @@ async def state(guest: Guest, args: ContainerTarget) -> StateReply:
 
 
 async def list_(guest: Guest, args: ListArgs) -> ListReply:
-    states = [container_state(guest, container) for container in guest.containers.values()]
+    # one that is being created is not there yet: if that fails, no event would tell that it went
+    there = [container for container in guest.containers.values() if container.status != "creating"]
+    states = [container_state(guest, container) for container in there]
     reply = ListReply(containers=states, place=guest.journal.place())
     await guest.journal.durable()
     return reply

@@ -1,33 +1,28 @@
 """corral batch: run, check, status, resume."""
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from corral.cli import options
+from corral.cli.batch_plan import NOT_RUN, checked, mistakes, plan_given, plan_read, run_options
+from corral.cli.batch_run import check_targets, conduct, print_dry, with_files
 from corral.cli.command import CorralCommand
-from corral.cli.failures import Failed, say
+from corral.cli.failures import Failed
 
 if TYPE_CHECKING:
     from corral import AsyncClient
-    from corral.batch.checking import PlanError
-    from corral.batch.conduct import Options, Summary
-    from corral.batch.plan import Plan
-    from corral.batch.records import Ended
-    from corral.batch.rundir import RunDir
     from corral.cli.output import Column
 
-NOT_RUN = 255
+F = TypeVar("F", bound=Callable[..., Any])
 STATUSES = (
     ("0", "every target ended ok"),
     ("1-100", "so many targets did not"),
     ("101", "more than 100 did not"),
     ("255", "anything else: a plan with mistakes, wrong usage, no broker; or interrupted, to be resumed"),
 )
-STDIN_CLOSED_HINT = "items come from stdin, one a line: seq 10 | corral batch run …"
 
 
 class BatchCommand(CorralCommand):
@@ -83,13 +78,13 @@ def batch() -> None:
     """
 
 
-def _duration(name: str, help: str, default: str | None = None) -> Any:
+def _duration(name: str, help: str, default: str | None = None) -> Callable[[F], F]:
     return click.option(name, type=options.DURATION, default=default, metavar="DURATION", show_default=default is not None, help=help)
 
 
-def _how(function: Any) -> Any:
+def _how(function: F) -> F:
     """Options of run and resume."""
-    shared = [
+    shared: list[Callable[[F], F]] = [
         click.option(
             "--halt", metavar="now|soon,fail=N|N%", help="Once so many of a step have failed: begin no more (soon), or kill too (now)."
         ),
@@ -159,21 +154,21 @@ def run(words: Sequence[str], timeout_s: float, broker: str | None, base: Path, 
     from corral.batch.rundir import make_run_dir
     from corral.cli.session import with_client
 
-    name, text, suffix, beside = _plan_given(words, how)
+    name, text, suffix, beside = plan_given(words, how)
     try:
-        plan, items = _checked(text, suffix, beside)
+        plan, items = checked(text, suffix, beside)
     except PlanError as why:
-        raise _mistakes(name, why) from why
-    chosen = _options(how)
+        raise mistakes(name, why) from why
+    chosen = run_options(how)
 
     async def body(client: "AsyncClient") -> int:
-        await _check_targets(client, plan, name)
+        await check_targets(client, plan, name)
         if dry_run:
-            return await _print_dry(client, plan, items)
+            return await print_dry(client, plan, items)
         made = make_run_dir(base, Path(name).stem, text, suffix, items, exact=how["run_dir"])
-        return await _conduct(client, made, plan, chosen, as_json=how["as_json"], lock=how["lock"])
+        return await conduct(client, made, plan, chosen, as_json=how["as_json"], lock=how["lock"])
 
-    return _with_files(lambda: with_client(broker, body, timeout_s=timeout_s))
+    return with_files(lambda: with_client(broker, body, timeout_s=timeout_s))
 
 
 @batch.command(
@@ -184,11 +179,11 @@ def check(plan: Path) -> int:
     """Read a plan and say everything that is wrong with it. No guest is asked."""
     from corral.batch.checking import PlanError
 
-    name, text, suffix, beside = _plan_read(plan)
+    name, text, suffix, beside = plan_read(plan)
     try:
-        found, items = _checked(text, suffix, beside, stdin=False)
+        found, items = checked(text, suffix, beside, stdin=False)
     except PlanError as why:
-        raise _mistakes(name, why) from why
+        raise mistakes(name, why) from why
     click.echo(f"{name}: {len(found.steps)} steps, {sum(map(len, items.values()))} items, no mistakes")
     return 0
 
@@ -221,7 +216,7 @@ def status(directory: str, base: Path, targets: bool, form: str | None) -> int:
             print_records(step_rows(found), _step_columns(), form)
         return 0
 
-    return _with_files(show)
+    return with_files(show)
 
 
 @batch.command(
@@ -251,7 +246,7 @@ def resume(directory: str, base: Path, timeout_s: float, broker: str | None, res
     from corral.cli.session import with_client
 
     reopen = frozenset({"failed", "timeout", "unreachable", "skipped"} if resume_failed else ()) | ({"unknown"} if retry_unknown else set())
-    chosen = _options(how, reopen)
+    chosen = run_options(how, reopen)
 
     def go_on() -> int:
         from corral.batch.rundir import find_run_dir
@@ -260,257 +255,11 @@ def resume(directory: str, base: Path, timeout_s: float, broker: str | None, res
         plan = found.plan()
 
         async def body(client: "AsyncClient") -> int:
-            return await _conduct(client, found, plan, chosen, as_json=how["as_json"], lock=how["lock"])
+            return await conduct(client, found, plan, chosen, as_json=how["as_json"], lock=how["lock"])
 
         return with_client(broker, body, timeout_s=timeout_s)
 
-    return _with_files(go_on)
-
-
-# -- from words to a plan --------------------------------------------------------------------------------------------------------------
-
-
-def _plan_given(words: Sequence[str], how: dict[str, Any]) -> tuple[str, bytes, str, Path]:
-    """Name, text, suffix, and the directory that files in it are relative to."""
-    # click drops the first `--`; what stood before it is a plan only where CMD was not asked for.
-    adhoc = bool(how["rootfs"] or how["container"])
-    program = list(words[1:]) if words and words[0] == "--" else list(words)
-    if not adhoc:
-        if len(program) != 1:
-            raise click.UsageError(
-                "name a plan; or say where CMD is to run, with --rootfs DIR or --exec CONTAINER, and then -- CMD [ARG...]"
-            )
-        return _plan_read(Path(program[0]))
-    if how["rootfs"] and how["container"]:
-        raise click.UsageError("--rootfs makes a container of its own for each target, --exec goes into one: give one of them")
-    if not program:
-        raise click.UsageError("say what to run after --")
-    return "run", _adhoc(program, how), ".json", Path()
-
-
-def _adhoc(program: Sequence[str], how: dict[str, Any]) -> bytes:
-    from corral.batch.adhoc import adhoc_plan
-    from corral.batch.filling import placeholders
-    from corral.cli.making import mount
-
-    items = how["on"] == "any" or any("{}" in placeholders(word) for word in program)
-    if items and sys.stdin.isatty():
-        raise click.UsageError(STDIN_CLOSED_HINT)
-    step = {"select": how["select"], "on": how["on"], "retries": how["retries"]}
-    if how["window"]:
-        step["window"] = how["window"]
-    if how["target_timeout"] is not None:
-        step["timeout"] = how["target_timeout"]
-    mounts = [{"source": made.source, "destination": made.destination, "readonly": made.readonly} for made in map(mount, how["volumes"])]
-    return adhoc_plan(program, rootfs=how["rootfs"], container=how["container"], step=step, items=items, mounts=mounts)
-
-
-def _plan_read(path: Path) -> tuple[str, bytes, str, Path]:
-    try:
-        return str(path), path.read_bytes(), ".jsonl" if path.suffix == ".jsonl" else ".yaml", path.parent
-    except OSError as why:
-        raise Failed(f"{path}: {why.strerror}", status=NOT_RUN, hint="a command in place of a plan needs --rootfs or --exec") from why
-
-
-def _checked(text: bytes, suffix: str, beside: Path, *, stdin: bool = True) -> "tuple[Plan, dict[str, list[str]]]":
-    from corral.batch.checking import PlanError, read_plan
-    from corral.batch.gather import gather_items
-    from corral.batch.source import Problem
-
-    try:
-        plan = read_plan(text.decode(), json_lines=suffix == ".jsonl")
-    except UnicodeDecodeError as why:
-        raise PlanError([Problem(text[: why.start].count(b"\n") + 1, "", "not UTF-8")]) from why
-    return plan, gather_items(plan, beside, sys.stdin.buffer.read if stdin else lambda: b"?\n")
-
-
-def _mistakes(name: str, why: "PlanError") -> Failed:
-    """All but the last are said here; the last is the failure."""
-    lines = [f"{name}:{problem.line}: {problem}" if problem.line else f"{name}: {problem}" for problem in why.problems]
-    for line in lines:
-        say(line)
-    count = f"{len(lines)} mistakes" if len(lines) > 1 else "1 mistake"
-    return Failed(f"{name}: {count}; nothing was run", status=NOT_RUN)
-
-
-def _options(how: dict[str, Any], reopen: frozenset[str] = frozenset()) -> "Options":
-    from corral.batch.conduct import Options
-    from corral.batch.halting import parse_halt
-
-    try:
-        halt = parse_halt(how["halt"]) if how["halt"] else None
-    except ValueError as why:
-        raise click.UsageError(f"--halt: {why}") from why
-    return Options(halt=halt, patience_s=how["patience"], joblog_tsv=how["joblog_tsv"], reopen=reopen)
-
-
-# -- running ---------------------------------------------------------------------------------------------------------------------------
-
-
-def _with_files(act: Any) -> int:
-    """What can be wrong with directories, files and targets, as failures in one line."""
-    import msgspec
-
-    from corral.batch.checking import PlanError
-    from corral.batch.conduct import NoTargetsError
-    from corral.batch.joblog import JoblogError
-    from corral.batch.rundir import RunDirError
-    from corral.batch.targets import TooManyTargetsError
-
-    try:
-        found: int = act()
-        return found
-    except (RunDirError, NoTargetsError, JoblogError, TooManyTargetsError, PlanError, msgspec.DecodeError) as why:
-        raise Failed(str(why), status=NOT_RUN) from why
-    except BrokenPipeError:
-        raise
-    except OSError as why:
-        raise Failed(f"{why.filename or 'the run directory'}: {why.strerror}", status=NOT_RUN) from why
-
-
-async def _check_targets(client: "AsyncClient", plan: "Plan", name: str) -> None:
-    """Every step selects some guest now. Raises PlanError with all that do not."""
-    from corral.batch.conduct import NoTargetsError, guests_of
-
-    guests = await client.guests()
-    wrong = []
-    for step in plan.steps:
-        try:
-            guests_of(step, guests)
-        except NoTargetsError as why:
-            wrong.append(str(why))
-    for line in wrong:
-        say(f"{name}: {line}")
-    if wrong:
-        raise Failed(f"{name}: nothing was run", status=NOT_RUN, hint="`corral guests` shows which guests there are")
-
-
-async def _print_dry(client: "AsyncClient", plan: "Plan", items: dict[str, list[str]]) -> int:
-    from corral.batch.conduct import guests_of
-    from corral.batch.filling import FillError
-    from corral.batch.targets import filled_args, request_id, targets_of
-    from corral.cli.output import json_line
-
-    guests = await client.guests()
-    for step in plan.steps:
-        for target in targets_of(step, items.get(step.name), guests_of(step, guests)):
-            record: dict[str, Any] = {
-                "step": step.name,
-                "number": target.number,
-                "guest": target.guest or None,
-                "item": target.item,
-                "op": step.op,
-            }
-            try:
-                request = request_id("dry-run", target.key, 1)
-                record["args"] = filled_args(step, target, target.guest, target.labels, request) if target.guest else step.args
-            except FillError as why:
-                record["error"] = str(why)
-            click.echo(json_line(record))
-    sys.stdout.flush()
-    return 0
-
-
-async def _conduct(client: "AsyncClient", directory: "RunDir", plan: "Plan", chosen: "Options", *, as_json: bool, lock: str | None) -> int:
-    import contextlib
-
-    from corral.batch.progress import LiveProgress, Quiet
-    from corral.batch.rundir import locked
-    from corral.cli.output import console
-
-    with contextlib.ExitStack() as stack:
-        if lock:
-            stack.enter_context(locked(_lock_path(lock), f"the lock {lock} is held by another run"))
-        stack.enter_context(directory.held())
-        watcher = stack.enter_context(LiveProgress(console(stderr=True))) if sys.stderr.isatty() else Quiet(say)
-        if as_json:
-            _print_ends(watcher)
-        summary = await _interruptible(client, directory, plan, chosen, watcher)
-    _say_summary(directory, summary)
-    return NOT_RUN if summary is None else summary.status
-
-
-def _print_ends(watcher: Any) -> None:
-    from corral.cli.output import json_line
-
-    show = watcher.ended
-
-    def ended(record: "Ended") -> None:
-        click.echo(json_line(_row(record)))
-        sys.stdout.flush()
-        show(record)
-
-    watcher.ended = ended
-
-
-def _row(record: "Ended") -> dict[str, Any]:
-    from corral.batch.standing import row_of
-
-    return row_of(record)
-
-
-async def _interruptible(client: "AsyncClient", directory: "RunDir", plan: "Plan", chosen: "Options", watcher: Any) -> "Summary | None":
-    """None when it was stopped at once. SIGINT or SIGTERM: once drains, twice stops."""
-    import asyncio
-    import signal
-
-    from corral.batch.conduct import Conductor
-
-    conductor = Conductor(client, directory, plan, chosen, watcher)
-    running = asyncio.create_task(conductor.run())
-    interrupts = 0
-
-    def interrupt() -> None:
-        nonlocal interrupts
-        interrupts += 1
-        if interrupts == 1:
-            say("no more targets are begun; what is under way is awaited (once more: stop now)")
-            conductor.drain()
-        else:
-            running.cancel()
-
-    loop = asyncio.get_running_loop()
-    numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
-    for number in numbers:
-        loop.add_signal_handler(number, interrupt)
-    try:
-        return await running
-    except asyncio.CancelledError:
-        if interrupts < 2:
-            raise
-        return None
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-
-
-def _say_summary(directory: "RunDir", summary: "Summary | None") -> None:
-    from corral.batch.progress import tally_text
-
-    again = f"corral batch resume {directory.path}"
-    if summary is None:
-        say(f"{directory.path}: stopped; what is under way goes on in its guests", hint=again)
-    elif summary.interrupted:
-        say(f"{directory.path}: {tally_text(summary.outcomes)}; not at its end", hint=again)
-    else:
-        unknown = summary.outcomes.get("unknown", 0)
-        hint = (
-            f"{again} --retry-unknown asks again about the {unknown} unknown"
-            if unknown
-            else f"{again} --resume-failed"
-            if summary.status
-            else ""
-        )
-        say(f"{directory.path}: {tally_text(summary.outcomes)}", hint=hint)
-
-
-def _lock_path(name: str) -> Path:
-    from corral.cli.place import default_run_dir
-
-    return Path(name) if "/" in name else default_run_dir() / "locks" / f"{name}.lock"
-
-
-# -- tables ----------------------------------------------------------------------------------------------------------------------------
+    return with_files(go_on)
 
 
 def _step_columns() -> "list[Column]":

@@ -1,0 +1,58 @@
+"""The worker's key, and the broker's public one."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import zmq
+
+from corral_schemas.keyfiles import KeyFileError, KeyPair, check_key, parse, text_of
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What a tcp connection to a broker is made with. All in Z85."""
+
+    public: str
+    secret: str
+    server: str
+    token: str = ""
+    """One-time enrolment token, or empty."""
+
+
+def load_keys(key_file: Path, server_key: str, token_file: Path | None) -> Keys:
+    """Reads (or makes, 0600) the worker's key; `server_key` is a key or a file that holds one. Raises KeyFileError."""
+    pair = _read_or_make(key_file)
+    token = ""
+    if token_file is not None:
+        token = _read(token_file).strip() if token_file.exists() else ""  # removed once spent: the key is known by then
+    return Keys(pair.public, pair.secret, _server_key(server_key), token)
+
+
+def _read_or_make(path: Path) -> KeyPair:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        pair = parse(KeyPair, _read(path))
+        check_key(pair.secret)
+        return pair
+    except OSError as why:
+        raise KeyFileError(f"{path}: {why.strerror}") from why
+    public, secret = zmq.curve_keypair()
+    pair = KeyPair(public=public.decode(), secret=secret.decode())
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text_of(pair, "Secret key of a Corral worker: whoever has it is this guest."))
+    return pair
+
+
+def _server_key(text: str) -> str:
+    if len(text) == 40 and not Path(text).exists():
+        return check_key(text)
+    return parse(KeyPair, _read(Path(text))).public
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as why:
+        raise KeyFileError(f"{path}: {why}") from why
