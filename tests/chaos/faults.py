@@ -120,5 +120,3 @@ class Faults:
         self._proxy.delay(self._random.uniform(0.005, 0.1))
         self._last()
         self._proxy.heal()
-
-

@@ -15,7 +15,6 @@ from chaos.proxy import Proxy
 from chaos.verdict import Verdict, judge
 from chaos.witness import Witness
 from chaos.workload import Story, Workload
-
 from corral_testkit.system import CorralSystem
 
 CLIENTS = 6

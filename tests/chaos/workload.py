@@ -104,9 +104,7 @@ class Workload:
         process = await self._answered(
             seen,
             "exec",
-            lambda: container.exec(
-                ["sh", "-c", seen.job.script()], process=process_id, request_id=request_id, timeout_s=PATIENCE_S
-            ),
+            lambda: container.exec(["sh", "-c", seen.job.script()], process=process_id, request_id=request_id, timeout_s=PATIENCE_S),
         )
         if process is not None:
             await self._follow(process, seen)

@@ -40,6 +40,8 @@ class VmFleet:
         self.broker = Service(["corral_broker", *options], "corral broker ready at ", self._directory / "broker.log")
         self.machines = {name: Machine(template.image, self._directory / name) for name in NAMES}
         self.faulty: set[str] = set()  # guests whose cable is out or that are frozen
+        self.spoiled = False
+        """A test failed: what it left of the guests is not used again."""
 
     def __enter__(self) -> VmFleet:
         try:
@@ -125,6 +127,11 @@ class VmFleet:
             self.machines[name].thaw()
             self.machines[name].plug_cable()
         self.faulty.clear()
+        if self.spoiled:
+            for name, machine in self.machines.items():
+                machine.cut_power()
+                self.blank(name)
+            self.spoiled = False
         self.start(*(name for name, machine in self.machines.items() if not machine.running))
         self.wait_up(dict.fromkeys(NAMES, ""))
         for state in self.client.list().containers:

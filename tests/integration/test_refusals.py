@@ -277,8 +277,9 @@ def test_frames_too_few_too_many_too_large_or_no_msgpack_are_answered_or_dropped
         raw.receive(raw.socket, 0.3)
 
 
-def test_a_frame_over_the_limit_ends_the_connection_and_nothing_else(corral: CorralSystem, raw: RawClient) -> None:
-    raw.socket.send_multipart([header(corral), bytes(FRAME_BYTES_MAX + (1 << 20))])
+def test_a_frame_over_the_limit_is_answered_and_one_far_over_it_ends_its_connection(corral: CorralSystem, raw: RawClient) -> None:
+    assert sent(raw, header(corral), bytes(FRAME_BYTES_MAX + 1)) == "message_too_large"
+    raw.socket.send_multipart([header(corral), bytes(4 * FRAME_BYTES_MAX)])
     with pytest.raises(PeerTimeoutError):
         raw.receive(raw.socket, 0.3)
 

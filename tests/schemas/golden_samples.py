@@ -128,6 +128,7 @@ SESSION: list[Message] = [
         version="0.1.0",
         runtime="runc 1.1.5",
         load=LOAD,
+        token="c4k7-one-time",
     ),
     session.Registered(broker=BROKER, heartbeat_ms=5_000, seen=PLACE, stdio_prefixes=[b"stdio/vm-1/web/"]),
     session.Refused(code="guest_busy", message="another worker of `vm-1` is alive"),

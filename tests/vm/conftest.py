@@ -30,11 +30,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test shows what the guests said."""
+    """A failed test shows what the guests said, and the next one gets others."""
     report = yield
     fleet = getattr(item, "funcargs", {}).get("vms")
     if report.failed and fleet is not None:
         report.sections.append(("guests", fleet.logs()))
+        fleet.spoiled = True
     return report
 
 

@@ -76,6 +76,7 @@ class BrokerSession:
         self.stdio_prefixes: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self._registered = False
+        self._broker = ""  # instance of the broker that registered us last
         self._heard_s = 0.0  # loop time of the last word of this broker
         self._polled_s = self._loop.time()  # when we last were awake to receive
         self._sockets: dict[str, Socket] = {}  # main, bulk, events, stdio
@@ -231,6 +232,10 @@ class BrokerSession:
         if not self._registered:
             log.info("broker %s: registered with %s", self.address, welcome.broker)
         self._registered = True
+        if welcome.broker != self._broker:
+            self._broker = welcome.broker
+            if "bulk" in self._sockets:  # registered with the broker's forerunner: what is sent over it would be dropped
+                self._sockets.pop("bulk").close()
         self._interest(welcome.stdio_prefixes)
         self._face.registered(welcome)
         while self._unsent:

@@ -160,19 +160,34 @@ def _prepare(paths: GuestPaths, guest: str) -> None:
             f"run directory {paths.run} is too long for socket paths (over {SOCKET_PATH_BYTES_MAX} bytes); give a shorter --run-dir"
         )
     try:
-        if paths.version.exists():
+        if paths.version.exists() and paths.version.stat().st_size:  # a power cut may leave an empty one
             found = json.loads(paths.version.read_text())
             if found["version"] > STATE_VERSION:
                 raise StartError(f"{paths.state} was written by a newer Corral (state version {found['version']}); use that one")
             if found["guest"] != guest:
                 raise StartError(f"{paths.state} belongs to guest {found['guest']!r}, not {guest!r}; give another --state-dir")
         paths.make()
-        if not paths.version.exists():
-            paths.version.write_text(json.dumps({"version": STATE_VERSION, "guest": guest}) + "\n")
+        if not paths.version.exists() or not paths.version.stat().st_size:
+            _write_durably(paths.version, json.dumps({"version": STATE_VERSION, "guest": guest}) + "\n")
     except OSError as why:
         raise StartError(f"cannot use {why.filename}: {why.strerror}; give a writable --state-dir and --run-dir") from why
     except (ValueError, KeyError, TypeError) as why:
         raise StartError(f"{paths.version} cannot be read ({why}); it should hold the state version and the guest") from why
+
+
+def _write_durably(path: Path, text: str) -> None:
+    """Afterwards the file is there whole, whatever happens to the machine. Raises OSError."""
+    aside = path.with_name(f"{path.name}.new")
+    with aside.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,10 @@ class Shims(Protocol):
         """Connects and says hello (`newborn`: forked just now). Raises OSError where nobody listens, ShimGoneError when refused."""
         ...
 
+    async def ended(self, instance: str) -> None:
+        """After a shim died: returns once what it had running (a runtime call in its middle) has been killed too, or after a while."""
+        ...
+
     def quit(self) -> None:
         """Ends what forks; shims live on."""
         ...
@@ -43,7 +47,8 @@ class UnixShims:
     def __init__(self, paths: GuestPaths, guest: str) -> None:
         self._paths, self._guest = paths, guest
         self._zygote = ZygoteLink(paths.run, paths.state, guest)
-        self.start, self.fork, self.quit, self.close = self._zygote.start, self._zygote.fork, self._zygote.quit, self._zygote.close
+        self.start, self.fork, self.ended = self._zygote.start, self._zygote.fork, self._zygote.ended
+        self.quit, self.close = self._zygote.quit, self._zygote.close
 
     async def connect(self, instance: str, generation: int, on_notice: OnNotice, on_gone: OnGone, *, newborn: bool) -> ShimLink:
         link = ShimLink(instance, on_notice, on_gone)

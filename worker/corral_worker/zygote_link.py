@@ -12,6 +12,8 @@ from corral_worker.shim_link import ShimGoneError
 
 log = logging.getLogger(__name__)
 
+ENDED_WAIT_S = 2.0
+
 
 class ZygoteLink:
     """Has shims forked; a zygote that ended is started again."""
@@ -21,6 +23,8 @@ class ZygoteLink:
         self._stream: MessageStream | None = None
         self._forks: dict[str, asyncio.Future[None]] = {}
         self._connecting = asyncio.Lock()
+        self._gone: set[str] = set()  # instances whose shims the zygote said dead, until somebody asks
+        self._ends: dict[str, asyncio.Future[None]] = {}  # instance -> who waits to hear that
 
     async def _connected(self) -> MessageStream:
         async with self._connecting:
@@ -56,6 +60,20 @@ class ZygoteLink:
                 log.warning("the zygote ended while forking a shim (attempt %d); starting another", attempt)
         raise ShimGoneError("no zygote")
 
+    async def ended(self, instance: str) -> None:
+        """Returns once the zygote has said that a dead shim and all it had running are gone; after ENDED_WAIT_S at the latest."""
+        if instance in self._gone or not self._alive:
+            self._gone.discard(instance)
+            return
+        future = self._ends.setdefault(instance, asyncio.get_running_loop().create_future())
+        await asyncio.wait([future], timeout=ENDED_WAIT_S)
+        self._ends.pop(instance, None)
+        self._gone.discard(instance)
+
+    @property
+    def _alive(self) -> bool:
+        return self._stream is not None and self._stream.alive
+
     def _message(self, message: Body, blob: bytes) -> None:
         kind, instance = message.get("t"), str(message.get("instance", ""))
         future = self._forks.pop(instance, None) if kind in ("forked", "fork_failed") else None
@@ -66,12 +84,18 @@ class ZygoteLink:
                 future.set_exception(ShimGoneError(str(message.get("reason"))))
         elif kind == "shim_gone":
             log.warning("zygote: shim of %s died (wait status %s)", instance, message.get("status"))
+            self._gone.add(instance)
+            if (waiting := self._ends.get(instance)) is not None and not waiting.done():
+                waiting.set_result(None)
 
     def _closed(self) -> None:
         for future in self._forks.values():
             if not future.done():
                 future.set_exception(ConnectionResetError("zygote gone"))
         self._forks.clear()
+        for waiting in self._ends.values():
+            if not waiting.done():
+                waiting.set_result(None)
 
     def quit(self) -> None:
         """Ends the zygote (shims live on)."""

@@ -36,7 +36,7 @@ class Identity:
 
     def worker_arguments(self) -> list[str]:
         labels = [part for label in self._labels() for part in ("--label", label)]
-        return ["--guest", self.guest, "--broker", self.broker, *labels]
+        return ["--guest", self.guest, "--broker", self.broker, "--insecure", *labels]
 
     def kernel_words(self) -> str:
         """By these it boots again without being told."""

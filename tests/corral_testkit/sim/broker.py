@@ -11,6 +11,7 @@ from corral_broker.core import BrokerCore
 from corral_broker.exchange import Pair
 from corral_broker.ports import Delivery
 from corral_schemas.cursor import Place
+from corral_schemas.frames import decode_command_header
 from corral_schemas.names import new_instance
 from corral_testkit.sim.network import Connection, Frames, Listener, Network
 from corral_testkit.sim.patches import wall_ns
@@ -152,9 +153,15 @@ class SimBroker:
 
     def _from_client(self, connection: Connection, frames: Frames) -> None:
         self.turn(lambda core: core.client([connection.identity, *frames]))
-        if self.duplicate_share and self._randomness.random() < self.duplicate_share:
+        if self.duplicate_share and self._randomness.random() < self.duplicate_share and self._is_forwarded(frames):
             later_s = self._randomness.random() ** 3 * 20
             self.process.call_later(later_s, self._again, connection, frames)
+
+    def _is_forwarded(self, frames: Frames) -> bool:
+        """A copy of what was refused would be a command sent after its refusal, which no network does."""
+        assert self._core is not None
+        guest = self._core.registry.guests.get(decode_command_header(frames).guest)
+        return guest is not None and guest.up
 
     def _again(self, connection: Connection, frames: Frames) -> None:
         self.network.on_delivery("duplicate", self.host.name, frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,8 @@ class Faults:
         self._world = world
         self.active: dict[int, str] = {}  # number -> kind, of those under way
         self.begun: list[str] = []
-        self.rewound: dict[str, float] = {}
-        """Guest → when its journal was last set back or lost."""
+        self.rewound: dict[str, list[float]] = defaultdict(list)
+        """Guest → when its journal was set back or lost."""
         self._ends: list[Callable[[], None]] = []
 
     def schedule(self) -> None:
@@ -211,7 +212,7 @@ class Faults:
             seen = broker.best_seen(guest.name)
             if seen is None or seen.epoch != epoch or seen.seq < seq + SEEN_MARGIN:
                 return
-        self.rewound[guest.name] = self._world.loop.time()
+        self.rewound[guest.name].append(self._world.loop.time())
         guest.power_cut()
         guest.rewind()
         guest.boot()
@@ -222,7 +223,7 @@ class Faults:
         if self._on(guest):
             guest.kill_worker()
             guest.disk.lose_journal()
-            self.rewound[guest.name] = self._world.loop.time()
+            self.rewound[guest.name].append(self._world.loop.time())
             self._start_worker_after(fault, guest)
 
 

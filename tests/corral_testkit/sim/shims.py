@@ -92,6 +92,9 @@ class SimShims:
         await link.hello(ShimConnection(shim, self._process, link), generation, self._guest.name, newborn=newborn)
         return link
 
+    async def ended(self, instance: str) -> None:
+        """A simulated shim takes its runtime calls along."""
+
     def quit(self) -> None: ...
 
     def close(self) -> None: ...

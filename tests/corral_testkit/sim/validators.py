@@ -33,8 +33,8 @@ class Evidence:
     witness: Witness
     history: History
     truths: dict[str, GuestTruth]
-    rewound: dict[str, float]
-    """Guest → when its journal was last set back or lost."""
+    rewound: dict[str, list[float]]
+    """Guest → when its journal was set back or lost."""
     audited_s: float
     names: list[str]
     """Guests by their number in the scenario."""
@@ -257,8 +257,8 @@ def nothing_runs_twice(evidence: Evidence) -> Findings:
 
 def _asked_anew(evidence: Evidence, token: str, guest: str) -> bool:
     """Somebody who knows nothing of the earlier epoch sends the request for the first time: it cannot be known for a repeat."""
-    since_s = evidence.rewound.get(guest)
-    return since_s is not None and any(asked.sent_s > since_s and asked.step.token == token for asked in evidence.history.asked)
+    asked_s = [asked.sent_s for asked in evidence.history.asked if asked.step.token == token and asked.step.script is not None]
+    return any(min(asked_s) < lost_s < max(asked_s) for lost_s in evidence.rewound.get(guest, []) if asked_s)
 
 
 def replies_agree_and_are_true(evidence: Evidence) -> Findings:

@@ -67,7 +67,7 @@ async def _create(guest: Guest, args: CreateArgs, flight: Flight, *, auto_delete
     try:
         return container, await _create_in_shim(guest, container, args, flight, start=start)
     except BaseException:
-        await _discard(guest, container)
+        await _discard(guest, container, flight)
         raise
 
 
@@ -77,8 +77,9 @@ async def _create_in_shim(guest: Guest, container: ContainerRecord, args: Create
     linking = asyncio.ensure_future(guest.shim(container))  # the fork goes on while the bundle is made
     try:
         bundle = await asyncio.to_thread(_lay_out, guest, container, process, args)
-    except BaseException:
-        linking.cancel()
+    except Exception:
+        await asyncio.wait([linking])  # then the clean-up finds the shim and ends it
+        linking.exception()  # that there is none is no second failure
         raise
     link = await _linked(linking)
     log_path = paths.process(container.instance, process.instance) / "runc.log"
@@ -149,7 +150,7 @@ def _record_created(guest: Guest, container: ContainerRecord, process: ProcessRe
     guest.journal.event("created", Created(pid=pid, bundle=container.bundle_path[:EVENT_ARGS_CHARS_MAX]), container, process)
 
 
-async def _discard(guest: Guest, container: ContainerRecord) -> None:
+async def _discard(guest: Guest, container: ContainerRecord, flight: Flight) -> None:
     """After a failed create nothing of the container is left: shim, runtime state, directory, record."""
     link = guest.links.get(container.instance)
     guest.forget_container(container)
@@ -160,7 +161,10 @@ async def _discard(guest: Guest, container: ContainerRecord) -> None:
             await link.request("discard", "delete", argv=argv, log=str(log_path), timeout_ms=10_000)
         except ShimGoneError:
             log.warning("shim of %s was gone before the clean-up of its failed create", container.instance)
+            await guest.shims.ended(container.instance)
         link.acknowledge("discard", "delete")
+    elif link is not None or flight.begun:
+        await guest.shims.ended(container.instance)
     await remove_remains(guest, container.instance)
 
 

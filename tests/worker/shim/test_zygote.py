@@ -1,0 +1,126 @@
+"""What the zygote keeps ready, and what it leaves: a spare shim, sockets that listen at once, no cgroups of the guest."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from pathlib import Path
+
+import pytest
+
+from corral_testkit.shim_driver import Guest, ShimDriver, Wire, new_instance, wait_until
+from corral_worker.shim.adopt import pid_of_listener
+from corral_worker.shim.cgroup import remove_guest_cgroups
+from corral_worker.shim.linux import process_table
+
+pytestmark = pytest.mark.runc
+
+
+def _spares(guest: Guest) -> list[int]:
+    children = [pid for pid, row in process_table().items() if row.parent == guest.zygote_pid and not row.zombie]
+    return [pid for pid in children if _name(pid) == "corral-spare"]
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def _one_spare(guest: Guest) -> int:
+    wait_until(lambda: len(_spares(guest)) == 1, "there is a spare")
+    return _spares(guest)[0]
+
+
+def _ended(pid: int) -> bool:
+    return not os.path.exists(f"/proc/{pid}")  # noqa: PTH110
+
+
+def test_the_spare_is_no_shim_until_it_is_named_and_then_another_takes_its_place(own_guest: Guest) -> None:
+    spare = _one_spare(own_guest)
+    assert own_guest.ask({"t": "list"})["shims"] == {}
+    assert list((own_guest.run_dir / "s").iterdir()) == []
+    shim = own_guest.fork()
+    assert shim.pid == spare
+    assert pid_of_listener(own_guest.run_dir / "s" / f"{shim.instance}.sock") == spare
+    assert Path(f"/proc/{spare}/cmdline").read_bytes().rstrip(b"\0") == b"corral-shim g1 web"
+    assert own_guest.ask({"t": "list"})["shims"] == {shim.instance: spare}
+    assert _one_spare(own_guest) != spare
+    shim.run(["true"])
+    shim.notice("exit")
+    shim.verb("delete")
+    shim.wait_gone()
+
+
+@pytest.mark.parametrize("how", ["quit", "kill"])
+def test_the_spare_ends_with_its_zygote(own_guest: Guest, how: str) -> None:
+    spare, zygote = _one_spare(own_guest), own_guest.zygote_pid
+    if how == "quit":
+        own_guest.zygote.send({"t": "quit"})
+    else:
+        os.kill(zygote, signal.SIGKILL)
+    wait_until(lambda: _ended(spare) and _ended(zygote), "both end")
+    own_guest.zygote.close()
+    own_guest.start()
+    assert _one_spare(own_guest) != spare
+
+
+def test_a_spare_that_was_killed_is_replaced_and_missed_by_nobody(own_guest: Guest) -> None:
+    os.kill(_one_spare(own_guest), signal.SIGSTOP)
+    os.kill(_one_spare(own_guest), signal.SIGKILL)
+    shims = [own_guest.fork() for _ in range(3)]
+    assert len({shim.pid for shim in shims}) == 3
+    assert not [message for message in own_guest.zygote.arrived() if message["t"] == "shim_gone"]
+
+
+def test_who_connects_waits_in_the_backlog_of_a_shim_that_has_not_begun(own_guest: Guest) -> None:
+    spare, instance = _one_spare(own_guest), new_instance()
+    os.kill(spare, signal.SIGSTOP)
+    assert own_guest.ask({"t": "fork", "instance": instance, "name": "web"}) == {"t": "forked", "instance": instance, "pid": spare}
+    wire = Wire(own_guest.run_dir / "s" / f"{instance}.sock")
+    wire.send({"t": "hello", "generation": 1, "guest": own_guest.name})
+    assert not select.select([wire.socket], [], [], 0)[0]
+    os.kill(spare, signal.SIGCONT)
+    assert wire.wait_for(lambda message: message["t"] == "state")["pid"] == spare
+    wire.close()
+
+
+def test_the_death_of_a_shim_that_never_began_is_told(own_guest: Guest) -> None:
+    spare, instance = _one_spare(own_guest), new_instance()
+    os.kill(spare, signal.SIGSTOP)
+    own_guest.ask({"t": "fork", "instance": instance, "name": "web"})
+    os.kill(spare, signal.SIGKILL)
+    gone = own_guest.zygote.wait_for(lambda message: message["t"] == "shim_gone")
+    assert gone == {"t": "shim_gone", "instance": instance, "status": signal.SIGKILL}
+    assert not (own_guest.run_dir / "s" / f"{instance}.sock").exists()
+    assert isinstance(own_guest.fork(instance), ShimDriver)
+
+
+def test_a_zygote_that_was_killed_in_its_rehearsal_leaves_nothing_in_the_way(own_guest: Guest) -> None:
+    own_guest.zygote.send({"t": "quit"})
+    zygote = own_guest.zygote_pid
+    wait_until(lambda: _ended(zygote), "it ended")
+    own_guest.zygote.close()
+    left = own_guest.run_dir / "rehearsal" / "instances" / "rehearsal0"
+    left.mkdir(parents=True)
+    (left / "record").touch()
+    own_guest.start()
+    own_guest.fork()
+    assert not (own_guest.run_dir / "rehearsal").exists()
+    assert "rehearsal" not in own_guest.log
+
+
+def test_the_cgroups_of_a_guest_go_when_no_container_is_left_in_them() -> None:
+    guest = f"test-{os.urandom(4).hex()}"
+    places = [mount / "corral" / guest for mount in Path("/sys/fs/cgroup").iterdir() if (mount / "cgroup.procs").exists()]
+    assert places
+    for place in places:
+        (place / "container").mkdir(parents=True, exist_ok=True)
+    remove_guest_cgroups(guest)
+    assert all((place / "container").exists() for place in places)
+    for place in places:
+        (place / "container").rmdir() if (place / "container").exists() else None
+    remove_guest_cgroups(guest)
+    assert not [place for place in places if place.exists()]
