@@ -15,6 +15,7 @@ from kit.machine import about, weather
 from kit.tables import figure_lines, heading
 from rows import TOPICS
 
+REPORTS = Path(__file__).parent.parent / "build"
 ROW_S_MAX = 420.0
 """A row that takes longer has got stuck."""
 
@@ -30,9 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"nothing can be measured: missing {why}", file=sys.stderr)
             return 1
         report, failed = asyncio.run(_measure(bench, options.rows, options.seconds_max))
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=1) + "\n")
-        print(f"\nJSON: {options.json}")
+    path = options.json or REPORTS / f"bench-{report['mode']}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"\nJSON: {path}")
     return 1 if failed else 0
 
 
@@ -42,7 +44,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--quick", action="store_true", help="fewer rounds, smaller sizes: all rows in under 5 minutes (default)")
     how.add_argument("--full", action="store_true", help="as in README.md")
-    parser.add_argument("--json", metavar="FILE", help="also write everything, samples included, to FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where everything, samples included, is written [build/bench-MODE.json]")
     parser.add_argument("--seconds-max", type=float, default=0.0, help="begin no further row after so long; they are named (0: no limit)")
     parser.add_argument(
         "rows",

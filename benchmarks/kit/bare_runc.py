@@ -9,7 +9,6 @@ import itertools
 import os
 import select
 import shutil
-import signal
 import subprocess
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from kit.bundles import make_bundle, runc
 
 PR_SET_CHILD_SUBREAPER = 36
 WAIT_MS_MAX = 60_000
+CGROUP = "/corral-bench"
 
 
 class RuncError(Exception):
@@ -57,7 +57,7 @@ class BareRunc:
 
     def bundle(self, name: str, args: list[str]) -> Path:
         """A bundle with a cgroup of its own, made before anything is timed."""
-        return make_bundle(self._directory / f"bundle-{name}", self._rootfs, args, cgroup=f"/corral-bench/{name}")
+        return make_bundle(self._directory / f"bundle-{name}", self._rootfs, args, cgroup=f"{CGROUP}/{name}")
 
     def spawn(self, *arguments: str, stdout: int | None = None, stdin: int | None = None) -> int:
         """runc with these arguments; what is not given is /dev/null. Returns its pid. Raises OSError."""
@@ -106,15 +106,8 @@ class BareRunc:
         """Kills and deletes what is left."""
         for directory in self._root.iterdir():
             subprocess.run([self._runc, "--root", str(self._root), "delete", "--force", directory.name], check=False, capture_output=True)
-        with contextlib.suppress(ChildProcessError):  # no child is left
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+        mounts = Path("/sys/fs/cgroup")
+        for cgroup in [*mounts.glob(f"*{CGROUP}"), mounts / CGROUP.lstrip("/")]:
+            with contextlib.suppress(OSError):  # another run's container is still in it, or it was never there
+                cgroup.rmdir()
         shutil.rmtree(self._directory, ignore_errors=True)
-
-
-def reap_strangers(pids: set[int]) -> None:
-    """Takes the exit statuses of these orphans that came to us, where they have ended."""
-    for pid in pids:
-        with contextlib.suppress(ChildProcessError, ProcessLookupError):  # it was no child of ours
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)

@@ -5,7 +5,7 @@ import inspect
 import math
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,14 +77,20 @@ async def take(act: Timed) -> float:
     return took_ms if figure is None else figure
 
 
-async def pairs(ours: Timed, baseline: Timed, rounds: int, warm_up: int = 2) -> tuple[list[float], list[float]]:
-    """A B A B …: whatever else the machine does meets both alike. The first `warm_up` pairs do not count."""
-    first, second = [], []
+async def turns(acts: Sequence[Timed], rounds: int, warm_up: int = 2) -> list[list[float]]:
+    """A B C A B C …: whatever else the machine does meets all alike. The first `warm_up` rounds do not count."""
+    taken: list[list[float]] = [[] for _ in acts]
     for number in range(-warm_up, rounds):
-        a, b = await take(ours), await take(baseline)
-        if number >= 0:
-            first.append(a)
-            second.append(b)
+        for act, samples in zip(acts, taken, strict=True):
+            sample = await take(act)
+            if number >= 0:
+                samples.append(sample)
+    return taken
+
+
+async def pairs(ours: Timed, baseline: Timed, rounds: int, warm_up: int = 2) -> tuple[list[float], list[float]]:
+    """Turns of two."""
+    first, second = await turns([ours, baseline], rounds, warm_up)
     return first, second
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kit.bare_runc import BareRunc, wait_for
-from kit.bench import Bench, Row, pairs
+from kit.bench import Bench, Row, Timed, pairs, turns
 from kit.figures import Figure
 
 from corral import AsyncClient
@@ -61,10 +61,11 @@ async def pulled(bench: Bench) -> list[Figure]:
             def pipe() -> float:
                 return _pipe(bare, bare_bundle, f"p{next(names)}", size)
 
-            ours, base = await pairs(lambda: pull(KEEP_ALL), pipe, rounds, warm_up=1)
-            lossless, raw = await pairs(
-                lambda: pull(LOSSLESS), lambda: _raw_pipe(bare, bare_bundle, f"r{next(names)}", size), rounds, warm_up=1
-            )
+            def raw_pipe() -> float:
+                return _raw_pipe(bare, bare_bundle, f"r{next(names)}", size)
+
+            acts: list[Timed] = [lambda: pull(KEEP_ALL), pipe, lambda: pull(LOSSLESS), raw_pipe]
+            ours, base, lossless, raw = await turns(acts, rounds, warm_up=1)
         name = f"stdout, {size >> 20} MiB of 80-byte lines, pulled, CRC"
         reach: dict[str, Any] = {"target": "≥ 0.50 ×", "ratio_min": 0.5}
         return [

@@ -22,6 +22,8 @@ LINES_WAITING_MAX = 10_000
 ARGS_BYTES_MAX = 64 << 10
 """No container is looked for in larger arguments."""
 
+REFUSED_KEPT_MAX = 1_000
+
 log = logging.getLogger(__name__)
 
 
@@ -41,6 +43,7 @@ class Audit:
         self._path = path
         self._lines: list[str] = []
         self._dropped = 0
+        self._refused_before: set[tuple[str, str]] = set()  # key, guest
         self._file: IO[str] | None = None
         if path is not None:
             self._open(path)
@@ -57,8 +60,9 @@ class Audit:
 
     def registration(self, name: str, sender: Sender, guest: str, why_refused: str) -> None:
         """A guest's key that was refused or enrolled."""
-        if self._path is not None:
-            self._add(name, sender, {"op": "register", "guest": guest}, why_refused)
+        about = {"op": "register", "guest": guest}
+        if self._path is not None and not (why_refused and self._is_repeat(sender, guest)):
+            self._add(name, sender, about, why_refused)
 
     def flush(self) -> None:
         """Writes what has come up. A failure is said in the log; the lines are lost then."""
@@ -83,6 +87,16 @@ class Audit:
             self.flush()
             self._file.close()
             self._file = None
+
+    def _is_repeat(self, sender: Sender, guest: str) -> bool:
+        """A worker that is refused asks again every second: once is enough."""
+        said = (sender.key, guest)
+        if said in self._refused_before:
+            return True
+        if len(self._refused_before) >= REFUSED_KEPT_MAX:
+            self._refused_before.clear()
+        self._refused_before.add(said)
+        return False
 
     def _open(self, path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -12,11 +12,13 @@ from corral_broker.quotas import Quotas
 from corral_broker.senders import Sender
 from corral_schemas.errors import CorralError, error
 from corral_schemas.frames import CommandHeader
-from corral_schemas.keyfiles import PendingKey, fingerprint
+from corral_schemas.keyfiles import PENDING_MAX, PendingKey, fingerprint
 from corral_schemas.names import check_guest_name
 from corral_schemas.ops import OPS
 from corral_schemas.session import Register
 
+TELL_AGAIN_S = 1.0
+"""An unknown key that asks again and again is looked for in the key directory this often."""
 FOR_ALL = ("hello",)
 """Ops that any key may use: a worker asks for the broker's addresses before it is known."""
 
@@ -62,6 +64,7 @@ class KeyGate:
         self._counters = counters
         self._moment = moment
         self._quotas = Quotas()
+        self._told: dict[str, tuple[float, str]] = {}  # unknown key -> until when it is told the same, and what
 
     def command(self, sender: Sender, header: CommandHeader, args: Opaque, in_flight: int) -> CorralError | None:
         grant = self._keyring.grant(sender.key)
@@ -124,15 +127,24 @@ class KeyGate:
     def _why_unknown(self, sender: Sender, kind: str, name: str) -> str:
         if self._keyring.is_revoked(sender.key):
             return "this key was revoked"
+        if not sender.key:
+            return "no key is behind this message"
         if name:
             check_guest_name(name)
+        until_s, told_before = self._told.get(sender.key, (0.0, ""))
+        if self._moment.now_s < until_s:
+            return told_before
         pending = PendingKey(public=sender.key, kind=kind, name=name, address=sender.address, first_seen=_seconds_text(self._moment))
         failure = self._keyring.put_on_pending(pending)
         told = fingerprint(sender.key)
-        if failure:
-            return f"key {told} is unknown here, and {failure}"
         as_what = f"--guest {name}" if kind == "guest" else "--name NAME --role operator"
-        return f"key {told} is pending: `corral keys accept {told} {as_what}` on the broker's host lets it in"
+        why = f"key {told} is pending: `corral keys accept {told} {as_what}` on the broker's host lets it in"
+        if failure:
+            why = f"key {told} is unknown here, and {failure}"
+        if len(self._told) >= PENDING_MAX:
+            self._told.clear()
+        self._told[sender.key] = (self._moment.now_s + TELL_AGAIN_S, why)
+        return why
 
 
 def _name(grant: Grant | None) -> str:

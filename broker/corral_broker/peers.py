@@ -16,7 +16,7 @@ from zmq.utils.monitor import parse_monitor_message
 
 from corral_broker.addresses import SocketName
 from corral_broker.counters import Counters
-from corral_broker.senders import Sender
+from corral_broker.senders import NOBODY, Sender
 
 CONNECTIONS_PER_ADDRESS_MAX = 1_024
 STRANGER_BYTES_MAX = 1 << 20
@@ -40,8 +40,11 @@ class Peers:
         self._senders: dict[str, Sender] = {}  # descriptor, as messages tell it -> who sent by it last
 
     def sender(self, frame: zmq.Frame) -> Sender:
-        """Who sent the message that this frame is of."""
-        key, descriptor = frame.get("User-Id"), str(frame.get("__fd"))
+        """Who sent the message that this frame is of; NOBODY for the end of a subscription whose connection is gone."""
+        try:
+            key, descriptor = frame.get("User-Id"), str(frame.get("__fd"))
+        except zmq.ZMQError:
+            return NOBODY
         known = self._senders.get(descriptor)
         if known is None or known.key != key:  # descriptors are reused: the key on the message decides
             known = self._senders[descriptor] = Sender(str(key), str(frame.get("Peer-Address")))
@@ -73,7 +76,8 @@ class Peers:
 
     def cut_one(self, frame: zmq.Frame) -> None:
         """Cuts the connection this frame came by."""
-        self._shut(int(frame.get("__fd")))
+        with contextlib.suppress(zmq.ZMQError):  # it knows no connection: there is none to cut
+            self._shut(int(frame.get("__fd")))
 
     def cut_strangers(self, is_known: Callable[[Sender], bool], now_s: float) -> None:
         """Cuts connections that send much without an accepted key behind them: libzmq keeps an unfinished message of any length."""

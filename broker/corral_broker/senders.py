@@ -13,3 +13,5 @@ class Sender(NamedTuple):
 
 ANYONE = Sender("", "")
 """Without keys: whoever can open the socket."""
+NOBODY = Sender("", "")
+"""With keys: a message that libzmq made itself; no key, so nothing is allowed to it."""

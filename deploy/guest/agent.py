@@ -6,8 +6,8 @@ and then any number of times {"shell": command, "id": n}, answered {"id": n, "st
 {"power": "reboot"} end the guest.
 
 A template is frozen while it waits to be told to boot: what is read or drawn before that is the same in every clone. So identity, clock,
-entropy and STATE come afterwards. A guest whose kernel command line has `corral.guest=NAME corral.broker=ADDRESS [corral.label=K=V …]`
-boots by that, without being told.
+entropy and STATE come afterwards. A guest whose kernel command line has `corral.guest=NAME corral.broker=ADDRESS …` (any
+option of `corral worker`, as corral.OPTION or corral.OPTION=VALUE) boots by that, without being told.
 """
 
 import fcntl
@@ -86,10 +86,10 @@ class Agent:
 
 def worker_arguments(words: list[str]) -> list[str]:
     """From the kernel command line; empty where it names no guest."""
-    given = [word.removeprefix("corral.").partition("=")[::2] for word in words if word.startswith("corral.")]
-    if not any(name == "guest" for name, _ in given):
+    given = [word.removeprefix("corral.") for word in words if word.startswith("corral.")]
+    if not any(word.startswith("guest=") for word in given):
         return []
-    return [part for name, value in given for part in (f"--{name}", value)]
+    return [f"--{word}" for word in given]
 
 
 def become_somebody(told: dict[str, Any]) -> None:

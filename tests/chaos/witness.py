@@ -25,10 +25,9 @@ class Job:
     def script(self) -> str:
         """For busybox sh, with the witness mounted at /witness."""
         line = LINE.format(token=self.token, number="$i")
-        return (
-            f"echo start {self.token} >> /witness/log; i=0; while [ $i -lt {self.lines} ]; do echo '{self.token}' \"{line[len(self.token) + 1 :]}\"; "
-            f"i=$((i+1)); done; sleep {self.sleep_s}; {self._wait()}echo end {self.token} >> /witness/log; exit {self.code}"
-        )
+        loop = f'i=0; while [ $i -lt {self.lines} ]; do echo "{line}"; i=$((i+1)); done'
+        begin, end = (f"echo {word} {self.token} >> /witness/log" for word in ("start", "end"))
+        return f"{begin}; {loop}; sleep {self.sleep_s}; {self._wait()}{end}; exit {self.code}"
 
     def _wait(self) -> str:
         return f"while [ ! -e /witness/go.{self.token} ]; do sleep 0.05; done; " if self.waits else ""

@@ -1,4 +1,4 @@
-"""The workload: clients that run, exec, wait, read and delete without pause, each under request ids that they repeat until they are answered."""
+"""The workload: clients that run, exec, wait, read and delete without pause, repeating each command under its id until it is answered."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import pty
 import re
-import select
 import shutil
 import signal
 import struct
@@ -20,7 +19,7 @@ from fcntl import ioctl
 from pathlib import Path
 from types import TracebackType
 
-from corral_testkit.remains import kill_and_wait
+from corral_testkit.remains import kill_and_wait, readable
 from corral_testkit.shim_driver import wait_until
 
 PRIVATE = ("/run/corral", "/var/lib/corral", "/srv/busybox")
@@ -108,8 +107,7 @@ class Terminal:
 
     def _read(self, until_s: float) -> bool:
         """False at the end. AssertionError when nothing comes in time."""
-        readable, _, _ = select.select([self._master], [], [], max(0.0, until_s - time.monotonic()))
-        assert readable, f"no more came after:\n{self._shown}"
+        assert readable(self._master, until_s - time.monotonic()), f"no more came after:\n{self._shown}"
         data = b""
         with contextlib.suppress(OSError):  # EIO: all its processes have closed it
             data = os.read(self._master, 1 << 16)

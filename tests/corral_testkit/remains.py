@@ -67,9 +67,16 @@ def kill_and_wait(pid: int, timeout_s: float = 10.0) -> None:
         pidfd = os.pidfd_open(pid)
         try:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            assert select.select([pidfd], [], [], timeout_s)[0], f"process {pid} did not end"
+            assert readable(pidfd, timeout_s), f"process {pid} did not end"
         finally:
             os.close(pidfd)
+
+
+def readable(descriptor: int, timeout_s: float) -> bool:
+    """Whether there is something to read (or an end) within the time. By poll: select knows no descriptor above 1023."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(max(0.0, timeout_s) * 1000))
 
 
 def _uses(entry: Path, directory: str, sockets: set[str]) -> bool:

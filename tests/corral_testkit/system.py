@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import secrets
-import select
 import shutil
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from types import TracebackType
 
 from corral import AsyncClient, Client, ContainerSpec, CorralError
 from corral_testkit.bundles import make_rootfs
-from corral_testkit.remains import remains, sweep
+from corral_testkit.remains import readable, remains, sweep
 from corral_testkit.shim_driver import wait_until
 from corral_worker.shim.adopt import pid_of_listener
 from corral_worker.shim.zygote import ZYGOTE_SOCKET
@@ -66,8 +65,8 @@ class Service:
             self._frozen = False
             self._process = subprocess.Popen(self._argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
         assert self._process.stdout is not None
-        readable, _, _ = select.select([self._process.stdout], [], [], START_S)
-        line = self._process.stdout.readline().decode() if readable else ""
+        said = readable(self._process.stdout.fileno(), START_S)
+        line = self._process.stdout.readline().decode() if said else ""
         if not line.startswith(self._ready):
             self.kill()
             raise AssertionError(f"{self._argv[2:]} said {line!r}, not {self._ready!r}; its log:\n{self.log}")

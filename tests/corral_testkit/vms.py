@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
+from corral_vm.argv import HOST_IN_GUEST
+from corral_vm.image import make_state_disk
+from corral_vm.machine import Identity, Machine
+from corral_vm.template import Template
+
 from corral import Client, ContainerSpec, CorralError, Event, EventGap
 from corral.core.items import Item, Resync
 from corral.sync.client import Events
 from corral_schemas.events import GuestDown
 from corral_testkit.system import Service
-from corral_vm.argv import HOST_IN_GUEST
-from corral_vm.image import make_state_disk
-from corral_vm.machine import Identity, Machine
-from corral_vm.template import Template
 
 NAMES = ("vm1", "vm2", "vm3")
 """Never more at once: two cores carry three emulated guests."""
@@ -113,7 +114,10 @@ class VmFleet:
         """Until these guests are up, each with another worker than the former one."""
         with self.client.events(kinds=["guest_up"]) as events:
             if not self._are_up(former):
-                until(events, lambda _: self._are_up(former), UP_S)
+                try:
+                    until(events, lambda _: self._are_up(former), UP_S)
+                except AssertionError as why:
+                    raise AssertionError(f"{sorted(former)} did not all come up; {self.logs()}") from why
 
     def _are_up(self, former: Mapping[str, str]) -> bool:
         found = {info.guest: info.worker for info in self.client.guests() if info.up}

@@ -51,10 +51,19 @@ def joined(address: str, place: str) -> str:
     return f"{address.rpartition(':')[0]}:{place}" if address.startswith("tcp://") else address + place
 
 
+class Keys(NamedTuple):
+    """What a tcp connection is made with, in Z85."""
+
+    public: str
+    secret: str
+    server: str
+
+
 class Peer:
     """A context of its own, closed without waiting."""
 
-    def __init__(self, timeout_s: float = WAIT_S) -> None:
+    def __init__(self, timeout_s: float = WAIT_S, keys: Keys | None = None) -> None:
+        self.keys = keys
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.timeout_s = timeout_s
 
@@ -71,6 +80,8 @@ class Peer:
     def dial(self, kind: int, endpoint: str) -> "zmq.Socket[bytes]":
         socket = self.context.socket(kind)
         socket.linger = 0
+        if self.keys is not None:
+            socket.curve_publickey, socket.curve_secretkey, socket.curve_serverkey = (key.encode() for key in self.keys)
         socket.connect(endpoint)
         return socket
 
@@ -84,8 +95,8 @@ class Peer:
 class RawClient(Peer):
     """A client that sends exactly what it is told and never repeats anything."""
 
-    def __init__(self, address: str, timeout_s: float = WAIT_S) -> None:
-        super().__init__(timeout_s)
+    def __init__(self, address: str, timeout_s: float = WAIT_S, keys: Keys | None = None) -> None:
+        super().__init__(timeout_s, keys)
         self.address = address
         self.socket = self.dial(zmq.DEALER, address)
         self._ids = itertools.count(1)
@@ -123,14 +134,14 @@ class RawClient(Peer):
     def subscriber(self, *prefixes: bytes, stdio: bool = False) -> "Subscriber":
         """A Subscriber that is live."""
         hello = self.hello()
-        return Subscriber(joined(self.address, hello.stdio_out if stdio else hello.events_out), *prefixes, timeout_s=self.timeout_s)
+        return Subscriber(joined(self.address, hello.stdio_out if stdio else hello.events_out), *prefixes, timeout_s=self.timeout_s, keys=self.keys)
 
 
 class Subscriber(Peer):
     """Reads what is published; live when made."""
 
-    def __init__(self, endpoint: str, *prefixes: bytes, timeout_s: float = WAIT_S) -> None:
-        super().__init__(timeout_s)
+    def __init__(self, endpoint: str, *prefixes: bytes, timeout_s: float = WAIT_S, keys: Keys | None = None) -> None:
+        super().__init__(timeout_s, keys)
         self.socket = self.dial(zmq.SUB, endpoint)
         nonce = NONCE + secrets.token_hex(8).encode()
         for prefix in (*prefixes, nonce):
@@ -161,9 +172,9 @@ class Command(NamedTuple):
 class FakeWorker(Peer):
     """A guest's worker, driven step by step. It answers nothing unless told to."""
 
-    def __init__(self, address: str, guest: str, *, worker: str = "", timeout_s: float = WAIT_S) -> None:
-        super().__init__(timeout_s)
-        with RawClient(address, timeout_s) as asker:
+    def __init__(self, address: str, guest: str, *, worker: str = "", timeout_s: float = WAIT_S, keys: Keys | None = None) -> None:
+        super().__init__(timeout_s, keys)
+        with RawClient(address, timeout_s, keys) as asker:
             self.hello = asker.hello()
         self.address = address
         self.guest = guest

@@ -195,7 +195,9 @@ def test_an_exec_with_a_tty_is_resized_apart_from_its_container(runtime: Runtime
     container = runtime.create_container("tty2", str(bundle_dir("sleep", "1000")))
     container.start()
     assert container.tty() is None
-    process = container.exec_process(OciProcess(args=["sh", "-c", "read a; stty size"]), StdioOptions(tty=True, stdin=True, rows=5, columns=6))
+    process = container.exec_process(
+        OciProcess(args=["sh", "-c", "read a; stty size"]), StdioOptions(tty=True, stdin=True, rows=5, columns=6)
+    )
     relay, out = process.tty(), Sink()
     assert relay is not None
     relay.resize_console(7, 8)
@@ -211,6 +213,6 @@ def test_a_relay_says_what_went_wrong_with_its_file(runtime: Runtime, bundle_dir
     relay = container.pipe_relay()
     assert relay is not None
     with open("/dev/full", "wb", buffering=0) as full:
-        relay.start(stdout=full)  # type: ignore[arg-type]
+        relay.start(stdout=full)
         with pytest.raises(OSError, match="No space left"):
             relay.wait(10)

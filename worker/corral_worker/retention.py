@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from corral_schemas.limits import EVENTS_KEPT, EVENTS_KEPT_MIN_S, EVENTS_KEPT_S, SPOOL_BYTES_PER_GUEST
+from corral_worker.adopt import sweep
 from corral_worker.guest import Guest
 from corral_worker.journal.records import ContainerRecord
 from corral_worker.spools import Spools
@@ -28,6 +29,7 @@ async def keep_tidy(guest: Guest, spools: Spools) -> None:
 
 async def tidy(guest: Guest, spools: Spools) -> None:
     """Removes what is past its time, and the oldest remains where the guest keeps too many bytes."""
+    await sweep(guest)
     _prune_events(guest)
     journal, settings = guest.journal, guest.settings
     journal.set_meta("worker_ms", str(journal.worker_ms()))

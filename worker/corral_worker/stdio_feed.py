@@ -61,7 +61,8 @@ class StdioFeed:
 
     def _feed(self, process: ProcessRecord, position: Position) -> None:
         if process.instance not in self._feeding and self._wanted(process):
-            task = self._tasks.start(self._follow(process, {number: position.get(number, 0) for number in STREAM_NAMES}))
+            numbers = [1] if process.tty else list(STREAM_NAMES)  # a terminal has no stderr to wait for
+            task = self._tasks.start(self._follow(process, {number: position.get(number, 0) for number in numbers}))
             self._feeding[process.instance] = task
             task.add_done_callback(
                 lambda done: self._feeding.pop(process.instance, None) if self._feeding.get(process.instance) is done else None

@@ -9,6 +9,8 @@ from corral.cli.failures import CORRALS_OWN, FAILED, USAGE, Failed, told
 
 ENVIRONMENT = (
     ("CORRAL_BROKER", "Broker address (tcp://HOST:PORT or ipc://PATH), comma separated for several; --broker goes first."),
+    ("CORRAL_KEY", "Key file (corral keys new) for a broker that is dialled by tcp; without it, the key of its context in config.toml."),
+    ("CORRAL_SERVER_KEY", "Public key of that broker, or the file broker.public that holds it."),
     ("NO_COLOR", "Any value: no colour."),
 )
 

@@ -15,6 +15,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "up": ("up", "Start a broker and workers on this machine"),
         "broker": ("", "Forward commands and events between clients and guests"),
         "worker": ("", "Run containers in this guest"),
+        "keys": ("keys", "Make, accept and revoke the keys that TCP is served to"),
         "doctor": ("doctor", "Check what Corral needs, and say what to do"),
     },
     "Containers and their processes": {

@@ -35,15 +35,13 @@ class Identity:
     labels: dict[str, str] = field(default_factory=dict)
 
     def worker_arguments(self) -> list[str]:
-        labels = [part for label in self._labels() for part in ("--label", label)]
-        return ["--guest", self.guest, "--broker", self.broker, "--insecure", *labels]
+        """Without keys: the way to the broker is QEMU's user network and the loopback of this host."""
+        labels = [f"--label={name}={value}" for name, value in self.labels.items()]
+        return [f"--guest={self.guest}", f"--broker={self.broker}", "--insecure", *labels]
 
     def kernel_words(self) -> str:
         """By these it boots again without being told."""
-        return " ".join([f"corral.guest={self.guest}", f"corral.broker={self.broker}", *(f"corral.label={one}" for one in self._labels())])
-
-    def _labels(self) -> list[str]:
-        return [f"{name}={value}" for name, value in self.labels.items()]
+        return " ".join(f"corral.{argument.removeprefix('--')}" for argument in self.worker_arguments())
 
 
 @dataclass(frozen=True)

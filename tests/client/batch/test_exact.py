@@ -109,7 +109,9 @@ steps:
 """
 
 
-def test_killed_five_times_among_dead_and_slow_guests_nothing_runs_twice_and_nothing_is_left_out(make_fleet: Callable[[int], Fleet]) -> None:
+def test_killed_five_times_among_dead_and_slow_guests_nothing_runs_twice_and_nothing_is_left_out(
+    make_fleet: Callable[[int], Fleet],
+) -> None:
     fleet = make_fleet(GUESTS)
     (fleet.directory / "plan.yaml").write_text(PLAN)
     run = fleet.directory / "run"

@@ -86,7 +86,7 @@ class SimGuest:
         try:
             worker = Worker(settings, self._brokers, "runc simulated", parts)
             await worker.run(stop, lambda: None)
-        except Exception as bug:  # noqa: BLE001 - whatever it is, a worker that ends so is a finding
+        except Exception as bug:
             log.error("worker of %s failed", self.name, exc_info=bug)
             self.failures.append(f"worker ended by itself: {bug!r}")
         process.kill()

@@ -179,14 +179,14 @@ class SimLoop(asyncio.AbstractEventLoop):
         return task
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None) -> Any:
-        handle = SimHandle(callback, args, context or contextvars.copy_context(), self._now_s)
+        handle = SimHandle(callback, args, contextvars.copy_context() if context is None else context, self._now_s)
         self._ready.append(handle)
         return handle
 
     call_soon_threadsafe = call_soon
 
     def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None) -> Any:
-        handle = SimHandle(callback, args, context or contextvars.copy_context(), when)
+        handle = SimHandle(callback, args, contextvars.copy_context() if context is None else context, when)
         heapq.heappush(self._timers, (when, self._next_number(), handle))
         return handle
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from corral_testkit.sim.runtime import Script
@@ -85,6 +85,14 @@ class Scenario:
     clients: int
     steps: list[Step]
     faults: list[Fault]
+
+    def only(self, faults: set[int] | None, steps: set[int] | None) -> Scenario:
+        """The same with fewer of them; None: all."""
+        return replace(
+            self,
+            faults=[fault for fault in self.faults if faults is None or fault.number in faults],
+            steps=[step for step in self.steps if steps is None or step.number in steps],
+        )
 
 
 def make_scenario(seed: int) -> Scenario:

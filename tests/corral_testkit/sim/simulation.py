@@ -10,6 +10,7 @@ import random
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +24,13 @@ from corral_testkit.sim.faults import Faults
 from corral_testkit.sim.guest import SimCgroup, SimGuest
 from corral_testkit.sim.history import History
 from corral_testkit.sim.loop import SimLoop
+from corral_testkit.sim.messages import kind_of
 from corral_testkit.sim.network import Network
 from corral_testkit.sim.patches import simulated_world
 from corral_testkit.sim.process import RUNNING, Host
 from corral_testkit.sim.scenario import DURATION_S, Scenario
 from corral_testkit.sim.validators import Evidence, findings
 from corral_testkit.sim.witness import Witness
-
 
 SETTLE_S = 35.0
 """Between the last fault and the audit: what was under way comes to its end."""
@@ -86,6 +87,7 @@ class World:
         self._by_host = {guest.host: guest for guest in self.guests}
         self._trace = hashlib.blake2b(digest_size=8)
         self.messages = 0
+        self.coverage: Counter[tuple[str, str]] = Counter()
         self.healed = False
         self.audited_s = 0.0
         self.faults = Faults(self)
@@ -95,6 +97,10 @@ class World:
 
     def _delivered(self, sender: str, receiver: str, frames: list[bytes]) -> None:
         self.messages += 1
+        if self.faults.active:
+            kind = kind_of(frames)
+            for fault in set(self.faults.active.values()):
+                self.coverage[fault, kind] += 1
         self.trace(f"{sender} {receiver} {[len(frame) for frame in frames]}")
 
     def _exception(self, context: dict[str, Any]) -> None:
@@ -131,6 +137,7 @@ class World:
             list(dict.fromkeys(found)),
             self._trace.hexdigest(),
             {"messages": self.messages, "turns": self.loop.turns, "lives": len(self.witness.lives), "asked": len(self.history.asked)},
+            dict(self.coverage),
         )
 
     def _audited(self) -> Audit:

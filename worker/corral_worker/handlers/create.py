@@ -66,7 +66,7 @@ async def _create(guest: Guest, args: CreateArgs, flight: Flight, *, auto_delete
         flight.remember(container)
     try:
         return container, await _create_in_shim(guest, container, args, flight, start=start)
-    except BaseException:
+    except Exception:  # not where this worker is being ended: the next one goes on with it
         await _discard(guest, container, flight)
         raise
 
@@ -204,7 +204,7 @@ async def exec_(guest: Guest, args: ExecArgs, flight: Flight) -> ExecReply:
         if not process.pid:
             try:
                 await _exec_in_shim(guest, container, process, args, flight)
-            except BaseException:
+            except Exception:  # not where this worker is being ended: the next one goes on with it
                 guest.forget_process(process)
                 raise
         return ExecReply(

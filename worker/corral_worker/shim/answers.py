@@ -79,6 +79,10 @@ class Answers:
         """What is queued or running."""
         return [{"id": request_id, "step": step} for request_id, step in self._running]
 
+    def close(self) -> None:
+        """Close the record."""
+        self._record.close()
+
     def _finish(self, key: Key, result: dict[str, Any]) -> None:
         if self._running.pop(key):
             try:

@@ -115,6 +115,14 @@ def find_cgroup(run_dir: Path, state_dir: Path, instance: str) -> Cgroup:
     return Cgroup(paths)
 
 
+def remove_guest_cgroups(guest: str) -> None:
+    """Remove the directories that containers of a guest were in, if none is left: nothing else ever would."""
+    for mount in set(_mounts().values()):
+        for directory in (Path(mount, "corral", guest), Path(mount, "corral")):
+            with contextlib.suppress(OSError):  # not there, or a container (or another guest) is
+                directory.rmdir()
+
+
 def _asked_for(config: Path) -> dict[str, str]:
     try:
         asked = json.loads(config.read_bytes()).get("linux", {}).get("cgroupsPath", "")

@@ -9,13 +9,19 @@ from typing import Protocol
 from corral_worker.shim.answers import Answers, Key, RequestError
 from corral_worker.shim.cgroup import Cgroup
 from corral_worker.shim.input import Done
+from corral_worker.shim.loop import Loop
 from corral_worker.shim.process import Process
 from corral_worker.shim.wire import Message
+
+ALWAYS_HEARD = (0, signal.SIGKILL, signal.SIGSTOP)
+LOOK_AGAIN_S = 0.001
+BECOMING_S_MAX = 1.0
 
 
 class DirectHost(Protocol):
     """What these steps need of their shim."""
 
+    loop: Loop
     answers: Answers
     processes: dict[str, Process]
     cgroup: Cgroup | None
@@ -36,7 +42,7 @@ class DirectSteps:
         step = key[1]
         if step == "signal":
             self._host.answers.write_intent(key, {"at_ns": time.time_ns(), "process": str(message["process"])})
-            self._host.answers.succeed(key, {"outcome": self._signal(message)})
+            self._signal_when_heard(key, message, time.monotonic() + BECOMING_S_MAX)
         elif step == "stdin":
             self._process(message, "stdin_closed").input.write(int(message["offset"]), blob, self._answer(key))
         elif step == "close_stdin":
@@ -56,10 +62,19 @@ class DirectSteps:
             if self._host.cgroup is not None and not self._freeze_after:
                 self._host.cgroup.freeze_v1()
 
-    def _signal(self, message: Message) -> str:
+    def _signal_when_heard(self, key: Key, message: Message, latest: float) -> None:
+        """Not while the runtime's own code runs in the process, an instant before its program does: it would be lost there."""
         number = int(message["signal"])
         if number not in range(signal.NSIG):
             raise RequestError("bad_request", f"no signal {number}")
+        process = self._host.processes.get(str(message["process"]))
+        waits = number not in ALWAYS_HEARD and not message.get("all") and process is not None and process.is_becoming
+        if waits and time.monotonic() < latest:
+            self._host.loop.later(LOOK_AGAIN_S, lambda: self._signal_when_heard(key, message, latest))
+        else:
+            self._host.answers.succeed(key, {"outcome": self._signal(message, number)})
+
+    def _signal(self, message: Message, number: int) -> str:
         instance = str(message["process"])
         cgroup = self._host.cgroup
         if message.get("all"):

@@ -89,6 +89,15 @@ def descendants(table: dict[int, TableRow], roots: set[int]) -> set[int]:
     return found - roots
 
 
+def runs_runtime(pid: int) -> bool:
+    """The process is still runc's own "init", which is about to become the container's program."""
+    try:
+        with open(f"/proc/{pid}/comm", "rb") as file:
+            return file.read().startswith(b"runc:[")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def send_signal(pid: int, number: int) -> bool:
     """kill(2); False when there is no such process any more."""
     try:

@@ -45,8 +45,6 @@ class Loop:
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._on_child = on_child
         self.watch(self._wake_read, READABLE, self._woken)
-        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, _nothing)  # a handler of our own, or the wakeup descriptor is never written to
 
     def watch(self, fd: int, events: int, callback: Callable[[int], None]) -> None:
         """Call with the epoll events whenever the descriptor has some."""
@@ -69,8 +67,10 @@ class Loop:
         return timer
 
     def run(self) -> None:
-        """Until ``stop``."""
-        self._guard(self._on_child)
+        """Until ``stop``. SIGCHLD comes to the loop that runs."""
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _nothing)  # a handler of our own, or the wakeup descriptor is never written to
+        self._guard(self._on_child)  # some may have ended before
         while not self._stopped:
             try:
                 events = self._epoll.poll(self._seconds_to_next_timer())

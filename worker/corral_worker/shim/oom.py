@@ -20,7 +20,7 @@ class OomWatch:
         self._loop = loop
         self._cgroup = cgroup
         self._on_oom = on_oom
-        self._last = cgroup.oom_kills()
+        self._last = 0  # a cgroup begins with none
         self._fds: list[int] = []
         if cgroup.memory is None:
             return

@@ -15,7 +15,7 @@ from corral_worker.shim.backpressure import Backpressure
 from corral_worker.shim.console import ConsoleSocket, set_size
 from corral_worker.shim.end_file import EndFile
 from corral_worker.shim.input import InputStream
-from corral_worker.shim.linux import log
+from corral_worker.shim.linux import log, runs_runtime
 from corral_worker.shim.loop import Loop
 from corral_worker.shim.output import OutputStream, ReadBuffer
 from corral_worker.shim.pipes import Pipes
@@ -57,6 +57,7 @@ class Process:
         self.pid: int | None = None
         self.pid_file = Path(parameters["pid_file"])
         self.is_init = False
+        self.is_started = True  # no longer so for the init of a container that is only created
         self.tty = bool(parameters["tty"])
         self.started_ns = time.time_ns()
         self.exit: dict[str, Any] | None = None
@@ -99,6 +100,11 @@ class Process:
         return self.exit is not None
 
     @property
+    def is_becoming(self) -> bool:
+        """The runtime said that it runs, but its program has not taken the place of the runtime's in it yet."""
+        return self.pid is not None and not self.is_gone and self.is_started and runs_runtime(self.pid)
+
+    @property
     def can_be_forgotten(self) -> bool:
         """Exited, told, nothing open."""
         return self._exit_told and not any(stream.is_open for stream in self.output.values())
@@ -127,6 +133,7 @@ class Process:
 
     def set_started(self, time_ns: int) -> None:
         """A created container's init begins only now."""
+        self.is_started = True
         self.started_ns = time_ns
         if self.exit is not None:
             self.exit["started_ns"] = time_ns

@@ -7,7 +7,6 @@ import signal
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from corral_worker.shim.linux import log
 from corral_worker.shim.loop import Loop
 from corral_worker.shim.oom import OomWatch
 from corral_worker.shim.output import ReadBuffer
+from corral_worker.shim.place import ShimPlace
 from corral_worker.shim.process import Process
 from corral_worker.shim.record import Record
 from corral_worker.shim.wire import Message
@@ -28,26 +28,6 @@ from corral_worker.shim.wire import Message
 QUEUED_STEPS = (*PROCESS_STEPS, "start", "pause", "resume", "update", "delete")
 GONE_REMEMBERED_MAX = 1024
 KILL_AGAIN_S = 0.005
-
-
-@dataclass(frozen=True, slots=True)
-class ShimPlace:
-    """Which container, and where its things are."""
-
-    guest: str
-    instance: str
-    run_dir: Path
-    state_dir: Path
-
-    @property
-    def directory(self) -> Path:
-        """The container's directory in the state."""
-        return self.state_dir / "instances" / self.instance
-
-    @property
-    def socket_path(self) -> Path:
-        """Where the shim listens."""
-        return self.run_dir / "s" / f"{self.instance}.sock"
 
 
 class Shim:
@@ -60,6 +40,7 @@ class Shim:
         self.buffer = ReadBuffer(self.loop)
         self.processes: dict[str, Process] = {}
         self.cgroup: Cgroup | None = None  # known once created
+        self._expected_cgroup: Cgroup | None = None  # looked up while the runtime creates it
         self._gone: deque[str] = deque(maxlen=GONE_REMEMBERED_MAX)  # process instances that ended and were forgotten
         self._init: Process | None = None
         self._kills_rest = False
@@ -77,6 +58,12 @@ class Shim:
         """Until the container was deleted and the worker knows."""
         self.loop.run()
         self._link.close()
+        for process in self.processes.values():
+            process.close()
+        if self._oom is not None:
+            self._oom.close()
+        self.answers.close()
+        self.loop.close()
         self.place.socket_path.unlink(missing_ok=True)
 
     def notify(self, message: Message) -> None:
@@ -89,7 +76,9 @@ class Shim:
 
     def oom_kills(self) -> int:
         """See ProcessHost."""
-        return self._oom.look() if self._oom is not None else 0
+        if self._oom is not None:
+            return self._oom.look()
+        return 0 if self._expected_cgroup is None else self._container_cgroup().oom_kills()
 
     def storage_changed(self, process: str, full: bool) -> None:
         """See ProcessHost: the container's storage is full while that of any process is."""
@@ -129,6 +118,8 @@ class Shim:
         self.answers.write_intent(call.key, intent)
         if call.step in PROCESS_STEPS:
             call.process = self._open_process(call.request["process"])
+            if call.step in CONTAINER_STEPS and self._init is None:
+                self.loop.later(0, self._expect_cgroup)
         elif call.step == "start" and self._init is not None:
             self._init.hold_exit(True)
 
@@ -162,7 +153,7 @@ class Shim:
         """See CallsHost."""
         if self._init is not None:  # a second create failed: what is there is the container of the first
             return False
-        return (self._runtime_directory()).exists() or self._find_cgroup().exists()
+        return self.place.runtime_directory.exists() or self._find_cgroup().exists()
 
     def leftovers(self, call: Call) -> Leftovers:
         """See CallsHost."""
@@ -174,7 +165,7 @@ class Shim:
             known=known,
             since_ticks=call.spawned_at_ticks,
             cleanup_argv=tuple(call.request.get("cleanup_argv") or ()) if undoes else (),
-            directory=self._runtime_directory() if undoes else None,
+            directory=self.place.runtime_directory if undoes else None,
             find_cgroup=self._find_cgroup if undoes else None,
         )
 
@@ -203,11 +194,26 @@ class Shim:
         if call.step in CONTAINER_STEPS:
             self._init = process
             process.is_init = True
+            process.is_started = call.step == "run"
             self._kills_rest = bool(call.request.get("kill_rest_on_init_exit"))
-            self.cgroup = self._find_cgroup()
-            self._oom = OomWatch(self.loop, self.cgroup, lambda count: self.notify({"t": "oom", "count": count}))
+            self.cgroup = self._container_cgroup()
+            self.loop.later(0, self._watch_oom)  # after the answer
             if process.is_gone and self._kills_rest:  # a short run was over before the runtime was
                 self._kill_rest()
+
+    def _expect_cgroup(self) -> None:
+        if self.cgroup is None:
+            self._expected_cgroup = self._find_cgroup()
+
+    def _container_cgroup(self) -> Cgroup:
+        """What the bundle asks for, or, when there is nothing, where the runtime says it put it."""
+        expected = self._expected_cgroup
+        return expected if expected is not None and expected.exists() else self._find_cgroup()
+
+    def _watch_oom(self) -> None:
+        assert self.cgroup is not None
+        self._oom = OomWatch(self.loop, self.cgroup, lambda count: self.notify({"t": "oom", "count": count}))
+        self._oom.look()
 
     def _process_of(self, pid: int) -> Process | None:
         for process in self.processes.values():
@@ -307,9 +313,6 @@ class Shim:
             "strangers_reaped": self._strangers_reaped,
         }
 
-    def _runtime_directory(self) -> Path:
-        return self.place.run_dir / "runc" / self.place.instance
-
     def _find_cgroup(self) -> Cgroup:
         return find_cgroup(self.place.run_dir, self.place.state_dir, self.place.instance)
 
@@ -327,7 +330,7 @@ def _call_of(key: Key, message: Message) -> Call:
 
 
 def run_shim(place: ShimPlace, listener: socket.socket) -> None:
-    """A shim's whole life. Raises OSError when it cannot begin."""
+    """A shim's whole life, on a socket that listens. Raises OSError when it cannot begin."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

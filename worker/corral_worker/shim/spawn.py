@@ -8,6 +8,7 @@ import signal
 from corral_worker.shim.answers import RequestError
 
 _DEVNULL = "/dev/null"
+_SIGNALS = sorted(int(number) for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 def spawn(argv: list[str], stdio: tuple[int, int, int] = (-1, -1, -1)) -> int:
@@ -32,7 +33,7 @@ def spawn(argv: list[str], stdio: tuple[int, int, int] = (-1, -1, -1)) -> int:
             os.environ,
             file_actions=actions,
             setsigmask=[],
-            setsigdef=sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}),
+            setsigdef=_SIGNALS,
         )
     except OSError as error:
         raise RequestError("spawn", f"{argv[0]}: {error.strerror}") from error

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import fcntl
 import gc
 import os
 import signal
 import socket
 import sys
-import traceback
 from pathlib import Path
 
 from corral_worker.shim.adopt import pid_of_listener
-from corral_worker.shim.cgroup import find_cgroup
+from corral_worker.shim.cgroup import find_cgroup, remove_guest_cgroups
 from corral_worker.shim.linux import become_subreaper, log, process_table, send_signal, set_oom_score_adj, set_title
 from corral_worker.shim.loop import READABLE, Loop
-from corral_worker.shim.shim import ShimPlace, run_shim
+from corral_worker.shim.nursery import Nursery
+from corral_worker.shim.place import ShimPlace
+from corral_worker.shim.rehearsal import rehearse
 from corral_worker.shim.wire import FrameReader, Message, WireError, encode
 
 OOM_SCORE_ADJ = -900
 KILL_AGAIN_S = 0.005
+SPARE_LATER_S = 0.02
 ZYGOTE_SOCKET = "zygote.sock"
 ZYGOTE_LOCK = "zygote.lock"
 ZYGOTE_LOG = "zygote.log"
+REHEARSAL = "rehearsal"
 
 
 class Zygote:
@@ -35,6 +37,7 @@ class Zygote:
         self._run_dir, self._state_dir, self._guest = run_dir, state_dir, guest
         self._lock_fd = lock_fd
         self._loop = Loop(self._reap)
+        self._nursery = Nursery(self._leave_zygote)
         self._shims: dict[str, int] = {}  # instance -> pid, alive
         self._adopted: dict[str, int] = {}  # instance -> pidfd, of shims that are not our children
         self._dying: set[str] = set()  # instances whose container is being killed
@@ -53,6 +56,7 @@ class Zygote:
 
     def run(self) -> None:
         """Until told to quit."""
+        self._loop.later(0, self._prepare_spare)
         self._loop.run()
         (self._run_dir / ZYGOTE_SOCKET).unlink(missing_ok=True)
 
@@ -113,52 +117,24 @@ class Zygote:
             if not instance.isalnum():
                 return {"t": "fork_failed", "instance": instance, "reason": "not an instance"}
             try:
-                self._shims[instance] = self._fork_new(ShimPlace(self._guest, instance, self._run_dir, self._state_dir), name)
+                self._shims[instance] = self._nursery.new_shim(self._place(instance), name)
             except OSError as error:
                 return {"t": "fork_failed", "instance": instance, "reason": str(error)}
+            finally:
+                self._loop.later(SPARE_LATER_S, self._prepare_spare)
         return {"t": "forked", "instance": instance, "pid": self._shims[instance]}
 
-    def _fork_new(self, place: ShimPlace, name: str) -> int:
-        """A child that listens already when this returns. Raises OSError."""
-        ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
-        pid = os.fork()
-        if pid == 0:
-            os.close(ready_read)
-            self._be_shim(place, name, ready_write)
-        os.close(ready_write)
-        with open(ready_read, "rb") as ready:
-            said = ready.read()
-        if said != b"ready":
-            os.waitpid(pid, 0)
-            raise OSError(0, said.decode(errors="replace") or "the shim died before it listened")
-        return pid
-
-    def _be_shim(self, place: ShimPlace, name: str, ready: int) -> None:
-        """In the child; never returns."""
-        status = 1
+    def _prepare_spare(self) -> None:
         try:
-            self._leave_zygote()
-            os.setsid()
-            become_subreaper()
-            set_title(f"corral-shim {self._guest} {name}")
-            place.socket_path.unlink(missing_ok=True)
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            listener.bind(str(place.socket_path))
-            listener.listen(16)
-            place.directory.mkdir(parents=True, exist_ok=True)
-            os.write(ready, b"ready")
-            os.close(ready)
-            run_shim(place, listener)
-            status = 0
-        except Exception as error:  # noqa: BLE001  (whatever it was, it must be in the log before the process ends)
-            log(f"shim {place.instance}: {traceback.format_exc()}")
-            with contextlib.suppress(OSError):  # it was ready before, and the descriptor is closed
-                os.write(ready, str(error).encode())
-        finally:
-            os._exit(status)
+            self._nursery.prepare()
+        except OSError as error:
+            log(f"no spare shim: {error}")
+
+    def _place(self, instance: str) -> ShimPlace:
+        return ShimPlace(self._guest, instance, self._run_dir, self._state_dir)
 
     def _leave_zygote(self) -> None:
-        """Let go of all that is the zygote's: its sockets, its loop, the lock."""
+        """In a child: let go of all that is the zygote's, its sockets, its loop, the lock."""
         for connection, _ in self._connections.values():
             connection.close()
         for pidfd in self._adopted.values():
@@ -194,6 +170,9 @@ class Zygote:
                 return
             if pid == 0:
                 return
+            if pid == self._nursery.spare_pid:
+                self._nursery.forget_spare()
+                continue
             instance = next((instance for instance, shim in self._shims.items() if shim == pid), None)
             if instance is None:  # an orphan of a shim that died
                 continue
@@ -222,7 +201,8 @@ class Zygote:
         """Our children that are no shims came to us when their shim died: a runtime at work, processes of a container."""
         own = os.getpid()
         for pid, row in process_table().items():
-            if row.parent == own and pid not in self._shims.values() and not row.zombie:
+            ours = (*self._shims.values(), self._nursery.spare_pid)
+            if row.parent == own and pid not in ours and not row.zombie:
                 send_signal(pid, signal.SIGKILL)
 
 
@@ -269,12 +249,14 @@ def _serve(run_dir: Path, state_dir: Path, guest: str, lock_fd: int, ready: int 
     set_oom_score_adj(OOM_SCORE_ADJ)
     set_title(f"corral-zygote {guest}")
     zygote = Zygote(run_dir, state_dir, guest, lock_fd)
-    gc.collect()
-    gc.freeze()
     if ready is not None:
         os.write(ready, b"ready")
         os.close(ready)
+    rehearse(run_dir / REHEARSAL, guest)
+    gc.collect()
+    gc.freeze()
     zygote.run()
+    remove_guest_cgroups(guest)
     return 0
 
 

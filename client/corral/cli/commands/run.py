@@ -31,7 +31,12 @@ _ARGS = click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[--] C
 )
 @making.making_options
 @click.option("-d", "--detach", is_flag=True, help="Leave it running and print GUEST/NAME.")
-@click.option("--rm", "auto_delete", is_flag=True, help="Delete the container after its exit; its exit and output stay readable for a day.")
+@click.option(
+    "--rm",
+    "auto_delete",
+    is_flag=True,
+    help="Delete the container after its exit; its exit and output stay readable, as GUEST/NAME, for a day.",
+)
 @options.detach_keys
 @options.signal_proxy
 @options.json_only

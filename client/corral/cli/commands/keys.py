@@ -1,0 +1,279 @@
+"""corral keys: the key directory of a broker, on the broker's host; and key files for whoever dials one."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from corral.cli.command import CorralCommand, command
+from corral.cli.failures import Failed
+from corral.cli.options import DURATION, formats
+
+
+class KeysGroup(CorralCommand, click.Group):
+    """Commands about keys, below one word."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, subcommand_metavar="COMMAND [ARGS]...", no_args_is_help=False, **kwargs)
+
+
+def _default_directory() -> Path:
+    from corral.cli.place import default_state_dir
+
+    return default_state_dir() / "broker" / "keys"
+
+
+def _directory(function: Any) -> Any:
+    return click.option(
+        "--keys",
+        "directory",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=_default_directory,
+        show_default="broker/keys in the state directory",
+        metavar="DIR",
+        envvar="CORRAL_KEYS",
+        show_envvar=True,
+        help="Key directory of the broker.",
+    )(function)
+
+
+ROLE_HELP = "operator (everything), observer (reading), guest (a worker; with --guest), or policy:NAME (DIR/policies/NAME.toml)."
+
+
+@click.command(
+    "keys",
+    cls=KeysGroup,
+    statuses=(("0", "done"), ("1", "failed"), ("2", "wrong usage")),
+    examples=[
+        ("The broker's own key, once", "corral keys new --broker"),
+        ("A key for an operator on this host, accepted at once", "corral keys new alice --role operator"),
+        ("Let a guest in that waits", "corral keys list && corral keys accept 5f1d8a90c3b27e64 --guest vm-7"),
+        ("Shut a key out, now", "corral keys revoke vm-7"),
+    ],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+def keys() -> None:
+    """Make, list, accept and revoke the keys of a broker that is served over TCP.
+
+    Commands that change the key directory run on the broker's host; a running broker follows within a second. Every file there is
+    small, plain TOML, and may be edited or removed by hand.
+    """
+
+
+@command(
+    "keys new",
+    statuses=(("0", "made"), ("1", "failed; nothing is overwritten"), ("2", "wrong usage")),
+    examples=[
+        ("The broker's own key, once", "corral keys new --broker"),
+        ("A key file for the present user; its public key is printed, to be accepted on the broker's host", "corral keys new alice"),
+        ("On the broker's host, accepted at once", "corral keys new alice --role operator"),
+    ],
+)
+@click.argument("name", default="")
+@click.option("--broker", "for_broker", is_flag=True, help="Make the broker's own key in the key directory.")
+@click.option("--file", "path", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Key file. Default: NAME.key here.")
+@click.option("--role", default="", metavar="ROLE", help=f"Accept the new key in the key directory: {ROLE_HELP}")
+@click.option("--guest", default="", metavar="GUEST", help="Guest that a key with the role guest speaks for.")
+@_directory
+def new(name: str, for_broker: bool, path: Path | None, role: str, guest: str, directory: Path) -> int:
+    """Make a key: a file that only its owner can read."""
+    from corral.cli import key_directory as store
+    from corral_schemas.keyfiles import BROKER_SECRET, fingerprint
+
+    with store.failures_told():
+        if for_broker:
+            if name or path or role or guest:
+                raise click.UsageError("--broker goes with --keys alone")
+            pair = store.make_broker_key(directory)
+            click.echo(f"made {directory / BROKER_SECRET}; clients and workers need broker.public beside it (or its content):")
+            click.echo(pair.public)
+            return 0
+        if not name:
+            raise click.UsageError("give the key a name, or --broker")
+        if role or guest:
+            store.check_broker_key(directory)
+        made_at = path or Path(f"{name}.key")
+        pair = store.make_key_file(made_at, name)
+        click.echo(f"made {made_at}, fingerprint {fingerprint(pair.public)}, public key:")
+        click.echo(pair.public)
+        if role or guest:
+            accepted = store.accept(directory, pair.public, name=name, role=role or "guest", guest=guest)
+            click.echo(f"accepted: {accepted}")
+    return 0
+
+
+@command(
+    "keys list",
+    statuses=(("0", "listed"), ("1", "the directory cannot be read"), ("2", "wrong usage")),
+    examples=[("All keys, the waiting ones first", "corral keys list"), ("Those that wait", "corral keys list --json | grep pending")],
+)
+@formats
+@_directory
+def list_(form: str | None, directory: Path) -> int:
+    """List keys: pending, accepted and revoked. What a pending key calls itself is its own claim."""
+    from corral.cli import key_directory as store
+    from corral.cli.output import Column, print_records
+
+    with store.failures_told():
+        records = store.records(directory)
+    styles = {"pending": "yellow", "accepted": "green", "revoked": "red"}
+    print_records(
+        records,
+        [
+            Column("STATE", lambda r: r["state"], lambda r: styles[r["state"]]),
+            Column("NAME", lambda r: r["name"] or "-", "bold"),
+            Column("ROLE", lambda r: r["role"]),
+            Column("GUEST", lambda r: r["guest"] or "-"),
+            Column("FINGERPRINT", lambda r: r["fingerprint"]),
+            Column("ADDRESS", lambda r: r["address"] or "-"),
+            Column("SINCE", lambda r: r["since"] or "-"),
+            Column("EXPIRES", lambda r: r["expires"] or "never"),
+        ],
+        form,
+    )
+    return 0
+
+
+@command(
+    "keys show",
+    statuses=(("0", "shown"), ("1", "no such key"), ("2", "wrong usage")),
+    examples=[("All about one key", "corral keys show vm-7"), ("The broker's public key", "corral keys show --broker")],
+)
+@click.argument("which", metavar="[NAME|FINGERPRINT]", default="")
+@click.option("--broker", "for_broker", is_flag=True, help="The broker's own public key.")
+@_directory
+def show(which: str, for_broker: bool, directory: Path) -> int:
+    """Show a key as JSON, its public key included; or the broker's public key."""
+    from corral.cli import key_directory as store
+    from corral.cli.output import json_line
+
+    with store.failures_told():
+        if for_broker:
+            click.echo(store.check_broker_key(directory).public)
+            return 0
+        if not which:
+            raise click.UsageError("give a name, a fingerprint, or --broker")
+        for record in store.find(directory, which):
+            click.echo(json_line(record))
+    return 0
+
+
+@command(
+    "keys accept",
+    statuses=(("0", "accepted"), ("1", "no such key"), ("2", "wrong usage")),
+    examples=[
+        ("A guest that waits", "corral keys accept 5f1d8a90c3b27e64 --guest vm-7"),
+        ("A public key that somebody sent", "corral keys accept --name alice --role operator 'PUBLIC KEY'"),
+    ],
+)
+@click.argument("which", metavar="FINGERPRINT|PUBLIC")
+@click.option("--name", default="", metavar="NAME", help="Name of the key. Default: the guest's, or the one it claims.")
+@click.option("--role", default="", metavar="ROLE", help=f"What it may do: {ROLE_HELP}")
+@click.option("--guest", default="", metavar="GUEST", help="The guest it speaks for (role guest). Default: the one it claims.")
+@click.option("--expires-in", "expires_in_s", type=DURATION, metavar="DURATION", help="Until when. Default: for ever.")
+@_directory
+def accept(which: str, name: str, role: str, guest: str, expires_in_s: float | None, directory: Path) -> int:
+    """Let a key in. Compare its fingerprint with the one that its owner sees: the name it waits under is only a claim."""
+    from corral.cli import key_directory as store
+
+    with store.failures_told():
+        pending = store.find_pending(directory, which)
+        if pending is not None and pending.kind == "guest" and not role:
+            role, guest = "guest", guest or pending.name
+        role = role or ("guest" if guest else "")
+        if not role:
+            raise click.UsageError("give --role, or --guest for the key of a worker")
+        public = pending.public if pending is not None else which
+        name = name or guest or (pending.name if pending is not None else "")
+        if not name:
+            raise click.UsageError("give --name")
+        path = store.accept(directory, public, name=name, role=role, guest=guest, expires_in_s=expires_in_s)
+        click.echo(f"accepted: {path}")
+    return 0
+
+
+@command(
+    "keys reject",
+    statuses=(("0", "removed"), ("1", "no such key"), ("2", "wrong usage")),
+    examples=[("Take a key off the pending list", "corral keys reject 5f1d8a90c3b27e64"), ("For ever", "corral keys reject --bar 5f1d8a")],
+)
+@click.argument("which", metavar="FINGERPRINT")
+@click.option("--bar", is_flag=True, help="Also shut it out, so that it cannot ask again.")
+@_directory
+def reject(which: str, bar: bool, directory: Path) -> int:
+    """Take a key off the pending list."""
+    from corral.cli import key_directory as store
+
+    with store.failures_told():
+        store.reject(directory, which, bar=bar)
+    return 0
+
+
+@command(
+    "keys revoke",
+    statuses=(("0", "revoked"), ("1", "no such key"), ("2", "wrong usage")),
+    examples=[("All keys of that name", "corral keys revoke vm-7"), ("One of two", "corral keys revoke 5f1d8a90c3b27e64")],
+)
+@click.argument("which", metavar="NAME|FINGERPRINT")
+@_directory
+def revoke(which: str, directory: Path) -> int:
+    """Shut a key out: its connections are cut within two seconds, and it is turned away from then on."""
+    from corral.cli import key_directory as store
+
+    with store.failures_told():
+        for path in store.revoke(directory, which):
+            click.echo(f"revoked: {path}")
+    return 0
+
+
+@command(
+    "keys rotate",
+    statuses=(("0", "made and accepted"), ("1", "failed"), ("2", "wrong usage")),
+    examples=[("A new key for an operator; the old one works for another day", "corral keys rotate alice --file alice-2.key")],
+)
+@click.argument("name")
+@click.option(
+    "--file", "path", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Key file. Default: NAME.new.key."
+)
+@click.option(
+    "--keep",
+    "keep_s",
+    type=DURATION,
+    default="1d",
+    show_default=True,
+    metavar="DURATION",
+    help="How long keys that the name has now go on working.",
+)
+@_directory
+def rotate(name: str, path: Path | None, keep_s: float, directory: Path) -> int:
+    """Make a second key for a name, with the same role, and let the first one expire: nothing is interrupted."""
+    from corral.cli import key_directory as store
+
+    with store.failures_told():
+        made_at = path or Path(f"{name}.new.key")
+        accepted = store.rotate(directory, name, made_at, keep_s)
+        click.echo(f"made {made_at}; accepted: {accepted}")
+    return 0
+
+
+@command(
+    "keys token",
+    statuses=(("0", "made"), ("1", "failed"), ("2", "wrong usage")),
+    examples=[("For an unattended guest", "corral keys token --guest vm-7 --ttl 10m > vm-7.token")],
+)
+@click.option("--guest", required=True, metavar="GUEST", help="The guest whose new key it lets in.")
+@click.option("--ttl", "ttl_s", type=DURATION, default="1h", show_default=True, metavar="DURATION", help="How long it can be used.")
+@_directory
+def token(guest: str, ttl_s: float, directory: Path) -> int:
+    """Print a one-time token: `corral worker --token-file FILE` with it, and the worker's key is accepted without anybody looking."""
+    from corral.cli import key_directory as store
+
+    with store.failures_told():
+        click.echo(store.make_token(directory, guest, ttl_s))
+    return 0
+
+
+for _made in (new, list_, show, accept, reject, revoke, rotate, token):
+    if _made.name is None:
+        raise Failed("a command about keys has no name")
+    keys.add_command(_made, _made.name.removeprefix("keys "))

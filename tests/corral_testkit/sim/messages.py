@@ -1,0 +1,43 @@
+"""What kind of message some frames are, for the table of what met what."""
+
+from __future__ import annotations
+
+import msgspec
+
+from corral_schemas import session
+
+_SESSION = {
+    session.REGISTER,
+    session.HEARTBEAT,
+    session.GOODBYE,
+    session.REGISTERED,
+    session.REFUSED,
+    session.PLEASE_REGISTER,
+    session.HEARTBEAT_ACK,
+    session.REPLY,
+}
+
+
+class _Header(msgspec.Struct):
+    op: str = ""
+
+
+_header = msgspec.msgpack.Decoder(_Header)
+
+
+def kind_of(frames: list[bytes]) -> str:
+    """An op for a command, a kind for an event, `reply`, `subscribe`, or what the session calls it."""
+    first = frames[0]
+    if first.startswith(b"event/"):
+        return "e:" + first.split(b"/")[2].decode()
+    if first.startswith(b"nonce/"):
+        return "nonce"
+    if len(frames) == 1 and first[:1] in (b"\x00", b"\x01"):
+        return "subscribe"
+    if first in _SESSION:
+        return first.decode()
+    header = frames[2] if first == session.COMMAND else first
+    try:
+        return _header.decode(header).op or "reply"
+    except msgspec.DecodeError:
+        return "unknown"

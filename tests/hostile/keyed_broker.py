@@ -1,0 +1,122 @@
+"""A broker on TCP with keys, as a process; keys are made and accepted by the command line's own functions."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import zmq
+
+from corral.cli import key_directory
+from corral_schemas.errors import CorralError
+from corral_schemas.keyfiles import Policy, text_of
+from corral_schemas.queries import InfoReply, Nothing
+from corral_testkit.wire_peers import FakeWorker, Keys, Peer, RawClient, Subscriber, joined, repeat_until
+
+READY = "corral broker ready at "
+
+
+class KeyedBroker:
+    """Use as a context manager; a broker that did not serve to the end, or left a traceback, fails the test."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.directory = directory / "keys"
+        self.audit_path = directory / "audit.log"
+        self._arguments = arguments
+        self.server = key_directory.make_broker_key(self.directory).public
+        self._opened = contextlib.ExitStack()
+
+    def __enter__(self) -> "KeyedBroker":
+        command = [sys.executable, "-m", "corral_broker", "--bind", "tcp://127.0.0.1:0", "--keys", str(self.directory), *self._arguments]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith(READY), line
+        self.address = line.removeprefix(READY).strip()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._opened.close()
+        self.process.send_signal(signal.SIGTERM)
+        _, log = self.process.communicate(timeout=20)
+        if kind is None:
+            assert self.process.returncode == 0, log
+            assert "Traceback" not in log, log
+
+    def new_keys(self) -> Keys:
+        """Keys that the broker does not know."""
+        public, secret = zmq.curve_keypair()
+        return Keys(public.decode(), secret.decode(), self.server)
+
+    def keys(self, name: str, role: str, guest: str = "", **more: Any) -> Keys:
+        """Accepted keys; the broker knows them when this returns."""
+        made = self.new_keys()
+        key_directory.accept(self.directory, made.public, name=name, role=role, guest=guest, **more)
+        with RawClient(self.address, keys=made) as asker:
+            repeat_until(lambda: None, lambda: not _is_unknown(asker))
+        return made
+
+    def policy(self, name: str, policy: Policy) -> None:
+        (self.directory / "policies" / f"{name}.toml").write_text(text_of(policy) if not policy.allow else _policy_text(policy))
+
+    def client(self, keys: Keys | None) -> RawClient:
+        return self._opened.enter_context(RawClient(self.address, keys=keys))
+
+    def worker(self, keys: Keys, guest: str, **more: Any) -> FakeWorker:
+        return self._opened.enter_context(FakeWorker(self.address, guest, keys=keys, **more))
+
+    def subscriber(self, keys: Keys, *prefixes: bytes, timeout_s: float = 10.0) -> Subscriber:
+        hello = self.client(keys).hello()
+        return self._opened.enter_context(Subscriber(joined(self.address, hello.events_out), *prefixes, timeout_s=timeout_s, keys=keys))
+
+    def peer(self, keys: Keys) -> Peer:
+        return self._opened.enter_context(Peer(keys=keys))
+
+    def endpoint(self, name: str) -> str:
+        """Where one of the six sockets is: `clients`, or a field of hello."""
+        if name == "clients":
+            return self.address
+        return joined(self.address, str(getattr(self.client(self.new_keys()).hello(), name)))
+
+    def info(self, operator: Keys) -> InfoReply:
+        reply = self.client(operator).call("info", Nothing())
+        assert isinstance(reply, InfoReply)
+        return reply
+
+    def count(self, operator: Keys, counter: str) -> int:
+        return self.info(operator).counters.get(counter, 0)
+
+    def audit(self) -> list[dict[str, str]]:
+        return [json.loads(line) for line in self.audit_path.read_text().splitlines()]
+
+    def rss_bytes(self) -> int:
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def refused(act: Callable[[], object]) -> str:
+    """The code of the CorralError that the act raises; empty when it raises none."""
+    try:
+        act()
+    except CorralError as why:
+        return why.code
+    return ""
+
+
+def _is_unknown(client: RawClient) -> bool:
+    try:
+        client.call("guests", Nothing())
+    except CorralError as why:
+        return "pending" in why.message
+    return False
+
+
+def _policy_text(policy: Policy) -> str:
+    rules = "".join(f"[[allow]]\nops = {json.dumps(rule.ops)}\nguests = {json.dumps(rule.guests)}\n" for rule in policy.allow)
+    return f"events = {json.dumps(policy.events)}\n{rules}"

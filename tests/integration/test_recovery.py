@@ -1,0 +1,350 @@
+"""What is killed, and what must be as if it had not been: worker, broker, shim, zygote and journal."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from corral import Client, CorralError, Event, Mount, StdioOptions
+from corral.sync.handles import Container, Guest
+from corral_schemas.base import Message
+from corral_schemas.commands import ContainerTarget, CreateArgs, DeleteArgs, ExecArgs, KillArgs, RunArgs, StopArgs, UpdateArgs
+from corral_schemas.containers import ContainerSpec, OciProcess
+from corral_schemas.frames import decode_reply, reply_value
+from corral_testkit.remains import kill_and_wait, processes_at
+from corral_testkit.shim_driver import wait_until
+from corral_testkit.system import CorralSystem
+from corral_testkit.wire_peers import RawClient
+
+pytestmark = pytest.mark.runc
+
+
+@pytest.fixture
+def client(corral: CorralSystem) -> Client:
+    return corral.client(retry_unreachable=True)
+
+
+@pytest.fixture
+def guest(corral: CorralSystem, client: Client) -> Guest:
+    return client.guest(corral.names[0])
+
+
+def events_of(client: Client, cursor: str, container: Container, last: str) -> list[str]:
+    """Kinds of a container's events after a cursor, up to `last`."""
+    kinds: list[str] = []
+    with client.events(after=cursor, guests=[container.guest], broker_events=False) as events:
+        for item in events:
+            assert isinstance(item, Event), item
+            if item.header.instance == container.instance:
+                kinds.append(item.kind)
+                if item.kind == last:
+                    return kinds
+    raise AssertionError("the stream of events ended")
+
+
+def now(client: Client, guest: str) -> str:
+    with client.events(guests=[guest], broker_events=False) as events:
+        return events.cursor
+
+
+def test_kill_9_of_the_worker_while_a_container_prints_costs_no_byte_and_no_code(
+    corral: CorralSystem, client: Client, guest: Guest
+) -> None:
+    cursor = now(client, guest.name)
+    script = "i=0; while [ $i -lt 4000 ]; do echo line $i; i=$((i+1)); done; read go; echo done; exit 5"
+    container = guest.run("print", spec=corral.spec("sh", "-c", script), stdio=StdioOptions(stdin=True))
+    for _ in range(2):
+        corral.restart_worker(guest.name)
+    container.init.stdin.write(b"go\n")
+    end = container.wait()
+    assert (end.type, end.code) == ("exited", 5)
+    expected = b"".join(b"line %d\n" % number for number in range(4000)) + b"done\n"
+    assert container.init.stdout.read() == expected
+    assert end.streams["stdout"].total == len(expected)
+    container.delete()
+    assert events_of(client, cursor, container, "deleted") == ["created", "started", "exit", "deleted"]
+
+
+def test_what_ends_while_there_is_no_worker_is_told_by_the_next(corral: CorralSystem, client: Client, guest: Guest) -> None:
+    cursor = now(client, guest.name)
+    container = guest.run("ends", spec=corral.spec("sh", "-c", "read go; echo end; exit 9"), stdio=StdioOptions(stdin=True))
+    process = container.exec(["sh", "-c", "kill -USR1 $$"], stdio=StdioOptions())
+    assert process.wait().signal == signal.SIGUSR1
+    pid = container.state().pid
+    corral.workers[guest.name].kill()
+    kill_and_wait(pid)
+    corral.restart_worker(guest.name)
+    assert container.wait().signal == signal.SIGKILL
+    assert events_of(client, cursor, container, "exit")[:4] == ["created", "started", "exec_started", "exit"]
+
+
+def test_a_wait_and_a_reader_go_through_a_restart_of_the_broker(corral: CorralSystem, client: Client, guest: Guest) -> None:
+    container = guest.run("broker", spec=corral.spec("sh", "-c", "echo a; read x; echo b; exit 6"), stdio=StdioOptions(stdin=True))
+    lines = container.init.stdout.lines()
+    assert next(lines) == b"a"
+    corral.restart_broker()
+    container.init.stdin.write(b"x\n")
+    began_s = time.monotonic()
+    assert next(lines) == b"b"
+    assert container.wait().code == 6
+    assert time.monotonic() - began_s < 10
+    began_s = time.monotonic()
+    assert container.init.stdout.read() == b"a\nb\n"
+    assert time.monotonic() - began_s < 5, "output came late over a session that the new broker does not know"
+
+
+def test_a_killed_shim_is_lost_at_once_and_leaves_nothing_running(corral: CorralSystem, client: Client, guest: Guest) -> None:
+    container = guest.run("lost", spec=corral.spec("sh", "-c", "echo before; sleep 1000 & sleep 1000; true"))
+    assert next(container.init.stdout.lines()) == b"before"
+    done = container.exec(["sh", "-c", "exit 3"])
+    assert done.wait().code == 3
+    running = container.exec(["sleep", "1000"])
+    pids = [one.pid for one in container.ps()]
+    assert len(pids) == 4
+    cursor = now(client, guest.name)
+    began_s = time.monotonic()
+    kill_and_wait(corral.shim_pid(guest.name, container.instance))
+    ends = [container.wait(), running.wait()]
+    assert time.monotonic() - began_s < 2.0
+    assert {(end.type, end.reason, end.code, end.signal) for end in ends} == {("lost", "shim died", None, None)}
+    assert done.wait().code == 3  # what was known stays known
+    assert events_of(client, cursor, container, "exit") == ["exit"]
+    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+    assert container.state().status == "stopped"
+    assert container.ps() == []
+    assert container.init.stdout.read() == b"before\n"
+    assert "do not end after SIGKILL" not in corral.workers[guest.name].log
+    container.delete()
+    assert guest.run("lost", spec=corral.spec("true")).wait().code == 0
+
+
+def test_a_shim_killed_while_there_is_no_worker_is_lost_too(corral: CorralSystem, guest: Guest) -> None:
+    container = guest.run("lost", spec=corral.spec("sleep", "1000"))
+    shim = corral.shim_pid(guest.name, container.instance)
+    corral.workers[guest.name].kill()
+    kill_and_wait(shim)
+    corral.restart_worker(guest.name)
+    assert container.wait().type == "lost"
+
+
+def test_a_killed_zygote_is_replaced_and_harms_nobody(corral: CorralSystem, guest: Guest) -> None:
+    container = guest.run("lives", spec=corral.spec("sh", "-c", "read x; exit 4"), stdio=StdioOptions(stdin=True))
+    zygote = corral.zygote_pid(guest.name)
+    assert zygote is not None
+    kill_and_wait(zygote)
+    assert guest.run("next", spec=corral.spec("sh", "-c", "exit 2")).wait().code == 2
+    assert corral.zygote_pid(guest.name) not in (None, zygote)
+    container.init.stdin.write(b"x\n")
+    assert container.wait().code == 4
+
+
+def test_a_corrupt_journal_is_moved_aside_and_what_runs_is_adopted(corral: CorralSystem, client: Client, guest: Guest) -> None:
+    container = guest.run("adopt", spec=corral.spec("sh", "-c", "echo out; read x; exit 8"), stdio=StdioOptions(stdin=True))
+    process = container.exec(["sleep", "1000"], process="x1")
+    assert next(container.init.stdout.lines()) == b"out"
+    epoch = client.info(guest.name).epoch
+    corral.workers[guest.name].kill()
+    journal = corral.state_dir(guest.name) / "journal.sqlite"
+    journal.write_bytes(b"this is no database " * 1000)
+    for suffix in ("-wal", "-shm"):
+        journal.with_name(journal.name + suffix).unlink(missing_ok=True)
+    corral.restart_worker(guest.name)
+    assert client.info(guest.name).epoch != epoch
+    (aside,) = journal.parent.glob("journal.corrupt-*")
+    assert aside.read_bytes().startswith(b"this is no database")
+    assert "the journal is corrupt" in corral.workers[guest.name].log
+    state = container.state()
+    assert (state.status, [one.process for one in state.processes]) == ("running", ["init", "x1"])
+    process.kill(signal.SIGKILL)
+    assert process.wait().signal == signal.SIGKILL
+    container.init.stdin.write(b"x\n")
+    assert container.wait().code == 8
+    assert container.init.stdout.read() == b"out\n"
+    aside.unlink()
+
+
+# -- at most once -------------------------------------------------------------------------------------------------------------------
+
+
+def witnessed(corral: CorralSystem, witness: Path, script: str = "") -> ContainerSpec:
+    """A program that leaves a line in a file outside, then does something."""
+    spec = corral.spec("sh", "-c", f"echo ran >> /witness/file; {script}")
+    return ContainerSpec(rootfs=spec.rootfs, args=spec.args, mounts=[Mount(source=str(witness), destination="/witness")])
+
+
+def runs(witness: Path) -> int:
+    return (witness / "file").read_text().count("ran\n")
+
+
+@pytest.fixture
+def witness(tmp_path: Path) -> Path:
+    (tmp_path / "file").write_text("")
+    return tmp_path
+
+
+def test_a_run_and_an_exec_sent_many_times_under_one_id_run_once(corral: CorralSystem, client: Client, guest: Guest, witness: Path) -> None:
+    script = "trap 'echo ran >> /witness/file' USR1; while :; do sleep 0.02; done"
+    spec, token = witnessed(corral, witness, script), secrets.token_hex(4)
+    made = {guest.run("once", spec=spec, request_id=f"run-{token}").instance for _ in range(4)}
+    container = guest.container("once", made.pop())
+    assert made == set()
+    args = ["sh", "-c", "echo ran >> /witness/file"]
+    execs = {container.exec(args, process="x", request_id=f"exec-{token}").instance for _ in range(4)}
+    assert len(execs) == 1
+    assert container.process("x").wait().code == 0
+    assert runs(witness) == 2
+    for restarted in (False, True):
+        if restarted:
+            corral.restart_worker(guest.name)
+        assert guest.run("once", spec=spec, request_id=f"run-{token}").instance == container.instance
+        assert {container.exec(args, process="x", request_id=f"exec-{token}").instance} == execs
+    assert runs(witness) == 2
+
+
+def test_a_kill_sent_many_times_under_one_id_signals_once(corral: CorralSystem, client: Client, guest: Guest, witness: Path) -> None:
+    script = "trap 'echo ran >> /witness/file; echo caught' USR1; echo ready; while :; do sleep 0.02; done"
+    container = guest.run("signals", spec=witnessed(corral, witness, script))
+    lines = container.init.stdout.lines()
+    assert next(lines) == b"ready"
+    args = KillArgs(container="signals", signal=signal.SIGUSR1)
+    token = secrets.token_hex(4)
+    for _ in range(5):
+        client.call(guest.name, "kill", args, request_id=token)
+    assert next(lines) == b"caught"
+    corral.restart_worker(guest.name)
+    client.call(guest.name, "kill", args, request_id=token)
+    container.kill(signal.SIGUSR1)
+    assert next(lines) == b"caught"
+    assert runs(witness) == 3  # the start, and two signals
+
+
+@pytest.mark.parametrize("op", ["create", "start", "pause", "resume", "update", "stop", "delete"])
+def test_every_other_command_answers_a_repeat_as_it_did_the_first_time(
+    corral: CorralSystem, client: Client, guest: Guest, bundle_dir: Callable[..., Path], op: str
+) -> None:
+    name, token = f"r-{secrets.token_hex(3)}", secrets.token_hex(4)
+    create = CreateArgs(container=name, bundle=str(bundle_dir("sleep", "1000")))
+    target = ContainerTarget(container=name)
+    before = {"start": ["create"], "pause": ["create", "start"], "resume": ["create", "start", "pause"], "update": ["create"]}
+    before |= {"stop": ["create", "start"], "delete": ["create"]}
+    args: dict[str, Message] = {
+        "create": create,
+        "update": UpdateArgs(container=name, resources={}),
+        "stop": StopArgs(container=name, grace_ms=0),
+    }
+    args |= {"delete": DeleteArgs(container=name)}
+    for step in before.get(op, []):
+        client.call(guest.name, step, args.get(step, target))
+    cursor = now(client, guest.name)
+    first = client.call(guest.name, op, args.get(op, target), request_id=token)
+    with client.events(after=cursor, guests=[guest.name], broker_events=False) as events:
+        assert next(events)
+        place = events.cursor
+    for _ in range(3):
+        assert client.call(guest.name, op, args.get(op, target), request_id=token) == first
+    corral.restart_worker(guest.name)
+    assert client.call(guest.name, op, args.get(op, target), request_id=token) == first
+    with client.events(after=place, guests=[guest.name], broker_events=False) as events:
+        repeated = []
+        for item in events:
+            assert isinstance(item, Event)
+            if item.kind == "worker_started":
+                break
+            repeated.append(item.kind)
+    assert repeated in ([], ["exit"], ["deleted"])  # what the first one itself brought
+
+
+def test_a_command_under_way_when_the_worker_is_killed_is_done_once(
+    corral: CorralSystem, client: Client, guest: Guest, witness: Path
+) -> None:
+    """The kill comes at another moment of `run` each time."""
+    for delay_ms in (10, 25, 45):
+        (witness / "file").write_text("")
+        name, token = f"mid-{delay_ms}", secrets.token_hex(4)
+        args = RunArgs(container=name, spec=witnessed(corral, witness, "exit 3"))
+        restarter = threading.Timer(delay_ms / 1000, kill_and_restart, (corral, guest.name))
+        restarter.start()
+        try:
+            client.call(guest.name, "run", args, request_id=token)
+            assert guest.container(name).wait().code == 3
+            assert runs(witness) == 1
+        except CorralError as why:
+            assert why.code in ("outcome_unknown", "container_already_exists")
+            assert runs(witness) <= 1
+        finally:
+            restarter.join()
+
+
+def test_commands_on_one_container_take_effect_in_the_order_they_came(
+    corral: CorralSystem, guest: Guest, bundle_dir: Callable[..., Path]
+) -> None:
+    name = f"order-{secrets.token_hex(3)}"
+    target = ContainerTarget(container=name)
+    steps: list[tuple[str, Message]] = [
+        ("create", CreateArgs(container=name, bundle=str(bundle_dir("sleep", "1000")))),
+        ("start", target),
+        ("pause", target),
+        ("resume", target),
+        ("exec", ExecArgs(container=name, process="x", spec=OciProcess(args=["true"]))),
+        ("pause", target),
+        ("resume", target),
+        ("delete", DeleteArgs(container=name, force=True)),
+        ("create", CreateArgs(container=name, bundle=str(bundle_dir("sleep", "1000")))),
+        ("start", target),
+    ]
+    with RawClient(corral.address, timeout_s=20.0) as raw:
+        ops = {raw.send(op, args, guest.name): op for op, args in steps}
+        answered = []
+        for _ in steps:
+            header, body = decode_reply(raw.receive(raw.socket))
+            reply_value(ops[header.id], body)
+            answered.append(header.id)
+    assert answered == list(ops)
+    assert guest.container(name).state().status == "running"
+
+
+def test_kill_does_not_wait_behind_another_command(corral: CorralSystem, client: Client, guest: Guest) -> None:
+    container = guest.run("busy", spec=corral.spec("sleep", "1000"))
+    stopping = threading.Thread(target=lambda: container.stop(grace_s=30))
+    stopping.start()
+    began_s = time.monotonic()
+    container.kill(signal.SIGKILL)
+    assert container.wait().signal == signal.SIGKILL
+    stopping.join(10)
+    assert time.monotonic() - began_s < 2.0
+
+
+# -- the end of a worker ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_told_to_end_leaves_its_containers_alone(corral: CorralSystem, guest: Guest) -> None:
+    container = guest.run("stays", spec=corral.spec("sh", "-c", "read x; exit 4"), stdio=StdioOptions(stdin=True))
+    pid, shim = container.state().pid, corral.shim_pid(guest.name, container.instance)
+    assert corral.workers[guest.name].terminate() == 0
+    assert Path(f"/proc/{pid}").exists() and Path(f"/proc/{shim}").exists()
+    corral.restart_worker(guest.name)
+    assert corral.shim_pid(guest.name, container.instance) == shim
+    container.init.stdin.write(b"x\n")
+    assert container.wait().code == 4
+
+
+def test_a_worker_told_to_end_without_containers_leaves_nothing_running_and_no_cgroup(new_corral: Callable[..., CorralSystem]) -> None:
+    system = new_corral()
+    (name,) = system.names
+    container = system.client().guest(name).run("c", spec=system.spec("true"))
+    container.wait()
+    container.delete()
+    tops = [top / "corral" / name for top in Path("/sys/fs/cgroup").iterdir()]
+    assert any(top.exists() for top in tops)
+    worker, zygote = system.workers[name].pid, system.zygote_pid(name)
+    assert system.workers[name].terminate() == 0
+    assert [top for top in tops if top.exists()] == []
+    assert zygote is not None
+    wait_until(lambda: not processes_at(system.run_dir(name)), "the zygote ends", 5.0)
+    assert not Path(f"/proc/{worker}").exists()

@@ -1,0 +1,184 @@
+"""A worker that cannot start says so in one clear line and exits 1; one that can is not put off by what an earlier one left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from corral_testkit.system import CorralSystem
+
+pytestmark = pytest.mark.runc
+
+Start = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def short_dir() -> Iterator[Path]:
+    """A private directory with a short path: socket paths have an end."""
+    directory = Path(tempfile.mkdtemp(prefix="corral-", dir="/tmp"))
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def start(short_dir: Path) -> Start:
+    """Starts a worker that is expected to give up by itself."""
+
+    def started(*options: str, **more: str) -> subprocess.CompletedProcess[str]:
+        places = {"guest": "g1", "broker": f"ipc://{short_dir}/b", "state-dir": f"{short_dir}/state", "run-dir": f"{short_dir}/run"}
+        named = [f"--{name}={value}" for name, value in {**places, **more}.items()]
+        return subprocess.run([sys.executable, "-m", "corral_worker", *named, *options], capture_output=True, text=True, timeout=20)
+
+    return started
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line it ended with."""
+    assert done.returncode == 1, done
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("corral worker: ")
+    return line
+
+
+def test_a_runtime_that_is_missing(start: Start, short_dir: Path) -> None:
+    line = said(start("--runtime", "/no/such/runc"))
+    assert "runtime_unavailable" in line and "/no/such/runc" in line and "is not there" in line and "apt-get install runc" in line
+    assert not (short_dir / "state").exists()
+
+
+def test_a_runtime_that_is_not_executable(start: Start, short_dir: Path) -> None:
+    (short_dir / "runc").write_text("#!/bin/sh\n")
+    assert "is not executable" in said(start("--runtime", str(short_dir / "runc")))
+
+
+@pytest.mark.parametrize("content", ["not a program", "#!/bin/sh\nexit 3\n"])
+def test_a_runtime_that_does_not_work(start: Start, short_dir: Path, content: str) -> None:
+    (short_dir / "runc").write_text(content)
+    (short_dir / "runc").chmod(0o755)
+    assert "runtime_unavailable" in said(start("--runtime", str(short_dir / "runc")))
+
+
+def test_a_state_directory_in_use(start: Start, corral: CorralSystem) -> None:
+    name = corral.names[0]
+    line = said(start(guest=name, **{"state-dir": str(corral.state_dir(name))}))
+    assert f"pid {corral.workers[name].pid}" in line and "another worker" in line
+    assert corral.client().info(name).guest == name
+
+
+def test_a_state_directory_that_cannot_be_made(start: Start, short_dir: Path) -> None:
+    (short_dir / "file").write_text("")
+    assert "--state-dir" in said(start(**{"state-dir": f"{short_dir}/file/state"}))
+
+
+def test_a_state_directory_that_cannot_be_written(start: Start, short_dir: Path) -> None:
+    frozen = short_dir / "read-only"
+    frozen.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(frozen)], check=True)
+    try:
+        line = said(start(**{"state-dir": f"{frozen}/state"}))
+    finally:
+        subprocess.run(["umount", str(frozen)], check=True)
+    assert "Read-only file system" in line and "writable" in line
+
+
+def test_a_disk_without_room_for_the_journal(start: Start, short_dir: Path) -> None:
+    small = short_dir / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(small)], check=True)
+    try:
+        line = said(start(**{"state-dir": f"{small}/state"}))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert "cannot open" in line and "journal.sqlite" in line
+
+
+def test_a_run_directory_too_long_for_sockets(start: Start, short_dir: Path) -> None:
+    line = said(start(**{"run-dir": f"{short_dir}/{'long/' * 20}"}))
+    assert "too long" in line and "107 bytes" in line and "--run-dir" in line
+    assert not (short_dir / "state").exists()
+
+
+@pytest.mark.parametrize("guest", ["", "a/b", "a b", "x" * 65])
+def test_a_guest_name_that_could_not_stand_in_a_topic(start: Start, guest: str) -> None:
+    assert "guest name" in said(start(guest=guest))
+
+
+def test_a_label_without_a_value(start: Start) -> None:
+    assert "'colour' is not K=V" in said(start("--label", "colour"))
+
+
+def test_a_state_directory_of_another_guest_or_of_a_newer_corral_is_left_alone(start: Start, short_dir: Path) -> None:
+    version = short_dir / "state" / "version"
+    version.parent.mkdir()
+    for content, part in (('{"version": 1, "guest": "g2"}', "belongs to guest 'g2'"), ('{"version": 99, "guest": "g1"}', "newer Corral")):
+        version.write_text(content)
+        assert part in said(start())
+        assert version.read_text() == content
+        assert [path.name for path in version.parent.iterdir()] == ["version"]
+
+
+def test_a_version_file_that_cannot_be_read(start: Start, short_dir: Path) -> None:
+    (short_dir / "state").mkdir()
+    (short_dir / "state" / "version").write_text("{")
+    assert "cannot be read" in said(start())
+
+
+def test_an_option_nobody_knows_is_a_usage_error(start: Start) -> None:
+    assert start("--no-such-option").returncode == 2
+
+
+def test_a_version_file_left_empty_by_a_power_cut_is_written_anew(new_corral: Callable[..., CorralSystem]) -> None:
+    system = new_corral()
+    (name,) = system.names
+    version = system.state_dir(name) / "version"
+    before = version.read_text()
+    system.workers[name].kill()
+    version.write_text("")
+    system.restart_worker(name)
+    assert version.read_text() == before
+
+
+def test_no_broker_is_no_reason_to_end(short_dir: Path) -> None:
+    """It dials for as long as it takes; SIGTERM ends it all the same, with its zygote."""
+    argv = ["--guest", "g1", "--broker", f"ipc://{short_dir}/nobody", "--state-dir", f"{short_dir}/s", "--run-dir", f"{short_dir}/r"]
+    worker = subprocess.Popen([sys.executable, "-m", "corral_worker", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert worker.stdout is not None and worker.stderr is not None
+    assert worker.stdout.readline().startswith("corral worker ready")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(10) == 0
+    assert worker.stderr.read() == ""
+    worker.stdout.close()
+    worker.stderr.close()
+
+
+def test_two_workers_of_one_guest_the_second_says_that_it_is_refused(corral: CorralSystem, short_dir: Path) -> None:
+    name = corral.names[0]
+    places = ["--state-dir", f"{short_dir}/s", "--run-dir", f"{short_dir}/r"]
+    second = subprocess.Popen(
+        [sys.executable, "-m", "corral_worker", "--guest", name, "--broker", corral.address, *places], stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert second.stderr is not None
+    try:
+        assert "guest_busy" in second.stderr.readline()
+        assert corral.client().info(name).about["state_dir"] == str(corral.state_dir(name))
+    finally:
+        second.terminate()
+        second.wait(10)
+        second.stderr.close()
+
+
+def test_everything_it_makes_is_private(corral: CorralSystem) -> None:
+    name = corral.names[0]
+    for top in (corral.state_dir(name), corral.run_dir(name)):
+        assert top.stat().st_mode & 0o077 == 0
+        assert top.stat().st_uid == os.getuid()
