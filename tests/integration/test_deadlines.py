@@ -75,19 +75,19 @@ def test_a_hanging_runtime_is_cut_off_at_the_deadline_and_leaves_nothing(system:
 
 def test_other_containers_go_on_while_one_hangs_and_cancel_cuts_it_off(system: CorralSystem, flag: Path) -> None:
     (name,) = system.names
-    with system.client() as client:
-        guest = client.guest(name)
-        keeper = guest.run("keeper", spec=system.spec("sleep", "1000"))
-        flag.touch()
-        with pytest.raises(CorralError):
-            client.call(name, "run", RunArgs(container="hangs", spec=system.spec("true")), timeout_s=0.3, request_id="r1")
-        began_s = time.monotonic()
-        keeper.pause()
-        keeper.resume()
-        assert keeper.state().status == "running"
-        keeper.kill(9)
-        assert keeper.wait().signal == 9
-        assert time.monotonic() - began_s < 2.0
-        outcome = client.call(name, "cancel", CancelArgs(id="r1"))
-        assert isinstance(outcome, CancelReply) and outcome.outcome == "too_late"
-        flag.unlink()
+    client = system.client()
+    guest = client.guest(name)
+    keeper = guest.run("keeper", spec=system.spec("sleep", "1000"))
+    flag.touch()
+    with pytest.raises(CorralError):
+        client.call(name, "run", RunArgs(container="hangs", spec=system.spec("true")), timeout_s=0.3, request_id="r1")
+    began_s = time.monotonic()
+    keeper.pause()
+    keeper.resume()
+    assert keeper.state().status == "running"
+    keeper.kill(9)
+    assert keeper.wait().signal == 9
+    assert time.monotonic() - began_s < 2.0
+    outcome = client.call(name, "cancel", CancelArgs(id="r1"))
+    assert isinstance(outcome, CancelReply) and outcome.outcome == "too_late"
+    flag.unlink()

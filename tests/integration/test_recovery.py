@@ -260,6 +260,11 @@ def test_every_other_command_answers_a_repeat_as_it_did_the_first_time(
     assert repeated in ([], ["exit"], ["deleted"])  # what the first one itself brought
 
 
+def kill_and_restart(corral: CorralSystem, name: str) -> None:
+    corral.workers[name].kill()
+    corral.restart_worker(name)
+
+
 def test_a_command_under_way_when_the_worker_is_killed_is_done_once(
     corral: CorralSystem, client: Client, guest: Guest, witness: Path
 ) -> None:

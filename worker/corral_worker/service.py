@@ -192,6 +192,7 @@ class Worker:
                 await self.journal.durable()
         except TimeoutError:
             log.error("the journal could not be written to its end within %.0f s", LEAVE_TIMEOUT_S)
+        await adopt.sweep(self.guest)  # a shim may have been forked for a worker that died meanwhile
         if not self.guest.containers:
             self.guest.shims.quit()
             await asyncio.to_thread(cgroups.remove_empty, self._settings.cgroup_parent)

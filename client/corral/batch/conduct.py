@@ -147,7 +147,9 @@ class Conductor:
         if not past.began_ns:
             window = step.window.of(len(targets))
             self._write([StepBegan(time_ns=time.time_ns(), step=step.name, targets=len(targets), window=window)])
-        runner = self._runner = StepRunner(self._history.run, step, targets, past, halt=self._options.halt)
+        runner = self._runner = StepRunner(
+            self._history.run, step, targets, past, halt=self._options.halt, patience_s=self._options.patience_s
+        )
         self._watcher.step_began(step, len(targets), runner)
         looking = asyncio.create_task(self._look_at_guests(step, runner)) if step.on == "any" else None
         try:

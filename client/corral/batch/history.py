@@ -21,6 +21,8 @@ class Past:
     """The last that was sent, whatever came of it."""
     ended: Ended | None = None
     tried_guests: set[str] = field(default_factory=set)
+    moves: int = 0
+    """Attempts that never left for their guest."""
     again_if_unknown: bool = False
     """A person has decided that it is to be done again if the guest still cannot tell."""
 
@@ -82,6 +84,7 @@ class History:
         elif isinstance(record, Tried):
             past.sent = None
             past.retries += record.counted
+            past.moves += not record.counted and record.outcome == "unreachable"
             if record.counted:
                 past.tried_guests = set()
             past.again_if_unknown = past.again_if_unknown and record.outcome != "unknown"
@@ -90,7 +93,7 @@ class History:
         else:
             was_unknown = past.ended is not None and past.ended.outcome == "unknown"
             past.sent = past.last if was_unknown else None
-            past.ended, past.retries, past.tried_guests, past.again_if_unknown = None, 0, set(), was_unknown
+            past.ended, past.retries, past.moves, past.tried_guests, past.again_if_unknown = None, 0, 0, set(), was_unknown
             step.ended, self.status = False, None
 
 

@@ -17,6 +17,11 @@ from corral.batch.records import TRIED_AGAIN, AnyRecord, Ended, Outcome, Sent, T
 from corral.batch.targets import Target, filled_args, loads, request_id
 from corral_schemas.queries import GuestInfo
 
+MOVES_MAX = 5
+"""How often a target of `any` whose command never left is given to a guest anew without that being a retry."""
+NOBODY_UP_S = 30.0
+"""How long `any` waits for a guest to come up before targets are unreachable."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -95,8 +100,10 @@ class Tally:
 class StepRunner:
     """Times: `now_s` is a monotonic clock's, `now_ns` the wall clock's, which only goes into records."""
 
-    def __init__(self, run: str, step: Step, targets: Sequence[Target], past: StepPast, *, halt: Halt | None = None) -> None:
-        self._run, self._step, self._halt = run, step, halt
+    def __init__(
+        self, run: str, step: Step, targets: Sequence[Target], past: StepPast, *, halt: Halt | None = None, patience_s: float = NOBODY_UP_S
+    ) -> None:
+        self._run, self._step, self._halt, self._patience_s = run, step, halt, patience_s
         self._states = {target.number: _State(target, past.past(target.key)) for target in targets}
         self.window = past.window or step.window.of(len(targets))
         self.tally = Tally()
@@ -106,6 +113,8 @@ class StepRunner:
         self._given: dict[str, int] = {}  # guest -> attempts ever given by this runner
         self._guests: dict[str, GuestInfo] = {}
         self._loads: dict[str, int] = {}
+        self._away: set[str] = set()  # guests found out of reach since the broker was last asked about them
+        self._nobody_since_s: float | None = None  # since when a target of `any` has waited for any guest to be up
         self._under_way = 0
         self._wave: set[int] = set()  # with a barrier: numbers of the present window, ended or not
         self._deadline_s: float | None = None
@@ -147,7 +156,9 @@ class StepRunner:
     def next_wake_s(self) -> float | None:
         """When `on_time` wants to be called."""
         times = [self._deadline_s] if self._deadline_s is not None else []
-        if self._retries and self._room():
+        if self._room() and self._nobody_since_s is not None:
+            times.append(self._nobody_since_s + self._patience_s)
+        elif self._retries and self._room():
             times.append(self._retries[0][0])
         return min(times, default=None)
 
@@ -171,6 +182,7 @@ class StepRunner:
         """What the broker says of the step's guests now."""
         self._guests = {info.guest: info for info in guests}
         self._loads = loads(self._guests.values())
+        self._away.clear()
 
     def on_result(self, number: int, result: Result, now_s: float, now_ns: int) -> list[Action]:
         """An attempt's outcome."""
@@ -205,8 +217,11 @@ class StepRunner:
             past.again_if_unknown = False
             return self._again(state, result, now_s, now_ns, wait_s=0.0, counted=False)
         never_left = result.outcome == "unreachable" and result.settled
-        if never_left and self._step.on == "any" and guest and self._other_guest(past):
-            return self._again(state, result, now_s, now_ns, wait_s=0.0, counted=False)
+        if never_left and self._step.on == "any" and guest:
+            self._away.add(guest)
+            if past.moves < MOVES_MAX:
+                past.moves += 1
+                return self._again(state, result, now_s, now_ns, wait_s=0.0, counted=False)
         if result.outcome in TRIED_AGAIN and result.settled and past.retries < self._step.retries and not self._over:
             wait_s = min(self._step.backoff_s * 2**past.retries, BACKOFF_MAX_S)
             return self._again(state, result, now_s, now_ns, wait_s=wait_s, counted=True)
@@ -278,9 +293,18 @@ class StepRunner:
 
     def _fill(self, now_s: float, now_ns: int) -> list[Action]:
         actions: list[Action] = []
-        while self._room() and (number := self._next(now_s)) is not None:
+        while self._room() and self._somebody(now_s) and (number := self._next(now_s)) is not None:
             actions += self._launch(self._states[number], now_s, now_ns)
         return actions
+
+    def _somebody(self, now_s: float) -> bool:
+        """Whether there is a guest to give targets to, or no more use in waiting for one."""
+        if self._step.on != "any" or self._up() or not (self._fresh or self._retries):
+            self._nobody_since_s = None
+            return True
+        if self._nobody_since_s is None:
+            self._nobody_since_s = now_s
+        return now_s >= self._nobody_since_s + self._patience_s
 
     def _next(self, now_s: float) -> int | None:
         """Retries whose time has come first; with a barrier, others only while the present window is not full or has ended."""
@@ -331,12 +355,12 @@ class StepRunner:
         self._in_flight[guest] = self._in_flight.get(guest, 0) + 1
         self._given[guest] = self._given.get(guest, 0) + 1
 
-    def _other_guest(self, past: Past) -> bool:
-        return any(info.up and name not in past.tried_guests for name, info in self._guests.items())
+    def _up(self) -> list[str]:
+        return [name for name, info in self._guests.items() if info.up and name not in self._away]
 
     def _least_loaded(self, past: Past) -> str:
         """By what we have under way there, then by what it said of itself, then by turns; empty where none is up."""
-        up = [name for name, info in self._guests.items() if info.up]
+        up = self._up()
         untried = [name for name in up if name not in past.tried_guests] or up
         order = (self._in_flight, self._loads, self._given)
         return min(untried, key=lambda name: (*(counts.get(name, 0) for counts in order), name), default="")

@@ -62,8 +62,8 @@ def test_a_plan_of_several_steps_in_order_with_execs_and_labels(corral: CorralSy
     spec = {"rootfs": str(corral.rootfs), "args": ["sleep", "1000"]}
     steps = [
         {"name": "start", "op": "run", "args": {"container": "app", "auto_delete": False, "spec": spec}},
-        {"name": "ask", "op": "exec", "args": {"container": "app", "spec": {"args": ["sh", "-c", "echo {guest}; exit {}"]}}, "items": [0, 3],
-         "on_failure": "continue"},
+        {"name": "ask", "op": "exec", "args": {"container": "app", "spec": {"args": ["sh", "-c", "echo {guest}; exit {}"]}},
+         "items": [0, 3], "on_failure": "continue"},
         {"name": "look", "op": "state", "args": {"container": "app"}},
         {"name": "end", "op": "delete", "args": {"container": "app", "force": True}},
     ]  # fmt: skip

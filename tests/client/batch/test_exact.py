@@ -76,6 +76,11 @@ def until(true: Callable[[], bool], within_s: float = 60) -> None:
         time.sleep(0.005)  # between two looks
 
 
+def until_ended(fleet: Fleet, run: Path, process: "subprocess.Popen[str]", count: int) -> None:
+    until(lambda: len(fleet.ended(run)) >= count or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+
+
 @pytest.fixture
 def make_fleet(new_corral: Callable[..., CorralSystem]) -> Iterator[Callable[[int], Fleet]]:
     made: list[Fleet] = []
@@ -117,8 +122,7 @@ def test_killed_five_times_among_dead_and_slow_guests_nothing_runs_twice_and_not
     run = fleet.directory / "run"
     process = fleet.batch("run", "--run-dir", run, "--patience", "1s", "plan.yaml")
     for count in KILLS_AFTER:
-        until(lambda count=count: len(fleet.ended(run)) >= count or process.poll() is not None)  # type: ignore[misc]
-        assert process.poll() is None, process.communicate()
+        until_ended(fleet, run, process, count)
         process.kill()
         fleet.finish(process)
         process = fleet.batch("resume", run, "--patience", "1s")

@@ -98,7 +98,7 @@ def test_json_lines_say_the_same() -> None:
 
 def test_all_mistakes_are_said_at_once_with_their_lines() -> None:
     found = mistakes(MANY_MISTAKES)
-    by_line = {line: text for line, text in found}
+    by_line = dict(found)
     expected = {
         1: "version: invalid enum value 2",
         3: "does not match",

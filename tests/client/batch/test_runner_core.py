@@ -10,7 +10,7 @@ from corral.batch.halting import Halt, parse_halt
 from corral.batch.history import StepPast, replay
 from corral.batch.plan import Step, Window
 from corral.batch.records import TRIED_AGAIN, AnyRecord, Ended, Sent, StepBegan, Tried
-from corral.batch.runner import Abort, Action, Result, Send, StepRunner, Write
+from corral.batch.runner import MOVES_MAX, NOBODY_UP_S, Abort, Action, Result, Send, StepRunner, Write
 from corral.batch.targets import Target, targets_of
 from corral_schemas.queries import GuestInfo
 
@@ -199,13 +199,14 @@ def test_any_goes_where_there_is_least_to_do_and_never_to_a_guest_that_is_down()
 def test_what_never_reached_its_guest_goes_to_another_one_and_costs_no_retry() -> None:
     run = world(1, make_step(), up=3)
     seen = []
-    while not run.runner.finished:
+    while run.under_way:
         seen.append(run.under_way[1].guest)
         run.answer(1, Result("unreachable"))
-        run.wait()
     assert sorted(seen) == ["g0", "g1", "g2"]
+    assert not run.runner.finished
+    run.wait()
     assert run.outcomes() == {"unreachable": 1}
-    assert [record.counted for record in run.log if isinstance(record, Tried)] == [False, False]
+    assert [record.counted for record in run.log if isinstance(record, Tried)] == [False, False, False]
 
 
 def test_what_may_have_reached_its_guest_goes_nowhere_else() -> None:
@@ -215,8 +216,28 @@ def test_what_may_have_reached_its_guest_goes_nowhere_else() -> None:
     assert run.outcomes() == {"unknown": 1}
 
 
-def test_with_nobody_up_targets_are_unreachable() -> None:
+def test_with_nobody_up_targets_wait_a_while_and_go_on_when_somebody_comes() -> None:
+    run = world(3, make_step(window=2), up=0, down=2)
+    assert not run.under_way
+    run.now_s = NOBODY_UP_S - 1
+    run.runner.on_guests(guests(1))
+    run.carry_out(run.runner.on_time(run.now_s, 1))
+    assert len(run.under_way) == 2
+
+
+def test_a_guest_that_comes_and_goes_gets_a_target_only_so_often() -> None:
+    run = world(1, make_step(), up=1)
+    while run.under_way:
+        run.answer(1, Result("unreachable"))
+        run.runner.on_guests(guests(1))
+        run.carry_out(run.runner.on_time(run.now_s, 1))
+    assert len(run.begun) == MOVES_MAX + 1
+    assert run.outcomes() == {"unreachable": 1}
+
+
+def test_with_nobody_up_for_long_targets_are_unreachable() -> None:
     run = world(3, make_step(), up=0, down=2)
+    run.wait()
     assert run.runner.finished
     assert run.outcomes() == {"unreachable": 3}
     assert not run.begun
