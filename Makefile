@@ -49,6 +49,13 @@ simulate: setup ## Search for holes under simulated faults (SEEDS=2000)
 	$(PYTHON) tests/simulation/run.py --seeds $(SEEDS) --jobs 2
 endif
 
+ifneq ($(wildcard tests/hostile/fuzz.py),)
+MESSAGES ?= 1000000
+.PHONY: fuzz
+fuzz: setup ## Hostile messages on every port of a broker with keys (MESSAGES=1000000)
+	$(PYTHON) tests/hostile/fuzz.py --messages $(MESSAGES)
+endif
+
 ifneq ($(wildcard tests/chaos/run.py),)
 TARGETS += chaos
 chaos: setup ## Search for holes with real processes, killed at random

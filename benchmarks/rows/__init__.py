@@ -1,7 +1,6 @@
 """One file per topic; each has the rows of one table."""
 
 from kit.bench import Row
-
 from rows import broker, command_line, events, execs, growth, lifecycle, memory, peers, stdio
 
 TOPICS: dict[str, dict[str, Row]] = {

@@ -7,12 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+from corral import AsyncClient
 from kit.bare_runc import BareRunc
 from kit.bench import Bench, Row, pairs
 from kit.bundles import runc
 from kit.figures import Figure
-
-from corral import AsyncClient
 
 GUESTS = 4
 AT_ONCE = 8

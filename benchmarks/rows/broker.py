@@ -7,11 +7,11 @@ import shutil
 import time
 
 import zmq
-from kit.bench import Bench, Row, pairs
-from kit.figures import Figure, MissingError
 
 from corral_schemas.commands import ContainerTarget
 from corral_schemas.frames import CommandHeader, encode_command
+from kit.bench import Bench, Row, pairs
+from kit.figures import Figure, MissingError
 from rows.events import side_process
 
 IN_FLIGHT = 256

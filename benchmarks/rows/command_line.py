@@ -4,11 +4,10 @@ import os
 import sys
 from pathlib import Path
 
+from corral import AsyncClient
 from kit.bare_runc import wait_for
 from kit.bench import Bench, Row, pairs
 from kit.figures import Figure
-
-from corral import AsyncClient
 
 CORRAL = "import sys; from corral.cli.main import main; sys.argv[0] = 'corral'; main()"
 HELP_BASELINE = "import click"

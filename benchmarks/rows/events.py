@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 import zmq
+
+from corral import AsyncClient, Event
 from kit.bench import Bench, Row
 from kit.figures import Figure
 from kit.fleet import Daemon
-
-from corral import AsyncClient, Event
 
 HERE = str(Path(__file__).parent.parent)
 REPORT_EVERY = 256

@@ -7,12 +7,11 @@ import signal
 import sys
 import time
 
-from kit.bench import MILLISECONDS, Bench, Row, pairs
-from kit.figures import Figure
-
 from corral import AsyncClient
 from corral.container import Container
 from corral_schemas.stdio import StdioOptions
+from kit.bench import MILLISECONDS, Bench, Row, pairs
+from kit.figures import Figure
 
 SLEEPER = ["sleep", "100000"]
 ECHO_S_MAX = 20.0

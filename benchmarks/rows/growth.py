@@ -7,17 +7,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from kit.bench import MILLISECONDS, Bench, Row, take
-from kit.figures import Figure, MissingError
-from kit.fleet import Fleet
-from kit.sim_guests import allow_descriptors
-from kit.usage import KIB, MIB, cpu_shares, private_bytes
-
 from corral import AsyncClient, Event
 from corral.container import Container
 from corral_schemas.cursor import Cursor
 from corral_schemas.limits import GUEST_DOWN_S
 from corral_schemas.queries import ListArgs
+from kit.bench import MILLISECONDS, Bench, Row, take
+from kit.figures import Figure, MissingError
+from kit.fleet import Fleet
+from kit.sim_guests import allow_descriptors
+from kit.usage import KIB, MIB, cpu_shares, private_bytes
 from rows.events import side_process
 
 MANY_GUESTS = 10_000

@@ -7,11 +7,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from corral import AsyncClient
 from kit.bare_runc import BareRunc
 from kit.bench import MILLISECONDS, Bench, Row, pairs
 from kit.figures import Figure
-
-from corral import AsyncClient
 
 BASELINE = "runc create, start, wait, delete"
 AT_ONCE = 8

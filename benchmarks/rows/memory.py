@@ -2,11 +2,10 @@
 
 import asyncio
 
+from corral import AsyncClient
 from kit.bench import Bench, Row
 from kit.figures import Figure
 from kit.usage import KIB, MIB, cpu_shares, private_bytes, resident_bytes
-
-from corral import AsyncClient
 
 SLEEPER = ("sleep", "100000")
 

@@ -8,12 +8,11 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from corral import AsyncClient
+from corral_schemas.stdio import Chunk, StdioOptions
 from kit.bare_runc import BareRunc, wait_for
 from kit.bench import Bench, Row, Timed, pairs, turns
 from kit.figures import Figure
-
-from corral import AsyncClient
-from corral_schemas.stdio import Chunk, StdioOptions
 
 MEGABYTE = 1_000_000
 LINE = b"the quick brown fox jumps over the lazy dog and runs back again, 80 bytes long.\n"

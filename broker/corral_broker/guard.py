@@ -91,7 +91,12 @@ class Guard:
             self._counters.note("identity_claimed", f"{frames[0][:40]!r}", self.next_due_s)
             self._peers.cut_one(last)
             return None
-        return self._peers.sender(last)
+        sender = self._peers.sender(last)
+        if self._keyring.is_revoked(sender.key):  # silent until now, so that nobody knew whose connection it was
+            self._counters.add("revoked_cut")
+            self._peers.cut_one(last)
+            return None
+        return sender
 
     def close(self) -> None:
         self._audit.close()

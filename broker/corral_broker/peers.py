@@ -9,7 +9,7 @@ import os
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -38,6 +38,7 @@ class Peers:
         self._open: dict[int, tuple[SocketName, str]] = {}  # descriptor -> socket, address of the peer
         self._per_address: Counter[str] = Counter()
         self._senders: dict[str, Sender] = {}  # descriptor, as messages tell it -> who sent by it last
+        self._heard: set[str] = set()  # descriptors that sent something since the monitors were read
 
     def sender(self, frame: zmq.Frame) -> Sender:
         """Who sent the message that this frame is of; NOBODY for the end of a subscription whose connection is gone."""
@@ -45,6 +46,7 @@ class Peers:
             key, descriptor = frame.get("User-Id"), str(frame.get("__fd"))
         except zmq.ZMQError:
             return NOBODY
+        self._heard.add(descriptor)
         known = self._senders.get(descriptor)
         if known is None or known.key != key:  # descriptors are reused: the key on the message decides
             known = self._senders[descriptor] = Sender(str(key), str(frame.get("Peer-Address")))
@@ -64,6 +66,7 @@ class Peers:
                 else:
                     self._closed(descriptor)
                     on_closed(name, descriptor)
+        self._heard.clear()
 
     def cut(self, is_out: Callable[[SocketName, Sender], bool]) -> int:
         """Cuts every connection whose last sender is out. Returns how many."""
@@ -99,7 +102,8 @@ class Peers:
             self._shut(descriptor)
 
     def _closed(self, descriptor: int) -> None:
-        self._senders.pop(str(descriptor), None)
+        if str(descriptor) not in self._heard:  # else it may be the next connection's already: its messages are faster than the monitor
+            self._senders.pop(str(descriptor), None)
         there = self._open.pop(descriptor, None)
         if there is not None:
             self._per_address[there[1]] -= 1
@@ -119,7 +123,7 @@ class Peers:
 
 
 @contextlib.contextmanager
-def _borrowed(descriptor: int):  # type: ignore[no-untyped-def]
+def _borrowed(descriptor: int) -> Iterator[socket.socket | None]:
     """The TCP connection behind a descriptor that libzmq owns, under a number of our own; None where there is none."""
     try:
         connection = socket.socket(fileno=os.dup(descriptor))

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 BURST_MESSAGES = 256
 """Most messages taken from one socket in one turn."""
+LOOK_ASIDE_MESSAGES = 16
+"""After so many commands it is looked whether a guest has answered: an answer does not wait for a flood of commands to end."""
 BURST_BYTES = 1 << 20
 """A burst ends with the message that passes this many bytes."""
 TURN_S_MAX = 1.0
@@ -176,7 +178,10 @@ class Service:
     def _burst(self, socket: "Socket", take: Callable[[list[Opaque], Sender], None]) -> bool:
         """Takes up to a burst's worth; True when nothing was left."""
         bytes_taken = 0
-        for _ in range(BURST_MESSAGES):
+        is_clients = socket is self._sockets.clients
+        for number in range(BURST_MESSAGES):
+            if is_clients and number % LOOK_ASIDE_MESSAGES == LOOK_ASIDE_MESSAGES - 1 and self._guests_wait():
+                return False
             message = receive(socket)
             if message is None:
                 return True
@@ -194,6 +199,9 @@ class Service:
             if bytes_taken >= BURST_BYTES:
                 return False
         return False
+
+    def _guests_wait(self) -> bool:
+        return bool(int(self._sockets.workers.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
     def _make_takers(self) -> "dict[Socket, Callable[[list[Opaque], Sender], None]]":
         core, sockets = self._core, self._sockets

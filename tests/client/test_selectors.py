@@ -78,7 +78,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     try:
         selector = parse_selector(text)
     except InvalidError as why:
-        assert 0 <= why.details["position"] <= len(text)  # noqa: PT017 - either way is right
+        assert 0 <= why.details["position"] <= len(text)
     else:
         selector.select(GUESTS)
 

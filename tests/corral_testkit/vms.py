@@ -12,16 +12,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from corral_vm.argv import HOST_IN_GUEST
-from corral_vm.image import make_state_disk
-from corral_vm.machine import Identity, Machine
-from corral_vm.template import Template
-
 from corral import Client, ContainerSpec, CorralError, Event, EventGap
 from corral.core.items import Item, Resync
 from corral.sync.client import Events
 from corral_schemas.events import GuestDown
 from corral_testkit.system import Service
+from corral_vm.argv import HOST_IN_GUEST
+from corral_vm.image import make_state_disk
+from corral_vm.machine import Identity, Machine
+from corral_vm.template import Template
 
 NAMES = ("vm1", "vm2", "vm3")
 """Never more at once: two cores carry three emulated guests."""
@@ -34,6 +33,7 @@ class VmFleet:
 
     def __init__(self, template: Template) -> None:
         self._template = template
+        self.image = template.image
         self._open = contextlib.ExitStack()
         self._directory = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="corral-vm-", dir="/tmp")))
         self.address = f"tcp://127.0.0.1:{_free_ports(6)}"
@@ -79,9 +79,6 @@ class VmFleet:
     def blank(self, name: str) -> None:
         """Gives a guest that is off a new disk."""
         make_state_disk(self.machines[name].state_disk)
-
-    def scratch(self, name: str) -> Path:
-        return self._directory / name
 
     def start(self, *names: str) -> None:
         """Clones the template onto these guests' own disks; returns once new workers have registered."""

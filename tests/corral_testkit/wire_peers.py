@@ -134,7 +134,9 @@ class RawClient(Peer):
     def subscriber(self, *prefixes: bytes, stdio: bool = False) -> "Subscriber":
         """A Subscriber that is live."""
         hello = self.hello()
-        return Subscriber(joined(self.address, hello.stdio_out if stdio else hello.events_out), *prefixes, timeout_s=self.timeout_s, keys=self.keys)
+        return Subscriber(
+            joined(self.address, hello.stdio_out if stdio else hello.events_out), *prefixes, timeout_s=self.timeout_s, keys=self.keys
+        )
 
 
 class Subscriber(Peer):

@@ -62,6 +62,16 @@ class KeyedBroker:
             repeat_until(lambda: None, lambda: not _is_unknown(asker))
         return made
 
+    def several_keys(self, *wanted: tuple[str, ...]) -> list[Keys]:
+        """Accepted keys for each (name, role[, guest]), at once."""
+        made = [self.new_keys() for _ in wanted]
+        for keys, (name, role, *guest) in zip(made, wanted, strict=True):
+            key_directory.accept(self.directory, keys.public, name=name, role=role, guest="".join(guest))
+        for keys in made:
+            with RawClient(self.address, keys=keys) as asker:
+                repeat_until(lambda asker=asker: None, lambda asker=asker: not _is_unknown(asker))  # type: ignore[misc]
+        return made
+
     def policy(self, name: str, policy: Policy) -> None:
         (self.directory / "policies" / f"{name}.toml").write_text(text_of(policy) if not policy.allow else _policy_text(policy))
 

@@ -105,10 +105,9 @@ def test_a_child_killed_for_want_of_memory_is_seen_while_init_goes_on(corral: Co
 
 
 def test_stats_are_those_of_the_containers_cgroup(corral: CorralSystem, guest: Guest) -> None:
-    container = guest.run(
-        "stats", spec=small(corral, "printf 12345; printf 123 >&2; i=0; while [ $i -lt 9999 ]; do i=$((i+1)); done; sleep 1000")
-    )
-    assert container.init.output(follow=False).next
+    work = "i=0; while [ $i -lt 9999 ]; do i=$((i+1)); done"
+    container = guest.run("stats", spec=small(corral, f"printf 12345; {work}; echo >&2; sleep 1000"))
+    assert next(container.init.stderr.lines()) == b""
     process = container.exec(["sleep", "1000"])
     found = container.stats()
     assert found.memory_bytes is not None and 0 < found.memory_bytes <= 16 << 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from corral import CorralError
 from corral_schemas.commands import CancelArgs, CancelReply, RunArgs
 from corral_schemas.limits import DEADLINE_GRACE_S
 from corral_schemas.queries import ResultArgs, ResultReply
-from corral_testkit.remains import cgroups_of, processes_at
+from corral_testkit.remains import cgroups_of
 from corral_testkit.shim_driver import wait_until
 from corral_testkit.system import CorralSystem
 
@@ -20,10 +21,22 @@ pytestmark = pytest.mark.runc
 
 HANGS_WHEN_TOLD = """#!/bin/sh
 for word; do
-    case "$word" in create|run|exec) [ -e {flag} ] && sleep 1000 ;; esac
+    case "$word" in create|run|exec) [ -e {flag} ] && sleep {hang_s} ;; esac
 done
 exec runc "$@"
 """
+HANG_S = 123_123_123
+"""So long that no other program sleeps as long."""
+
+
+def command_lines() -> dict[int, str]:
+    """pid → command line of every process."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it ended while we looked
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+    return found
 
 
 @pytest.fixture
@@ -35,7 +48,7 @@ def flag(tmp_path: Path) -> Path:
 @pytest.fixture
 def system(new_corral: Callable[..., CorralSystem], tmp_path: Path, flag: Path) -> CorralSystem:
     wrapper = tmp_path / "runc"
-    wrapper.write_text(HANGS_WHEN_TOLD.format(flag=flag))
+    wrapper.write_text(HANGS_WHEN_TOLD.format(flag=flag, hang_s=HANG_S))
     wrapper.chmod(0o755)
     return new_corral(worker_options=("--runtime", str(wrapper)))
 
@@ -68,7 +81,7 @@ def test_a_hanging_runtime_is_cut_off_at_the_deadline_and_leaves_nothing(system:
     assert keeper.exec(["true"], process="hangs").wait().code == 0
     assert guest.run("hangs", spec=system.spec("sh", "-c", "exit 3")).wait().code == 3
     guest.container("hangs").delete()
-    assert not [line for line in processes_at(flag.parent).values() if "sleep 1000" in line]
+    assert [pid for pid, line in command_lines().items() if line == f"sleep {HANG_S}"] == []
     keeper.delete(force=True)
     wait_until(lambda: cgroups_of(name) == [], "every cgroup is gone", 5.0)
 
@@ -91,3 +104,4 @@ def test_other_containers_go_on_while_one_hangs_and_cancel_cuts_it_off(system: C
     outcome = client.call(name, "cancel", CancelArgs(id="r1"))
     assert isinstance(outcome, CancelReply) and outcome.outcome == "too_late"
     flag.unlink()
+    wait_until(lambda: [one.id for one in guest.list().containers] == ["keeper"], "what was cut off is removed", 10.0)

@@ -115,7 +115,7 @@ def test_a_killed_shim_is_lost_at_once_and_leaves_nothing_running(corral: Corral
     assert {(end.type, end.reason, end.code, end.signal) for end in ends} == {("lost", "shim died", None, None)}
     assert done.wait().code == 3  # what was known stays known
     assert events_of(client, cursor, container, "exit") == ["exit"]
-    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "what was killed is reaped", 5.0)
     assert container.state().status == "stopped"
     assert container.ps() == []
     assert container.init.stdout.read() == b"before\n"

@@ -12,6 +12,8 @@ import pytest
 
 from corral import CorralError, OciProcess, StdioOptions
 from corral.runtime import Container, Process, Runtime
+from corral_schemas.containers import ContainerProcessState
+from corral_testkit.shim_driver import wait_until
 from corral_testkit.system import CorralSystem
 
 pytestmark = pytest.mark.runc
@@ -99,10 +101,15 @@ def test_processes_are_listed_with_their_origin(runtime: Runtime, bundle_dir: Ma
     done = container.exec_process(OciProcess(args=["true"]), id="done")
     assert done.wait().code == 0
     running = container.exec_process(OciProcess(args=["sleep", "500"]), id="running")
-    found = {tuple(one.command[-2:]): one for one in container.get_running_processes()}
-    assert found["sleep", "500"].created_by_runtime and found["sleep", "500"].process == "running"
-    assert found["sleep", "500"].pid == running.pid
-    assert not found["sleep", "1000"].created_by_runtime
+
+    def found() -> dict[tuple[str, ...], ContainerProcessState]:
+        return {tuple(one.command[-2:]): one for one in container.get_running_processes()}
+
+    wait_until(lambda: {("sleep", "500"), ("sleep", "1000")} <= found().keys(), "both have become what they were started as")
+    seen = found()
+    assert seen["sleep", "500"].created_by_runtime and seen["sleep", "500"].process == "running"
+    assert seen["sleep", "500"].pid == running.pid
+    assert not seen["sleep", "1000"].created_by_runtime
     assert {one.process for one in container.get_running_processes() if one.created_by_runtime} == {"init", "running"}
     assert {one.process for one in container.get_all_processes() if one.created_by_runtime} == {"init", "running", "done"}
     assert not any(one.is_zombie for one in container.get_running_processes())

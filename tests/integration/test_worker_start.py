@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from corral_testkit.remains import processes_at
+from corral_testkit.shim_driver import wait_until
 from corral_testkit.system import CorralSystem
 
 pytestmark = pytest.mark.runc
@@ -25,6 +27,7 @@ def short_dir() -> Iterator[Path]:
     """A private directory with a short path: socket paths have an end."""
     directory = Path(tempfile.mkdtemp(prefix="corral-", dir="/tmp"))
     yield directory
+    wait_until(lambda: not processes_at(directory), "a zygote that was started ends", 10.0)
     shutil.rmtree(directory)
 
 

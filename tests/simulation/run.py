@@ -1,7 +1,7 @@
 """Searches for holes: runs many seeds, shrinks what fails, and says how to see it again.
 
-    python tests/simulation/run.py --seeds 10000 --jobs 2
-    python tests/simulation/run.py --seed 4711 [--faults 1,4] [--steps 3,5]
+python tests/simulation/run.py --seeds 10000 --jobs 2
+python tests/simulation/run.py --seed 4711 [--faults 1,4] [--steps 3,5]
 """
 
 from __future__ import annotations
@@ -68,11 +68,23 @@ def search(seeds: range, jobs: int, *, shrinks: bool) -> bool:
     return not failing
 
 
+def until_found(seeds: range, jobs: int) -> bool:
+    """Stops at the first seed that fails; True when none does."""
+    for number, result in enumerate(results(seeds, jobs), 1):
+        if result.findings:
+            print(f"found after {number} seeds: seed {result.seed}: {result.findings[0]}", flush=True)
+            return False
+    print(f"not found in {len(seeds)} seeds")
+    return True
+
+
 def print_coverage(coverage: Counter[tuple[str, str]]) -> None:
     """Fault × message type: how often a message was delivered while the fault lasted."""
     if not coverage:
         return
-    messages = [name for name, _ in Counter({m: sum(n for (_, k), n in coverage.items() if k == m) for _, m in coverage}).most_common(TABLE_TOP)]
+    messages = [
+        name for name, _ in Counter({m: sum(n for (_, k), n in coverage.items() if k == m) for _, m in coverage}).most_common(TABLE_TOP)
+    ]
     faults = sorted({fault for fault, _ in coverage})
     print("\nfault × message".ljust(17), *(name[:7].rjust(7) for name in messages))
     for fault in faults:
@@ -117,6 +129,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="just this one, told at length")
     parser.add_argument("--faults", help="with --seed: only these of its faults (numbers, or none)")
     parser.add_argument("--steps", help="with --seed: only these of its steps")
+    parser.add_argument("--until-found", action="store_true", help="stop at the first that fails")
     parser.add_argument("--no-shrink", action="store_true")
     chosen_by = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is part of what a seed decides
@@ -125,6 +138,8 @@ def main() -> None:
         scenario = make_scenario(chosen_by.seed).only(chosen(chosen_by.faults), chosen(chosen_by.steps))
         sys.exit(0 if show(scenario) else 1)
     seeds = range(chosen_by.first, chosen_by.first + chosen_by.seeds)
+    if chosen_by.until_found:
+        sys.exit(0 if until_found(seeds, chosen_by.jobs) else 1)
     sys.exit(0 if search(seeds, chosen_by.jobs, shrinks=not chosen_by.no_shrink) else 1)
 
 

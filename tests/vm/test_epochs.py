@@ -76,7 +76,7 @@ def test_a_machine_restored_from_a_memory_snapshot_begins_a_new_epoch(vms: VmFle
     assert resync.place.epoch != before.epoch == reset.previous_epoch
     assert {state.id: state.status for state in guest.list().containers} == {"running": "running"}
     running.kill(9)
-    assert running.wait(60).signal == 9
+    assert running.wait(90).signal == 9
 
 
 def test_a_second_machine_with_the_same_identity_is_refused_while_the_first_lives(vms: VmFleet, took: Callable[[str, float], None]) -> None:

@@ -9,6 +9,7 @@ import shutil
 import time
 from pathlib import Path
 
+from corral_schemas.errors import error
 from corral_schemas.events import WorkerStarted
 from corral_schemas.exits import Exit, StreamEnd
 from corral_worker import __version__
@@ -18,7 +19,9 @@ from corral_worker.journal.records import ContainerRecord, ProcessRecord, Reques
 from corral_worker.notices import Notices, exit_at_rest
 from corral_worker.rebuild import read_notes
 from corral_worker.remains import end_processes, remove_remains
+from corral_worker.requests import body_of
 from corral_worker.shim.end_file import END_FILE_NAME, read_end
+from corral_worker.shim.record import read_record
 from corral_worker.shim.spool_read import Chunk, SpoolReader
 from corral_worker.shims import Body, ShimGoneError
 from corral_worker.spools import STREAM_NAMES, STREAM_NUMBERS
@@ -46,19 +49,37 @@ async def take_over(guest: Guest, notices: Notices, *, journal_is_new: bool) -> 
     rebooted = journal.boot_id not in ("", boot_id())
     journal.set_meta("boot_id", boot_id())
     unfinished = journal.store.unfinished_requests()
-    going_on = {record.instance for record in unfinished if record.op in ("create", "run")}
+    going_on = {record.instance: record for record in unfinished if record.op in ("create", "run")}
     adopted = lost = 0
     for container in journal.store.live_containers():  # what was adopted from disk just now is not in it yet
         guest.adopt_container(container, journal.store.processes(container.instance))
         if not rebooted and await _connected(guest, container):
             adopted += 1
-        elif container.status == "creating" and container.instance in going_on and not rebooted:
+            continue
+        record = going_on.get(container.instance) if container.status == "creating" else None
+        if record is not None and not rebooted and not _was_begun(guest, container):
             log.info("container %s was being created; going on with it", container.name)
-        else:
-            lost += await bury(guest, notices, container, REBOOTED if rebooted else SHIM_DIED)
+            continue
+        if record is not None:
+            unfinished.remove(_unknown(guest, record))
+        lost += await bury(guest, notices, container, REBOOTED if rebooted else SHIM_DIED)
     await sweep(guest)
     journal.event("worker_started", WorkerStarted(version=__version__, adopted=adopted, lost=lost))
     return unfinished
+
+
+def _was_begun(guest: Guest, container: ContainerRecord) -> bool:
+    """Its shim died, and had begun to make it: whether it ran nobody knows."""
+    intents = read_record(guest.settings.paths.shim_record(container.instance))
+    return any(step in ("create", "run") for _, step in intents)
+
+
+def _unknown(guest: Guest, record: RequestRecord) -> RequestRecord:
+    """The request ends here: it must not be carried out a second time."""
+    text = f"{record.op} was under way when the guest, or its shim without a worker, ended; what there was of it is removed"
+    record.reply, record.args = body_of(error("outcome_unknown", text)), b""
+    guest.journal.save(record)
+    return record
 
 
 async def _adopt_from_disk(guest: Guest, notices: Notices) -> None:
@@ -86,7 +107,8 @@ async def _adopt_from_disk(guest: Guest, notices: Notices) -> None:
 def _set_status(guest: Guest, container: ContainerRecord) -> None:
     frozen, waiting = look(guest.settings.paths.runtime_root, container.instance)
     container.started = not waiting
-    container.status = "paused" if frozen else "created" if waiting else "running"
+    if guest.processes[container.instance][container.init].exit is None:  # else its shim has told of it already
+        container.status = "paused" if frozen else "created" if waiting else "running"
     guest.journal.save(container)
 
 
@@ -176,10 +198,12 @@ async def sweep(guest: Guest) -> None:
 
 async def _end_stray_shim(guest: Guest, instance: str) -> None:
     """A shim ends once the deletion of its container is acknowledged."""
-    try:
-        link = await guest.connect_shim(instance)
-    except (OSError, ShimGoneError):  # there is none, as a rule
-        return
+    link = guest.links.get(instance)
+    if link is None or not link.alive:  # one that is ours would refuse a second connection of this worker
+        try:
+            link = await guest.connect_shim(instance)
+        except (OSError, ShimGoneError):  # there is none, as a rule
+            return
     link.closing = True
     log_path = guest.settings.paths.container(instance) / "sweep.log"
     argv = guest.settings.runtime.delete(instance, log_path, force=True)

@@ -61,10 +61,12 @@ class Route:
 class Face:
     """What a session asks of the worker."""
 
-    register: Callable[[Literal["main", "bulk"]], Register]
+    register: Callable[[Literal["main", "bulk"], bool], Register]
+    """(role, whether this broker has yet to say what it had seen of the journal before us)"""
     heartbeat: Callable[[], Heartbeat]
     take: Callable[[Route, CommandHeader, bytes, float], None]
-    registered: Callable[[Registered], None]
+    registered: Callable[[Registered, bool], None]
+    """(welcome, whether it is this broker's first)"""
     interest: Callable[[], None]
 
 
@@ -76,7 +78,7 @@ class BrokerSession:
         self.stdio_prefixes: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self._registered = False
-        self._broker = ""  # instance of the broker that registered us last
+        self._broker = ""  # instance of the broker that registered us last; until the first has, none is shown anything new
         self._heard_s = 0.0  # loop time of the last word of this broker
         self._polled_s = self._loop.time()  # when we last were awake to receive
         self._sockets: dict[str, Socket] = {}  # main, bulk, events, stdio
@@ -141,7 +143,7 @@ class BrokerSession:
 
     def _register(self) -> None:
         if "main" in self._sockets:
-            self._sockets["main"].send([session.REGISTER, pack(self._face.register("main"))])
+            self._sockets["main"].send([session.REGISTER, pack(self._face.register("main", not self._broker))])
 
     async def _beat(self) -> None:
         """Heartbeats until the broker has been silent for too long."""
@@ -150,11 +152,7 @@ class BrokerSession:
             if not self._registered:
                 self._register()
             else:
-                beat = self._face.heartbeat()
-                known = zlib.crc32(b"\n".join(sorted(self.stdio_prefixes)))
-                self._sockets["main"].send(
-                    [session.HEARTBEAT, pack(Heartbeat(**{**_fields(beat), "stdio_hash": known}))],
-                )
+                self._send_heartbeat()
             interval_s = HEARTBEAT_BUSY_S if not self._registered else HEARTBEAT_IDLE_S
             try:
                 async with asyncio.timeout(interval_s):
@@ -165,6 +163,10 @@ class BrokerSession:
             self._close_idle_bulk()
             if self._loop.time() - self._heard_s > GUEST_DOWN_S:
                 return
+
+    def _send_heartbeat(self) -> None:
+        known = zlib.crc32(b"\n".join(sorted(self.stdio_prefixes)))
+        self._sockets["main"].send([session.HEARTBEAT, pack(Heartbeat(**{**_fields(self._face.heartbeat()), "stdio_hash": known}))])
 
     def moved(self) -> None:
         """Something changed: the next heartbeat comes after HEARTBEAT_BUSY_S."""
@@ -232,12 +234,15 @@ class BrokerSession:
         if not self._registered:
             log.info("broker %s: registered with %s", self.address, welcome.broker)
         self._registered = True
+        first = not self._broker
         if welcome.broker != self._broker:
             self._broker = welcome.broker
             if "bulk" in self._sockets:  # registered with the broker's forerunner: what is sent over it would be dropped
                 self._sockets.pop("bulk").close()
         self._interest(welcome.stdio_prefixes)
-        self._face.registered(welcome)
+        self._face.registered(welcome, first)
+        if first:
+            self._send_heartbeat()  # says where the journal stands by now
         while self._unsent:
             self._sockets["main"].send(self._unsent.popleft())
 
@@ -267,12 +272,12 @@ class BrokerSession:
         self._bulk_used_s = self._loop.time()
         if "bulk" not in self._sockets:
             self._sockets["bulk"] = self._dialer.dial("commands", self._addresses["workers"], self._bulk_burst)
-            self._sockets["bulk"].send([session.REGISTER, pack(self._face.register("bulk"))])
+            self._sockets["bulk"].send([session.REGISTER, pack(self._face.register("bulk", False))])
 
     def _bulk_burst(self, burst: list[list[bytes]]) -> None:
         for frames in burst:
             if frames[0] == session.PLEASE_REGISTER:
-                self._sockets["bulk"].send([session.REGISTER, pack(self._face.register("bulk"))])
+                self._sockets["bulk"].send([session.REGISTER, pack(self._face.register("bulk", False))])
             elif frames[0] == session.REFUSED:
                 log.warning("broker %s refused the bulk session", self.address)
 
@@ -282,7 +287,7 @@ class BrokerSession:
             give_back()
 
     def publish_event(self, record: EventRecord) -> None:
-        if "events" in self._sockets:
+        if "events" in self._sockets and self._broker:
             self._sockets["events"].send([record.topic, record.header, record.payload])
 
     def publish_stdio(self, frames: list[bytes]) -> None:

@@ -13,6 +13,7 @@ from corral_schemas.commands import CreateArgs
 from corral_schemas.containers import OciProcess
 from corral_schemas.errors import error
 from corral_schemas.limits import FRAME_BYTES_MAX
+from corral_worker.containment import ANYWHERE, Roots, confine_config, confined
 from corral_worker.oci import config_from_spec
 from corral_worker.users import resolve_user
 
@@ -29,18 +30,21 @@ class Bundle:
     """No pid namespace of its own: when init ends the kernel does not end the rest, so the shim does."""
 
 
-def make_bundle(args: CreateArgs, directory: Path, cgroup: str) -> Bundle:
-    """Writes `directory`/config.json. Raises bundle_invalid or bad_request (only the directory is left then), OSError on a full disk."""
+def make_bundle(args: CreateArgs, directory: Path, cgroup: str, roots: Roots = ANYWHERE) -> Bundle:
+    """Writes `directory`/config.json; with `roots` nothing from outside them is taken in.
+
+    Raises bundle_invalid or bad_request (only the directory is left then), OSError on a full disk."""
     if bool(args.bundle) == (args.spec is not None):
         raise error("bad_request", "give either a bundle or a spec, not both and not neither")
     if args.spec is not None:
         config = config_from_spec(args.spec, args.container, tty=args.stdio.tty)
         source = directory
     else:
-        source = Path(args.bundle)
+        source = confined(Path(args.bundle), roots, "bundle")
         config = read_config(source)
         config["process"]["terminal"] = args.stdio.tty
-    rootfs = _rootfs(config, source)
+    rootfs = confined(_rootfs(config, source), roots, "rootfs")
+    confine_config(config, roots)
     config["root"]["path"] = str(rootfs)
     linux = config.setdefault("linux", {})
     if not linux.get("cgroupsPath"):

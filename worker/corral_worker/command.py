@@ -28,6 +28,7 @@ from corral_worker.malloc import keep_large_blocks
 from corral_worker.paths import SOCKET_PATH_BYTES_MAX, GuestPaths
 from corral_worker.runc import Runtime
 from corral_worker.service import Worker, real_parts
+from corral_worker.shim.launch import ZygoteStartError
 
 log = logging.getLogger("corral_worker")
 
@@ -68,6 +69,14 @@ class StartError(Exception):
     metavar="FILE",
     help="One-time enrolment token (`corral keys token`), by which the broker accepts this guest's new key.",
 )
+@click.option(
+    "--allow-root",
+    "allowed_roots",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Bundles, root file systems and mounts must lie below it; repeat it for more. [default: anywhere]",
+)
 @click.option("--insecure", is_flag=True, help="Take commands over TCP from whoever answers at the broker's address, without keys.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what is done, not only what is wrong.")
 def worker(
@@ -82,6 +91,7 @@ def worker(
     key_file: Path | None,
     server_key: str,
     token_file: Path | None,
+    allowed_roots: tuple[Path, ...],
     insecure: bool,
     verbose: bool,
 ) -> None:
@@ -108,11 +118,12 @@ def worker(
             runtime=Runtime(shutil.which(runtime) or runtime, paths.run.resolve() / "runc", runtime_args),
             labels=_parse_labels(labels),
             durability=durability,
+            allowed_roots=tuple(root.resolve() for root in allowed_roots),
             keys=_keys(brokers, key_file or paths.state / "worker.key", server_key, token_file, insecure),
         )
         with _locked(paths.lock):
             asyncio.run(_serve(settings, list(brokers), version))
-    except (StartError, KeyFileError, CorralError) as why:
+    except (StartError, KeyFileError, CorralError, ZygoteStartError) as why:
         click.echo(f"corral worker: {why}", err=True)
         sys.exit(1)
 

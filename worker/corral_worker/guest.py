@@ -19,6 +19,7 @@ from corral_schemas.limits import REMAINS_KEPT_S, REQUESTS_KEPT_S, RUNTIME_CALLS
 from corral_schemas.names import INIT, new_instance
 from corral_schemas.queries import Load
 from corral_schemas.stdio import StdioOptions
+from corral_worker.containment import ANYWHERE, Roots
 from corral_worker.journal.journal import Journal
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.keys import Keys
@@ -43,6 +44,7 @@ class Settings:
     labels: dict[str, str] = field(default_factory=dict)
     durability: str = "power"
     keys: Keys | None = None
+    allowed_roots: Roots = ANYWHERE
     requests_kept_s: float = REQUESTS_KEPT_S
     remains_kept_s: float = REMAINS_KEPT_S
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from typing import Any
 
+from corral_schemas.errors import CorralError
 from corral_schemas.events import ExitEvent, Oom, StdioEnd, StdioGap, StorageFull, StorageOk
 from corral_schemas.exits import Exit, StreamEnd
 from corral_schemas.stdio import StreamName
@@ -17,6 +18,7 @@ from corral_worker.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
+AUTO_DELETE_AGAIN_S = 2.0
 INIT_HOLD_S = 0.2
 """How long init's exit waits for the exits of execs that died with it, so that init's comes last."""
 
@@ -143,7 +145,15 @@ class Notices:
 
     async def _auto_delete(self, container: ContainerRecord) -> None:
         await self._guest.journal.durable()
-        await auto_delete(self._guest, container)
+        try:
+            await auto_delete(self._guest, container)
+        except CorralError as why:  # its shim died just now, or the runtime failed
+            log.warning("container %s could not be deleted after its end, and will be tried again: %s", container.name, why)
+            asyncio.get_running_loop().call_later(AUTO_DELETE_AGAIN_S, self._auto_delete_again, container)
+
+    def _auto_delete_again(self, container: ContainerRecord) -> None:
+        if container.instance in self._guest.containers:
+            self._maybe_auto_delete(container)
 
     def resume_auto_deletes(self) -> None:
         """After a restart: what was due and not done."""

@@ -42,6 +42,13 @@ STDIN_TIMEOUT_S = 60.0
 LEAVE_TIMEOUT_S = 5.0
 
 
+def _security(brokers: list[str], settings: Settings) -> str:
+    """As the broker says it: what protects the way to the brokers."""
+    if not any(address.startswith("tcp://") for address in brokers):
+        return "file permissions"
+    return "curve" if settings.keys is not None else "insecure"
+
+
 @dataclass(frozen=True)
 class Parts:
     """What a worker stands on: storage, shims, network. A simulation brings its own."""
@@ -72,6 +79,8 @@ class Worker:
         self._brokers: list[BrokerSession] = []
         self.instance = new_instance(self._started_ns, os.urandom(10))
         self.journal = Journal(parts.open_store, settings.guest, self.instance, self._publish)
+        # where it stood before this worker wrote to it: what a broker has seen beyond that was set back
+        self._found = self.journal.place()
         self.guest = Guest(settings, self.instance, self.journal, parts.shims)
         self._spools = Spools(settings.paths)
         self._notices = Notices(self.guest, self._tasks)
@@ -154,6 +163,8 @@ class Worker:
                 "run_dir": str(settings.paths.run),
                 "durability": settings.durability,
                 "labels": settings.labels,
+                "allowed_roots": [str(root) for root in settings.allowed_roots] or ["/"],
+                "security": _security(self._broker_addresses, settings),
                 "time_ns": time.time_ns(),
             },
         )
@@ -192,11 +203,12 @@ class Worker:
                 await self.journal.durable()
         except TimeoutError:
             log.error("the journal could not be written to its end within %.0f s", LEAVE_TIMEOUT_S)
-        await adopt.sweep(self.guest)  # a shim may have been forked for a worker that died meanwhile
+        await self._tasks.stop()
+        # a shim may have been forked for a worker that died meanwhile, or the clean-up after a create was cut short just now
+        await adopt.sweep(self.guest)
         if not self.guest.containers:
             self.guest.shims.quit()
             await asyncio.to_thread(cgroups.remove_empty, self._settings.cgroup_parent)
-        await self._tasks.stop()
         for link in list(self.guest.links.values()):
             link.close()
         self.guest.shims.close()
@@ -211,13 +223,14 @@ class Worker:
 
     # -- what broker sessions ask ----------------------------------------------------------------------------------------------
 
-    def _register(self, role: Literal["main", "bulk"]) -> Register:
+    def _register(self, role: Literal["main", "bulk"], first: bool) -> Register:
+        as_found = first and self._found.epoch == self.journal.epoch
         return Register(
             guest=self._settings.guest,
             worker=self.instance,
             role=role,
             epoch=self.journal.epoch,
-            seq=self.journal.durable_seq,
+            seq=self._found.seq if as_found else self.journal.durable_seq,
             last_seq_by_kind=self.journal.durable_seq_by_kind(),
             labels=self._settings.labels,
             version=__version__,
@@ -234,12 +247,13 @@ class Worker:
             load=self.guest.load(),
         )
 
-    def _registered(self, welcome: Registered) -> None:
+    def _registered(self, welcome: Registered, first: bool) -> None:
         """A broker that has seen more of this epoch than the journal holds has seen the future of a journal that was set back."""
-        seen = welcome.seen
-        if seen is not None and seen.epoch == self.journal.epoch and seen.seq > self.journal.last_seq:
-            log.error("the journal ends at %d, but %d was announced: it was set back; a new epoch begins", self.journal.last_seq, seen.seq)
-            self.journal.new_epoch("journal set back")
+        seen, journal = welcome.seen, self.journal
+        ends_at = self._found.seq if first and self._found.epoch == journal.epoch else journal.last_seq
+        if seen is not None and seen.epoch == journal.epoch and seen.seq > ends_at:
+            log.error("the journal ended at %d, but %d was announced: it was set back; a new epoch begins", ends_at, seen.seq)
+            journal.new_epoch("journal set back")
 
     def _interest(self) -> None:
         self._feed.want({prefix for session in self._brokers for prefix in session.stdio_prefixes})

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from corral_worker.message_stream import Body, MessageStream
-from corral_worker.shim.launch import start_zygote
+from corral_worker.shim.launch import ZygoteStartError, start_zygote
 from corral_worker.shim_link import ShimGoneError
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,10 @@ class ZygoteLink:
     async def fork(self, instance: str, name: str) -> None:
         """Has a shim forked (or finds the one there is); its socket can be connected to afterwards. Raises ShimGoneError."""
         for attempt in (1, 2):
-            stream = await self._connected()
+            try:
+                stream = await self._connected()
+            except ZygoteStartError as why:
+                raise ShimGoneError(str(why)) from why
             future = self._forks.get(instance)
             if future is None:
                 future = self._forks[instance] = asyncio.get_running_loop().create_future()

@@ -75,6 +75,8 @@ def _step(step: dict[str, Any], path: Path) -> Iterator[Mistake]:
         yield (*path, "args"), "a map of the op's arguments is wanted"
     elif isinstance(op, str) and op in get_args(OpName):
         yield from _args(op, args, (*path, "args"))
+        if step.get("detach") is True and op not in ("run", "exec"):
+            yield (*path, "detach"), f"{op} does not begin a process"
         yield from _placeholders(step, args, (*path, "args"))
 
 

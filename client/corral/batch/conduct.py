@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 GUESTS_LOOK_S = 2.0
 """Between two looks at which guests are up, while a step chooses among them."""
+
+
+WAKE_S_MIN = 0.01
 
 
 class NoTargetsError(Exception):
@@ -125,7 +129,9 @@ class Conductor:
 
     def _take_up(self) -> None:
         if not self._history.run:
-            self._write([RunBegan(time_ns=time.time_ns(), run=self._directory.path.name, plan=self._directory.path.name)])
+            # Not the directory's name alone: another run in another directory of that name must not share its request ids.
+            run = f"{self._directory.path.name}-{secrets.token_hex(8)}"
+            self._write([RunBegan(time_ns=time.time_ns(), run=run, plan=self._directory.path.name)])
         else:
             self._write([Resumed(time_ns=time.time_ns(), pid=os.getpid())])
         for name, step in self._history.steps.items():
@@ -181,7 +187,7 @@ class Conductor:
         """At least one thing that happened, and all that happened by now; empty when it is time."""
         found: list[tuple[int, Result]] = []
         try:
-            async with asyncio.timeout_at(wake_s):
+            async with asyncio.timeout_at(None if wake_s is None else max(wake_s, _now_s() + WAKE_S_MIN)):
                 first = await self._done.get()
         except TimeoutError:
             return found

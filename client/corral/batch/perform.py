@@ -85,6 +85,7 @@ class Performer:
 class _Attempt:
     def __init__(self, client: "AsyncClient", step: Step, send: Send, patience_s: float) -> None:
         self._client, self._op, self._sent, self._ask_first, self._patience_s = client, step.op, send.sent, send.ask_first, patience_s
+        self._lasts = step.op in PROCESS_OPS and not step.detach
         self.began_ns = send.sent.time_ns
         self.sent_bytes = 0
         self.reply: Message | None = None
@@ -175,7 +176,7 @@ class _Attempt:
 
     async def _done(self, reply: Message) -> Result:
         self.reply = reply
-        if self._op not in PROCESS_OPS:
+        if not self._lasts:
             return Result("ok")
         return await self._wait(self._process_of(reply))
 

@@ -45,7 +45,9 @@ class StepText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """One step, as it is written."""
 
     name: Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_+.-]+$", description="Unique in the plan")]
-    op: Annotated[OpName, Meta(description="What is done to each target; run, exec and wait last until the process has exited")]
+    op: Annotated[
+        OpName, Meta(description="What is done to each target; run, exec and wait last until the process has exited (see detach)")
+    ]
     args: Annotated[
         dict[str, Any],
         Meta(description="The op's arguments; `{}` `{n}` `{guest}` `{label.NAME}` are filled in, `{{}}` is a `{}` that stays"),
@@ -56,6 +58,7 @@ class StepText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Literal["each", "any"],
         Meta(description="each: every guest does every item. any: each item is done once, where there is least to do"),
     ] = "each"
+    detach: Annotated[bool, Meta(description="run and exec are done once the process has started, in place of once it has exited")] = False
     window: Annotated[int | str, Meta(description="Most targets under way at a time: a number, or 10% of all")] = WINDOW_DEFAULT
     barrier: Annotated[bool, Meta(description="Wait for a whole window to end before the next; otherwise one in as one goes out")] = False
     timeout: Annotated[Duration | None, Meta(description="Of each attempt at a target; what it started is killed then")] = None
@@ -96,6 +99,7 @@ class Step:
     select: str
     items: list[Item] | ItemsFrom | None
     on: Literal["each", "any"]
+    detach: bool
     window: Window
     barrier: bool
     timeout_s: float | None
@@ -158,6 +162,7 @@ def to_step(text: StepText) -> Step:
         select=text.select,
         items=text.items,
         on=text.on,
+        detach=text.detach,
         window=parse_window(text.window),
         barrier=text.barrier,
         timeout_s=None if text.timeout is None else parse_duration(text.timeout),

@@ -23,10 +23,10 @@ COLOURS = {"ok": "green", "skipped": "yellow", "unknown": "magenta"}
 
 
 class Quiet:
-    """Failures as they come, through `say`."""
+    """Failures as they come, through `say`; every end also to `on_end`."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, say: Callable[[str], None], on_end: Callable[[Ended], None] | None = None) -> None:
+        self._say, self._on_end = say, on_end
         self._said = 0
 
     def step_began(self, step: Step, targets: int, runner: StepRunner) -> None:
@@ -36,6 +36,8 @@ class Quiet:
         return
 
     def ended(self, ended: Ended) -> None:
+        if self._on_end is not None:
+            self._on_end(ended)
         if ended.outcome in ("ok", "skipped"):
             return
         self._said += 1
@@ -51,12 +53,12 @@ class Quiet:
 class LiveProgress(Quiet, AbstractContextManager["LiveProgress"]):
     """On a terminal; a context manager."""
 
-    def __init__(self, console: "Console") -> None:
+    def __init__(self, console: "Console", on_end: Callable[[Ended], None] | None = None) -> None:
         from rich.live import Live
 
         self._console = console
         self._live = Live(self, console=console, refresh_per_second=REFRESH_PER_S, transient=True)
-        super().__init__(lambda text: console.print(text, style="red", soft_wrap=True))
+        super().__init__(lambda text: self._print(text, "red"), on_end)
         self._step: Step | None = None
         self._runner: StepRunner | None = None
         self._targets = 0
@@ -83,8 +85,14 @@ class LiveProgress(Quiet, AbstractContextManager["LiveProgress"]):
 
     def step_ended(self, step: Step, tally: Tally) -> None:
         took = duration_text(time.monotonic() - self._began_s)
-        self._console.print(f"{step.name}: {tally_text(tally.by_outcome)} in {took}", style="green" if not tally.not_ok else "yellow")
         self._step = None
+        self._print(f"{step.name}: {tally_text(tally.by_outcome)} in {took}", "yellow" if tally.not_ok else "green")
+
+    def _print(self, text: str, style: str) -> None:
+        """Above the live part. The style is the text's own: given to the console it would colour the live part too."""
+        from rich.text import Text
+
+        self._console.print(Text(text, style=style), soft_wrap=True)
 
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
         from rich.progress_bar import ProgressBar
@@ -101,8 +109,9 @@ class LiveProgress(Quiet, AbstractContextManager["LiveProgress"]):
         head.add_row(Text(self._step.name, style="bold"), bar, Text(f"{tally.total}/{self._targets}"), counts, Text(rate, style="dim"))
         yield head
         for since_s, send in self._laggards():
-            line = f"  {send.target.shown} on {send.sent.guest}: {duration_text(time.monotonic() - since_s)}"
-            yield Text(one_line(line)[: options.max_width], style="dim", no_wrap=True)
+            where = "" if send.target.guest else f" on {send.sent.guest}"
+            line = one_line(f"{send.target.shown}{where}: {duration_text(time.monotonic() - since_s)}")
+            yield Text(f"  {line}"[: options.max_width], style="dim", no_wrap=True)
 
     def _laggards(self) -> list[tuple[float, Send]]:
         long_s = time.monotonic() - LAGGARD_AFTER_S

@@ -156,10 +156,11 @@ class StepRunner:
     def next_wake_s(self) -> float | None:
         """When `on_time` wants to be called."""
         times = [self._deadline_s] if self._deadline_s is not None else []
-        if self._room() and self._nobody_since_s is not None:
-            times.append(self._nobody_since_s + self._patience_s)
+        patience_over_s = 0.0 if self._nobody_since_s is None else self._nobody_since_s + self._patience_s
+        if self._fresh and patience_over_s and self._room():
+            times.append(patience_over_s)
         elif self._retries and self._room():
-            times.append(self._retries[0][0])
+            times.append(max(patience_over_s, self._retries[0][0]))
         return min(times, default=None)
 
     # -- what happens ------------------------------------------------------------------------------------------------------------
@@ -213,16 +214,18 @@ class StepRunner:
 
     def _follow(self, state: _State, result: Result, guest: str, now_s: float, now_ns: int) -> list[Action]:
         past = state.past
+        never_left = result.outcome == "unreachable" and result.settled and self._step.on == "any" and guest
+        if never_left:
+            self._away.add(guest)
+        if self._over:
+            return [self._end(state, result, now_ns, guest)]
         if result.outcome == "unknown" and past.again_if_unknown:
             past.again_if_unknown = False
             return self._again(state, result, now_s, now_ns, wait_s=0.0, counted=False)
-        never_left = result.outcome == "unreachable" and result.settled
-        if never_left and self._step.on == "any" and guest:
-            self._away.add(guest)
-            if past.moves < MOVES_MAX:
-                past.moves += 1
-                return self._again(state, result, now_s, now_ns, wait_s=0.0, counted=False)
-        if result.outcome in TRIED_AGAIN and result.settled and past.retries < self._step.retries and not self._over:
+        if never_left and past.moves < MOVES_MAX:
+            past.moves += 1
+            return self._again(state, result, now_s, now_ns, wait_s=0.0, counted=False)
+        if result.outcome in TRIED_AGAIN and result.settled and past.retries < self._step.retries:
             wait_s = min(self._step.backoff_s * 2**past.retries, BACKOFF_MAX_S)
             return self._again(state, result, now_s, now_ns, wait_s=wait_s, counted=True)
         return [self._end(state, result, now_ns, guest)]

@@ -84,14 +84,15 @@ def request_id(run: str, key: str, attempt: int) -> str:
 
 
 def filled_args(step: Step, target: Target, guest: str, labels: Mapping[str, str], request: str) -> dict[str, Any]:
-    """The arguments for one target, in which only what batches add is a default: a made-up name, and `auto_delete` with run.
+    """The arguments for one target, in which only what batches add is a default: a made-up name, and `auto_delete`
+    with a run that is waited for.
 
     Raises FillError.
     """
     args: dict[str, Any] = fill(step.args, item=target.item, number=target.number, guest=guest, labels=labels)
     if (name := NAMES_MADE_UP.get(step.op)) and not args.get(name):
         args = {**args, name: request}
-    return {"auto_delete": True, **args} if step.op == "run" else args
+    return {"auto_delete": True, **args} if step.op == "run" and not step.detach else args
 
 
 def loads(infos: Iterable[GuestInfo]) -> dict[str, int]:

@@ -12,7 +12,7 @@ from corral.cli.failures import Failed, say
 
 if TYPE_CHECKING:
     from corral import AsyncClient
-    from corral.batch.conduct import Options, Summary
+    from corral.batch.conduct import Options, Summary, Watcher
     from corral.batch.plan import Plan
     from corral.batch.records import Ended
     from corral.batch.rundir import RunDir
@@ -94,34 +94,24 @@ async def conduct(client: "AsyncClient", directory: "RunDir", plan: "Plan", chos
         if lock:
             stack.enter_context(locked(_lock_path(lock), f"the lock {lock} is held by another run"))
         stack.enter_context(directory.held())
-        watcher = stack.enter_context(LiveProgress(console(stderr=True))) if sys.stderr.isatty() else Quiet(say)
-        if as_json:
-            _print_ends(watcher)
+        on_end = _print_end if as_json else None
+        watcher = stack.enter_context(LiveProgress(console(stderr=True), on_end)) if sys.stderr.isatty() else Quiet(say, on_end)
         summary = await _interruptible(client, directory, plan, chosen, watcher)
     _say_summary(directory, summary)
     return NOT_RUN if summary is None else summary.status
 
 
-def _print_ends(watcher: Any) -> None:
+def _print_end(record: "Ended") -> None:
+    from corral.batch.standing import row_of
     from corral.cli.output import json_line
 
-    show = watcher.ended
-
-    def ended(record: "Ended") -> None:
-        click.echo(json_line(_row(record)))
-        sys.stdout.flush()
-        show(record)
-
-    watcher.ended = ended
+    click.echo(json_line(row_of(record)))
+    sys.stdout.flush()
 
 
-def _row(record: "Ended") -> dict[str, Any]:
-    from corral.batch.standing import row_of
-
-    return row_of(record)
-
-
-async def _interruptible(client: "AsyncClient", directory: "RunDir", plan: "Plan", chosen: "Options", watcher: Any) -> "Summary | None":
+async def _interruptible(
+    client: "AsyncClient", directory: "RunDir", plan: "Plan", chosen: "Options", watcher: "Watcher"
+) -> "Summary | None":
     """None when it was stopped at once. SIGINT or SIGTERM: once drains, twice stops."""
     import asyncio
     import signal

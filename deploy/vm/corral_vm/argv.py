@@ -29,9 +29,12 @@ class Memory:
     file: Path | None = None
 
     def options(self) -> list[str]:
-        if self.file is None:
-            return ["-machine", MACHINE]
-        backend = f"memory-backend-file,id=ram,mem-path={self.file},size={MEMORY_MIB}M,share={'on' if self.use == 'template' else 'off'}"
+        """The backend has one name in all of them: a snapshot of a clone is restored into memory of QEMU's own."""
+        backend = f"memory-backend-ram,id=ram,size={MEMORY_MIB}M"
+        if self.file is not None:
+            backend = (
+                f"memory-backend-file,id=ram,mem-path={self.file},size={MEMORY_MIB}M,share={'on' if self.use == 'template' else 'off'}"
+            )
         return ["-machine", f"{MACHINE},memory-backend=ram", "-object", backend]
 
 

@@ -54,14 +54,13 @@ def test_each_item_runs_once_and_its_output_and_status_are_kept(corral: CorralSy
     assert {row["guest"] for row in rows} == set(corral.names)
     (row,) = lines(batch("status"))
     assert (row["state"], row["ok"], row["failed"], row["open"]) == ("ended", 23, 1, 0)
-    with corral.client() as client:
-        assert client.list().containers == []
+    assert corral.client().list().containers == []
 
 
 def test_a_plan_of_several_steps_in_order_with_execs_and_labels(corral: CorralSystem, batch: Batch, tmp_path: Path) -> None:
     spec = {"rootfs": str(corral.rootfs), "args": ["sleep", "1000"]}
     steps = [
-        {"name": "start", "op": "run", "args": {"container": "app", "auto_delete": False, "spec": spec}},
+        {"name": "start", "op": "run", "detach": True, "args": {"container": "app", "spec": spec}},
         {"name": "ask", "op": "exec", "args": {"container": "app", "spec": {"args": ["sh", "-c", "echo {guest}; exit {}"]}},
          "items": [0, 3], "on_failure": "continue"},
         {"name": "look", "op": "state", "args": {"container": "app"}},
@@ -89,8 +88,7 @@ def test_what_takes_too_long_is_killed_and_what_is_tried_again_starts_afresh(cor
     assert "timeout: not done after 1 s (after 2 attempts)" in done.stderr
     assert sum(len(path.read_text().splitlines()) for path in witness.iterdir()) == 2
     assert (tmp_path / "corral-runs" / "last" / "results" / "run" / "1.out").read_text() == "begun\n"
-    with corral.client() as client:
-        assert client.list().containers == []
+    assert corral.client().list().containers == []
 
 
 def test_a_worker_killed_on_the_way_costs_nothing(corral: CorralSystem, batch: Batch, tmp_path: Path) -> None:

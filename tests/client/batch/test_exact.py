@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from corral_testkit import simulated_guests
-from corral_testkit.cli import CORRAL
+from corral_testkit.cli import CORRAL, Terminal
 from corral_testkit.system import CorralSystem
 
 GUESTS = 200
@@ -234,3 +234,24 @@ def test_two_runners_never_meet_in_one_run_nor_under_one_lock(make_fleet: Callab
     assert fleet.finish(first)[0] == 255
     status, said = fleet.finish(fleet.batch("run", "--lock", lock, "--run-dir", runs[1], "--dry-run", "plan.yaml"))
     assert status == 0, said
+
+
+def test_another_run_in_a_directory_of_the_same_name_is_another_run(make_fleet: Callable[[int], Fleet]) -> None:
+    fleet = make_fleet(20)
+    for place in ("one", "two"):
+        (fleet.directory / place).mkdir()
+        command = ("--run-dir", fleet.directory / place / "run", "--select", "sim-000", "--rootfs", "/r", "--", "work")
+        status, said = fleet.finish(fleet.batch("run", *command))
+        assert status == 0, said
+    assert sum(record["what"] == "begin" for record in fleet.seen()) == 2
+
+
+def test_on_a_terminal_progress_is_live_and_names_who_takes_longest(make_fleet: Callable[[int], Fleet]) -> None:
+    fleet = make_fleet(20)
+    run = fleet.directory / "run"
+    command = ("--patience", "6s", "--select", "sim-000,sim-013", "--rootfs", "/r", "--", "work")
+    with Terminal("batch", "run", "--run-dir", run, *command, environment=fleet.environment, columns=100) as terminal:
+        terminal.expect(b"1/2")
+        terminal.expect(b"  sim-013: ", within_s=30)
+        terminal.expect(b"1 ok, 1 unknown", within_s=30)
+        assert terminal.end(within_s=30) == 1

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -93,15 +93,14 @@ def test_json_lines_say_the_same() -> None:
     assert read_plan("\n".join(lines), json_lines=True) == good()
     lines[3] = json.dumps({**document["steps"][1], "op": "walk"})
     assert mistakes("\n".join(lines), json_lines=True)[0][0] == 4
-    assert mistakes("\n".join([*lines[:3], "{"]), json_lines=True)[0][0] == 4
+    assert any(line == 4 and "not JSON" in text for line, text in mistakes("\n".join([*lines[:3], "{"]), json_lines=True))
 
 
 def test_all_mistakes_are_said_at_once_with_their_lines() -> None:
     found = mistakes(MANY_MISTAKES)
-    by_line = dict(found)
     expected = {
         1: "version: invalid enum value 2",
-        3: "does not match",
+        3: "matching regex",
         4: "did you mean 'run'",
         5: "onn: unknown key; did you mean 'on'?",
         6: "'0%' is not a share",
@@ -120,7 +119,7 @@ def test_all_mistakes_are_said_at_once_with_their_lines() -> None:
         27: "extra: unknown key",
     }
     for line, text in expected.items():
-        assert text in by_line.get(line, ""), (line, text, found)
+        assert any(line == where and text in said for where, said in found), (line, text, found)
     assert (13, "steps[1].args.spec.args[1]: expected `str`, got `int`") in found
     assert (12, "steps[1].args: 'container' is missing") in found
     assert any(line == 19 and "container id 'a b'" in text for line, text in found)

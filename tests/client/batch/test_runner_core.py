@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from corral.batch.halting import Halt, parse_halt
 from corral.batch.history import StepPast, replay
 from corral.batch.plan import Step, Window
-from corral.batch.records import TRIED_AGAIN, AnyRecord, Ended, Sent, StepBegan, Tried
+from corral.batch.records import TRIED_AGAIN, AnyRecord, Ended, Outcome, Sent, StepBegan, Tried
 from corral.batch.runner import MOVES_MAX, NOBODY_UP_S, Abort, Action, Result, Send, StepRunner, Write
 from corral.batch.targets import Target, targets_of
 from corral_schemas.queries import GuestInfo
 
-OUTCOMES = st.sampled_from(["ok", "ok", "ok", "failed", "timeout", "unreachable", "unknown"])
+LIKELY: list[Outcome] = ["ok", "ok", "ok", "failed", "timeout", "unreachable", "unknown"]
+OUTCOMES: st.SearchStrategy[Outcome] = st.sampled_from(LIKELY)
 
 
 def make_step(
@@ -27,6 +28,7 @@ def make_step(
         select="all",
         items=["x"],
         on="any" if on == "any" else "each",
+        detach=False,
         window=Window(window),
         barrier=barrier,
         timeout_s=None,
@@ -97,6 +99,14 @@ class World:
             self.now_s = max(self.now_s, wake_s)
             self.carry_out(self.runner.on_time(self.now_s, 1))
 
+    def finish(self) -> None:
+        """Everything that is still under way, or to come, goes well."""
+        for _ in range(200):
+            for number in list(self.under_way):
+                self.answer(number, Result("ok"))
+            self.wait()
+        assert self.runner.finished, "some targets never end"
+
     @property
     def ended(self) -> list[Ended]:
         return [record for record in self.log if isinstance(record, Ended)]
@@ -111,7 +121,7 @@ def world(count: int, step: Step, up: int = 3, down: int = 0, halt: str = "") ->
     return World(step, targets, fleet, parse_halt(halt) if halt else None)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_each_target_ends_once_whatever_comes_and_however_often_the_runner_dies(data: st.DataObject) -> None:
     step = make_step(
@@ -123,9 +133,7 @@ def test_each_target_ends_once_whatever_comes_and_however_often_the_runner_dies(
     )
     halt = data.draw(st.sampled_from(["", "", "soon,fail=2", "now,fail=20%"]))
     run = world(data.draw(st.integers(1, 8)), step, data.draw(st.integers(0, 3)), data.draw(st.integers(1, 2)), halt)
-    for _ in range(2_000):
-        if run.runner.finished:
-            break
+    for _ in range(data.draw(st.integers(0, 60))):
         what = data.draw(st.sampled_from(["answer", "answer", "answer", "wait", "kill"]))
         if what == "kill":
             run.live()
@@ -134,8 +142,8 @@ def test_each_target_ends_once_whatever_comes_and_however_often_the_runner_dies(
             run.answer(number, Result(data.draw(OUTCOMES), settled=data.draw(st.booleans())))
         else:
             run.wait()
-        assert len(run.under_way) <= step.window.count, "the window was exceeded"
-    assert run.runner.finished
+    run.finish()
+    assert run.most <= step.window.count, "the window was exceeded"
     assert sorted(record.number for record in run.ended) == [target.number for target in run.targets]
     assert len(set(run.begun)) == len(run.begun)
     assert not run.under_way
@@ -143,16 +151,16 @@ def test_each_target_ends_once_whatever_comes_and_however_often_the_runner_dies(
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(OUTCOMES, min_size=1, max_size=6), st.integers(0, 3))
-def test_only_what_failed_for_certain_is_tried_again_and_never_more_often_than_said(outcomes: list[str], retries: int) -> None:
+def test_only_what_failed_for_certain_is_tried_again_and_never_more_often_than_said(outcomes: list[Outcome], retries: int) -> None:
     run = world(1, make_step(on="each", retries=retries), up=1)
-    given_so_far = []
+    given_so_far: list[Outcome] = []
     for outcome in outcomes:
         while not run.under_way and not run.runner.finished:
             run.wait()
         if run.runner.finished:
             break
         given_so_far.append(outcome)
-        run.answer(1, Result(outcome))  # type: ignore[arg-type]
+        run.answer(1, Result(outcome))
     assert len(run.begun) <= retries + 1
     assert all(outcome in TRIED_AGAIN for outcome in given_so_far[:-1])
     if run.runner.finished:

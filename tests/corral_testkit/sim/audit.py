@@ -50,7 +50,7 @@ class Audit:
     async def _run(self) -> None:
         client = AsyncClient(self._brokers, retry_unreachable=True, make_wire=lambda: SimWire(self._network, self._process))
         async with client:
-            while not all([info.up for info in await client.guests()]):
+            while any(not info.up for info in await client.guests()):
                 await asyncio.sleep(AGAIN_S)
             for guest in self._guests:
                 self.truths[guest] = await self._ask(client, guest)
@@ -103,7 +103,9 @@ class Audit:
     async def _output(self, client: AsyncClient, header: EventHeader, token: str) -> None:
         seen = OutputSeen(header.guest, header.container, header.process_instance, token, "auditor")
         self._history.outputs.append(seen)
-        process = Container(client._connection, header.guest, header.container, header.instance).process(header.process, header.process_instance)
+        process = Container(client._connection, header.guest, header.container, header.instance).process(
+            header.process, header.process_instance
+        )
         try:
             async with asyncio.timeout(30):
                 await read_output(process, seen, self._history, lambda: 0.0)

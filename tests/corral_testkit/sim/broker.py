@@ -111,7 +111,7 @@ class SimBroker:
         clients = self._listener("clients", pings=True)
         clients.on_open = lambda connection: self._clients.__setitem__(connection.identity, connection)
         clients.on_message = self._from_client
-        clients.on_closed = lambda connection: self._clients.pop(connection.identity, None)
+        clients.on_closed = self._client_closed
         workers = self._listener("workers", pings=False)
         workers.on_open = lambda connection: self._workers.__setitem__(connection.identity, connection)
         workers.on_message = lambda connection, frames: self.turn(lambda core: core.worker([connection.identity, *frames]))
@@ -167,6 +167,9 @@ class SimBroker:
         self.network.on_delivery("duplicate", self.host.name, frames)
         self.turn(lambda core: core.client([connection.identity, *frames]))
 
+    def _client_closed(self, connection: Connection) -> None:
+        self._clients.pop(connection.identity, None)
+
     def _worker_closed(self, connection: Connection) -> None:
         self._workers.pop(connection.identity, None)
         self.turn(lambda core: core.lost(connection.identity))
@@ -178,6 +181,11 @@ class SimBroker:
         """The highest place of a guest that this broker knows."""
         known = self._core.registry.guests.get(guest) if self._core is not None and self.process.alive else None
         return known.seen if known is not None else None
+
+    def has(self, guest: str) -> bool:
+        """Whether the guest is registered here now."""
+        known = self._core.registry.guests.get(guest) if self._core is not None and self.process.alive else None
+        return known is not None and known.up
 
     # -- the core's ways out ---------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,15 @@ class SimClient:
     """One client; it can be killed and goes on where it was, as a program with a little file of its own would."""
 
     def __init__(
-        self, network: Network, name: str, brokers: list[str], guests: list[str], steps: list[Step], rootfs: str, history: History, zero_s: float
+        self,
+        network: Network,
+        name: str,
+        brokers: list[str],
+        guests: list[str],
+        steps: list[Step],
+        rootfs: str,
+        history: History,
+        zero_s: float,
     ) -> None:
         self.network, self.name, self.history = network, name, history
         self.host = Host(name)
@@ -81,9 +89,7 @@ class SimClient:
         client = await self._connect(process)
         tasks = [asyncio.ensure_future(self._follow_all(client)), asyncio.ensure_future(self._follow_exits(client))]
         tasks.append(asyncio.ensure_future(self._mirror(client)))
-        for step in self._steps:
-            if step.number not in self._done:
-                tasks.append(asyncio.ensure_future(self._do(client, step)))
+        tasks += [asyncio.ensure_future(self._do(client, step)) for step in self._steps if step.number not in self._done]
         await asyncio.gather(*tasks)
 
     # -- steps -----------------------------------------------------------------------------------------------------------------
@@ -198,17 +204,21 @@ class SimClient:
             after = cursor_from_text(self._cursor) if keep and self._cursor is not None else None
             if after is not None:
                 seen.opened_after = {guest: (place.epoch, place.seq) for guest, place in after.places.items()}
+            were_up = self.history.up() if after is None else []
             try:
                 async with client.events(kinds=kinds, guests=guests, after=after) as stream:
                     self.history.streams.append(seen)
                     seen.stood_at = self.history.places()
+                    seen.were_up = [guest for guest in self.history.up() if guest in were_up]
                     async for item in stream:
                         seen.items.append(item)
                         if keep:
                             self._cursor = stream.cursor
                         if isinstance(item, Event) and isinstance(item.payload, ExitEvent):
                             header = item.header
-                            self.history.exit_seen(header.process_instance, f"event to {seen.name}", self._now_s, item.payload.exit, header.epoch)
+                            self.history.exit_seen(
+                                header.process_instance, f"event to {seen.name}", self._now_s, item.payload.exit, header.epoch
+                            )
             except CorralError:
                 seen.ended = True
                 await asyncio.sleep(AGAIN_S)

@@ -140,7 +140,7 @@ class Faults:
         """Between a broker and somebody who talks to it."""
         world = self._world
         broker = world.brokers[fault.other % len(world.brokers)].host.name
-        others = [one.host.name for one in (*world.guests, *world.clients)]
+        others = [guest.host.name for guest in world.guests] + [client.host.name for client in world.clients]
         return frozenset((broker, others[fault.target % len(others)]))
 
     def _cut(self, fault: Fault) -> None:
@@ -154,7 +154,11 @@ class Faults:
     def _slow_line(self, fault: Fault) -> None:
         hosts = self._line(fault)
         self._world.network.slow[hosts] = SLOW_LINE_S * fault.amount
-        self._after(fault, lambda: self._world.network.slow.pop(hosts, None) and None)
+
+        def end() -> None:
+            self._world.network.slow.pop(hosts, None)
+
+        self._after(fault, end)
 
     def _duplicates(self, fault: Fault) -> None:
         for broker in self._world.brokers:
@@ -227,5 +231,5 @@ class Faults:
             self._start_worker_after(fault, guest)
 
 
-SEEN_MARGIN = 4
-"""Events beyond the snapshot that every broker must know of: a guest makes a few while it starts."""
+SEEN_MARGIN = 1
+"""Events beyond the snapshot that every broker must know of."""

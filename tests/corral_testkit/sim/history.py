@@ -42,6 +42,8 @@ class StreamSeen:
     """guest → (epoch, seq) it was opened after."""
     stood_at: dict[str, tuple[str, int]] = field(default_factory=dict)
     """guest → (epoch, seq) of its journal when the stream was live."""
+    were_up: list[str] = field(default_factory=list)
+    """Guests that every broker had registered then."""
     ended: bool = False
 
 
@@ -82,6 +84,7 @@ class History:
         self.exits: dict[str, list[ExitSeen]] = defaultdict(list)  # process instance -> where it was seen
         self.mirrors: dict[str, dict[str, dict[str, str]]] = {}  # client -> guest -> container instance -> status, by list and follow
         self.places: Callable[[], dict[str, tuple[str, int]]] = dict  # guest -> where its journal stands on disk
+        self.up: Callable[[], list[str]] = list  # guests that every broker has registered
         self.findings: list[str] = []
         """What was wrong already while it ran."""
 

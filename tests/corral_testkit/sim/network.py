@@ -168,7 +168,12 @@ class Dialler:
         if self._closed or self.connection is not None:
             return
         listener = self.network.listeners.get(self.address)
-        if listener is None or not listener.process.alive or listener.process.frozen or self.network.is_cut_between(self.process.host, listener):
+        if (
+            listener is None
+            or not listener.process.alive
+            or listener.process.frozen
+            or self.network.is_cut_between(self.process.host, listener)
+        ):
             self.process.call_later(self._wait_s, self._dial)
             self._wait_s = min(2 * self._wait_s, RECONNECT_MAX_S)
             return

@@ -29,7 +29,9 @@ def own_host_boot_id() -> str:
 
 
 @contextlib.contextmanager
-def simulated_world(loop: SimLoop, randomness: random.Random, find_cgroup: Callable[..., object], look: Callable[..., object]) -> Iterator[None]:
+def simulated_world(
+    loop: SimLoop, randomness: random.Random, find_cgroup: Callable[..., object], look: Callable[..., object]
+) -> Iterator[None]:
     """Patches clocks, random bytes, the boot id, cgroups and what the runtime's state directory tells."""
 
     def random_bytes(count: int) -> bytes:

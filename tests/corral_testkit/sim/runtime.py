@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class Running:
             return
         self.life.started_s = self.kernel.process.loop.time()
         for after_ms, stream, count in self.script.prints:
-            self._later(after_ms / 1000, lambda stream=stream, count=count: self._print(stream, count))
+            self._later(after_ms / 1000, partial(self._print, stream, count))
         if not self.script.until_eof:
             self._later(self.script.run_ms / 1000, self._done)
 
@@ -152,7 +153,9 @@ class Running:
 
     def signal(self, number: int) -> None:
         self.life.signals.append((number, self.kernel.process.loop.time()))
-        if number == SIGKILL or (number not in HARMLESS and self._paused_at_s is None and not (number == SIGTERM and self.script.ignores_term)):
+        if number == SIGKILL or (
+            number not in HARMLESS and self._paused_at_s is None and not (number == SIGTERM and self.script.ignores_term)
+        ):
             self.die({"type": "signalled", "signal": number, "core": False})
 
     def pause(self) -> None:

@@ -198,6 +198,8 @@ class SimShim:
             self._next_call()
             return
         script = _script_of(key[1], message["argv"])
+        if key[1] in MAKING:
+            self._write_intent(key)
         takes_s = self.guest.call_s() + (script.slow_ms / 1000 if script else 0.0)
         hangs = bool(script and script.hangs)
         if key[1] == "start" and self._init is not None:
@@ -206,6 +208,11 @@ class SimShim:
         timed_out = ends_s >= deadline_s
         timer = self.process.call_later(ends_s - now_s, self._call_ends, key, message, script, timed_out)
         self._current = (key, timer)
+
+    def _write_intent(self, key: Key) -> None:
+        """What a reader of a dead shim's directory finds: that it was begun."""
+        with self.guest.paths.shim_record(self.instance).open("a") as record:
+            record.write(json.dumps({"id": key[0], "step": key[1], "intent": {}}) + "\n")
 
     def _call_ends(self, key: Key, message: Message, script: Script | None, timed_out: bool) -> None:
         try:

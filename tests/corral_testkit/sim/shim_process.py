@@ -39,7 +39,9 @@ class SimSpoolWriter(SpoolWriter):
 class ShimProcess:
     """Streams, stdin offset and end of one process; `tell` sends a notice of it."""
 
-    def __init__(self, parameters: Message, directory: Path, disk: Disk, tell: Callable[[Message], None], now_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, parameters: Message, directory: Path, disk: Disk, tell: Callable[[Message], None], now_ns: Callable[[], int]
+    ) -> None:
         self.instance: str = parameters["instance"]
         self.id: str = parameters["id"]
         self.directory = directory

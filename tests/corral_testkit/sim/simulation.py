@@ -91,6 +91,7 @@ class World:
         self.healed = False
         self.audited_s = 0.0
         self.faults = Faults(self)
+        self.history.up = lambda: [guest.name for guest in self.guests if all(broker.has(guest.name) for broker in self.brokers)]
         self.history.places = lambda: {guest.name: place_of(guest.disk.database) for guest in self.guests}
         self.network.on_delivery = self._delivered
         self.loop.on_exception = self._exception
@@ -123,6 +124,8 @@ class World:
         self.run_for(DURATION_S)
         self.healed = True
         self.faults.heal_all()
+        self.run_for(SETTLE_S / 10)
+        self.faults.heal_all()  # a worker that was told to stop while it stood still has done so only now
         self.run_for(SETTLE_S)
         audit = self._audited()
         found = self.history.findings

@@ -20,7 +20,13 @@ class SimLink:
     """A client's DEALER or SUB (`corral.channel.Link`)."""
 
     def __init__(
-        self, network: Network, process: Process, address: str, on_message: Callable[[Frames], None], on_up: Callable[[], None], on_down: Callable[[], None]
+        self,
+        network: Network,
+        process: Process,
+        address: str,
+        on_message: Callable[[Frames], None],
+        on_up: Callable[[], None],
+        on_down: Callable[[], None],
     ) -> None:
         self._subscriptions: list[bytes] = []
         self._paused = False
@@ -91,7 +97,9 @@ class SimWire:
 class SimSocket:
     """A worker's DEALER: queues what cannot go out yet, hands over what came in bursts."""
 
-    def __init__(self, network: Network, process: Process, address: str, on_burst: OnBurst | None, on_connected: Callable[[], None] | None) -> None:
+    def __init__(
+        self, network: Network, process: Process, address: str, on_burst: OnBurst | None, on_connected: Callable[[], None] | None
+    ) -> None:
         self._process = process
         self._on_burst = on_burst
         self._queue: deque[Sequence[bytes]] = deque()

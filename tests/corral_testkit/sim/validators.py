@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from corral.core.items import Event, EventGap, Resync
+from corral.core.items import Event, EventGap, Item, Resync
 from corral_schemas.commands import CancelReply, CreateReply, ExecReply, KillReply
 from corral_schemas.errors import CorralError
 from corral_schemas.events import BROKER_KINDS
@@ -16,12 +16,17 @@ from corral_schemas.limits import DEADLINE_GRACE_S
 from corral_testkit.sim.audit import GuestTruth
 from corral_testkit.sim.guest import SimGuest
 from corral_testkit.sim.history import Asked, History, OutputSeen, StreamSeen
+from corral_testkit.sim.scenario import RUNTIME_TEXTS
 from corral_testkit.sim.witness import Life, Witness, generated
 
+RUNTIME_CODES = ("command_not_found", "runtime_failed", "storage_full")
+"""Of the scenario's RUNTIME_TEXTS."""
 SETTLED_S = 5.0
 """Ends of processes so long before the audit must be known by then."""
 VIOLENT = frozenset({"shim died", "power", "buried"})
-NOT_TOLD = frozenset({"guest_unreachable", "guest_busy", "deadline_exceeded", "outcome_unknown", "wait_timeout", "storage_full", "request_conflict"})
+NOT_TOLD = frozenset(
+    {"guest_unreachable", "guest_busy", "deadline_exceeded", "outcome_unknown", "wait_timeout", "storage_full", "request_conflict"}
+)
 """Codes that a repeat may bring though the command itself had another outcome."""
 
 
@@ -100,7 +105,7 @@ def each_start_has_one_exit(evidence: Evidence) -> Findings:
             life = evidence.witness.by_instance.get(instance)
             over = life is not None and life.end is not None and life.ended_s < evidence.audited_s - SETTLED_S
             if over and not exits[instance]:
-                yield f"G1 {guest}: no exit of {_name(life, instance)}, which ended as {life.end if life else None} {life.why if life else ''}"
+                yield f"G1 {guest}: no exit of {_name(life, instance)}, which has ended: {life}"
             if exits[instance] and isinstance(truth.exits.get(instance), str):
                 yield f"G3 {guest}: {instance} has exited, but wait says {truth.exits[instance]}"
 
@@ -178,6 +183,20 @@ def events_are_contiguous(evidence: Evidence) -> Findings:
                 elif seq >= 0 and before > seq and not (seen.kinds is not None and header.guest not in at):
                     yield f"G9 {seen.name}: {header.guest} goes from {seq} to {header.seq} (before it: {before}) without a gap"
                 at[header.guest] = (header.epoch, header.seq)
+
+
+def nothing_is_missed_from_the_start(evidence: Evidence) -> Findings:
+    """G12: what a stream gives begins where the journal stood when it was live, at the latest."""
+    for seen in evidence.history.streams:
+        for guest in seen.were_up:
+            epoch, seq = seen.stood_at[guest]
+            first = next((item for item in seen.items if not isinstance(item, Resync) and item.guest == guest and _is_journal(item)), None)
+            if seen.kinds is None and isinstance(first, Event) and first.header.epoch == epoch and first.header.seq > seq + 1:
+                yield f"G12 {seen.name}: begins with {first.header.seq} of {guest}, but was live at {seq}"
+
+
+def _is_journal(item: Item) -> bool:
+    return not isinstance(item, Event) or item.kind not in BROKER_KINDS
 
 
 def events_are_the_same_for_all(evidence: Evidence) -> Findings:
@@ -327,6 +346,16 @@ def commands_end_in_time(evidence: Evidence) -> Findings:
             yield f"G15 {asked.step.request_id} {asked.step.op} of {asked.client} ended {asked.done_s - asked.deadline_s:.3f} s late"
 
 
+def runtime_errors_have_their_codes(evidence: Evidence) -> Findings:
+    """G18: by what the runtime says."""
+    for asked in evidence.history.asked:
+        script = asked.step.script
+        if script is not None and script.fails and isinstance(asked.outcome, CorralError):
+            told, right = asked.outcome.code, RUNTIME_CODES[RUNTIME_TEXTS.index(script.fails)]
+            if asked.outcome.message == script.fails and told != right:
+                yield f"G18 {asked.step.request_id}: {script.fails!r} became {told}, not {right}"
+
+
 def nothing_is_left_running(evidence: Evidence) -> Findings:
     """G14, G15: what runs is in the list, and has a shim; every shim has a container."""
     for name, guest in evidence.guests.items():
@@ -341,8 +370,8 @@ def nothing_is_left_running(evidence: Evidence) -> Findings:
             if instance not in listed:
                 yield f"G20 {name}: the shim of {shim.name} {instance} lives, but there is no such container"
         for instance, state in listed.items():
-            container = guest.kernel.containers.get(instance)
-            real = container.status if container is not None else "stopped"
+            there = guest.kernel.containers.get(instance)
+            real = there.status if there is not None else "stopped"
             if state.status in ("created", "running", "paused") and real != state.status:
                 yield f"G16 {name}: {state.id} is listed as {state.status}, but it is {real}"
 
@@ -364,6 +393,7 @@ VALIDATORS: list[Callable[[Evidence], Findings]] = [
     each_start_has_one_exit,
     output_is_what_was_printed,
     events_are_contiguous,
+    nothing_is_missed_from_the_start,
     events_are_the_same_for_all,
     events_came_to_the_end,
     mirrors_are_true,
@@ -372,6 +402,7 @@ VALIDATORS: list[Callable[[Evidence], Findings]] = [
     kills_that_were_delivered_were,
     what_was_not_sent_never_ran,
     commands_end_in_time,
+    runtime_errors_have_their_codes,
     nothing_is_left_running,
     stdin_came_once,
 ]

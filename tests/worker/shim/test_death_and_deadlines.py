@@ -309,6 +309,8 @@ def test_many_execs_leave_no_descriptor_zombie_or_memory_behind(shim: ShimDriver
     def run_some(count: int) -> None:
         for _ in range(count):
             shim.notice("exit", shim.exec(["echo", "x"]))
+        shim.wire.send({"t": "ping"})  # answered after the last acknowledgement was taken in
+        shim.wire.wait_for(lambda m: m["t"] == "pong")
 
     run_some(3)
     descriptors = len(os.listdir(f"/proc/{shim.pid}/fd"))  # noqa: PTH208

@@ -116,7 +116,9 @@ def _lay_out(guest: Guest, container: ContainerRecord, process: ProcessRecord, a
     """Directories and bundle on disk (in a thread: a disk may stall)."""
     paths = guest.settings.paths
     try:
-        bundle = make_bundle(args, paths.bundle(container.instance), guest.settings.cgroup(container.instance))
+        bundle = make_bundle(
+            args, paths.bundle(container.instance), guest.settings.cgroup(container.instance), guest.settings.allowed_roots
+        )
         directory = paths.process(container.instance, process.instance)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         container.bundle_path, container.rootfs_path, container.oci_version = bundle.bundle_path, bundle.rootfs_path, bundle.oci_version

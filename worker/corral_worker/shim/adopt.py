@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 
+from corral_worker.shim.light import Path
 from corral_worker.shim.link import peer_credentials
 
 

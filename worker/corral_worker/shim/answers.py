@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from corral_worker.shim.light import Any
 from corral_worker.shim.linux import log
 from corral_worker.shim.record import TEXT_CHARACTERS_MAX, Record
 from corral_worker.shim.wire import Message

@@ -6,12 +6,10 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
 
 from corral_worker.shim.answers import Key, RequestError
 from corral_worker.shim.cleanup import Cleanup, Leftovers
+from corral_worker.shim.light import Path, Protocol, dataclass
 from corral_worker.shim.loop import Loop, Timer
 from corral_worker.shim.process import Process
 from corral_worker.shim.runtime_log import last_error, log_size
@@ -37,7 +35,7 @@ class Call:
     begun_ns: int = 0
     cleanup: Cleanup | None = None
     error: RequestError | None = None  # what it will be answered once all is cleaned up
-    spawned_at_ticks: int = field(default=0)
+    spawned_at_ticks: int = 0
 
     @property
     def step(self) -> str:

@@ -8,8 +8,8 @@ import json
 import os
 import re
 import signal
-from pathlib import Path
 
+from corral_worker.shim.light import Path
 from corral_worker.shim.linux import send_signal
 
 _CGROUP_PATHS = re.compile(rb'"cgroup_paths":(\{[^{}]*\})')

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
 from corral_worker.shim.answers import RequestError
 from corral_worker.shim.cgroup import Cgroup
+from corral_worker.shim.files import remove_tree
+from corral_worker.shim.light import Path, dataclass
 from corral_worker.shim.linux import descendants, process_table, send_signal
 from corral_worker.shim.loop import Loop
 from corral_worker.shim.spawn import spawn
@@ -128,6 +127,5 @@ class Cleanup:
             if not cgroup.kill() or not cgroup.remove():
                 return False
         if self._left.directory is not None:
-            shutil.rmtree(self._left.directory, ignore_errors=True)
-            return not self._left.directory.exists()
+            return remove_tree(self._left.directory)
         return True

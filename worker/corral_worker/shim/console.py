@@ -8,8 +8,8 @@ import socket
 import struct
 import termios
 from collections.abc import Callable
-from pathlib import Path
 
+from corral_worker.shim.light import Path
 from corral_worker.shim.loop import READABLE, Loop
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
-from typing import Protocol
 
 from corral_worker.shim.answers import Answers, Key, RequestError
 from corral_worker.shim.cgroup import Cgroup
 from corral_worker.shim.input import Done
+from corral_worker.shim.light import Protocol
 from corral_worker.shim.loop import Loop
 from corral_worker.shim.process import Process
 from corral_worker.shim.wire import Message

@@ -6,8 +6,8 @@ import json
 import os
 import struct
 import zlib
-from pathlib import Path
-from typing import Any
+
+from corral_worker.shim.light import Any, Path
 
 END_FILE_NAME = "end"
 SLOT_BYTES = 2048

@@ -13,7 +13,7 @@ from corral_worker.shim.loop import READABLE, WRITABLE, Loop
 from corral_worker.shim.wire import FrameReader, Message, WireError, encode
 
 OUT_BYTES_MAX = 1024 * 1024
-READ_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024
 STRANGERS_MAX = 16
 _UCRED = struct.Struct("3i")
 

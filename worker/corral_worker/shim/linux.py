@@ -7,8 +7,8 @@ import ctypes
 import functools
 import os
 import sys
-from dataclasses import dataclass
-from pathlib import Path
+
+from corral_worker.shim.light import Path, dataclass
 
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
@@ -33,13 +33,19 @@ def set_title(title: str) -> None:
     """Show ``title`` in ps: the whole of it over our arguments (as far as they reach), 15 bytes as the name."""
     encoded = title.encode()
     _libc().prctl(PR_SET_NAME, ctypes.c_char_p(encoded[:15]), 0, 0, 0)
-    fields = _stat_fields(Path("/proc/self/stat"))
-    if fields is None:
-        return
-    start, end = int(fields[STAT_ARG_START]), int(fields[STAT_ARG_END])
-    room = end - start
+    start, room = _room_of_arguments()
     if start and room > 1:
         ctypes.memmove(start, encoded[: room - 1].ljust(room, b"\0"), room)
+
+
+@functools.cache
+def _room_of_arguments() -> tuple[int, int]:
+    """Where our arguments lie, and their length in bytes; the same in every child of ours that runs no other program."""
+    fields = _stat_fields(Path("/proc/self/stat"))
+    if fields is None:
+        return 0, 0
+    start, end = int(fields[STAT_ARG_START]), int(fields[STAT_ARG_END])
+    return start, end - start
 
 
 def set_oom_score_adj(score: int) -> None:
@@ -111,6 +117,13 @@ def log(text: str) -> None:
     """One line to the log, which is wherever stderr points. A full log disk must not stop us."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def log_exception(what: str) -> None:
+    """The exception that is being handled, with its traceback."""
+    import traceback  # only now: it would cost every shim memory for what may never happen
+
+    log(f"{what}: {traceback.format_exc()}")
 
 
 def _stat_fields(path: Path) -> list[bytes] | None:

@@ -9,10 +9,9 @@ import os
 import select
 import signal
 import time
-import traceback
 from collections.abc import Callable
 
-from corral_worker.shim.linux import log
+from corral_worker.shim.linux import log_exception
 
 READABLE = select.EPOLLIN
 WRITABLE = select.EPOLLOUT
@@ -114,7 +113,7 @@ class Loop:
         try:
             callback(*arguments)
         except Exception:  # noqa: BLE001  (a fault in one callback must not take the container's only owner away)
-            log(traceback.format_exc())
+            log_exception("a callback failed")
 
 
 def _nothing(_signal: int, _frame: object) -> None:

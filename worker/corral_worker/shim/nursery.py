@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 
-from corral_worker.shim.linux import become_subreaper, log, set_title
+from corral_worker.shim.light import Path
+from corral_worker.shim.linux import become_subreaper, log_exception, set_title
 from corral_worker.shim.place import ShimPlace
 from corral_worker.shim.shim import run_shim
 
@@ -94,7 +93,7 @@ class Nursery:
                 _be_shim(said, socket.socket(fileno=descriptors[0]))
             status = 0
         except Exception:  # noqa: BLE001  (whatever it was, it must be in the log before the process ends)
-            log(f"shim: {traceback.format_exc()}")
+            log_exception("a shim ended")
         finally:
             os._exit(status)
 

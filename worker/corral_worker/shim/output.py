@@ -6,8 +6,8 @@ import errno
 import mmap
 import os
 import time
-from typing import Protocol
 
+from corral_worker.shim.light import Protocol
 from corral_worker.shim.linux import log
 from corral_worker.shim.loop import READABLE, Loop, Timer
 from corral_worker.shim.spool import SpoolWriter

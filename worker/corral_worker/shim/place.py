@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from corral_worker.shim.light import Path, dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,13 @@ import json
 import os
 import resource
 import time
-from pathlib import Path
-from typing import Any, Protocol
 
 from corral_worker.shim.answers import RequestError
 from corral_worker.shim.backpressure import Backpressure
 from corral_worker.shim.console import ConsoleSocket, set_size
 from corral_worker.shim.end_file import EndFile
 from corral_worker.shim.input import InputStream
+from corral_worker.shim.light import Any, Path, Protocol
 from corral_worker.shim.linux import log, runs_runtime
 from corral_worker.shim.loop import Loop
 from corral_worker.shim.output import OutputStream, ReadBuffer

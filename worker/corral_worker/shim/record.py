@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
-from typing import Any
+
+from corral_worker.shim.light import Any, Path
 
 RESERVE_BYTES = 64 * 1024
 # Taken for each request before its effect: its intent line and its result line.

@@ -7,37 +7,37 @@ the runtime.
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
+from corral_worker.shim.files import remove_tree
+from corral_worker.shim.light import Any, Path
 from corral_worker.shim.linux import log
 from corral_worker.shim.loop import READABLE
 from corral_worker.shim.place import ShimPlace
 from corral_worker.shim.shim import Shim
 from corral_worker.shim.wire import FrameReader, Message, encode
 
-# The interpreter rewrites a function at its eighth call, and each of its instructions once more after that.
-LIVES = 12
+# The interpreter rewrites a function at its eighth call; most of the rest is there after the first life.
+LIVES = 8
 STUCK_S = 2.0
 # Leaves a child behind, as the runtime does, which lives until it is sent a line.
 _RUNTIME = 'exec 3<&0; { read line; echo out; } <&3 & echo $! > "$0"'
+_BUNDLE = '{"linux": {"cgroupsPath": "/corral-rehearsal/none"}}'  # which does not exist
 _FIELDS = {"tty": False, "rows": 24, "columns": 80, "cap_bytes": 1 << 20, "policy": "drop", "lease_ms": 1000}
 
 
 def rehearse(directory: Path, guest: str) -> None:
     """Play it. ``directory`` is made, and removed again. Best effort: whatever fails is only logged."""
-    _remove(directory)  # of a zygote that was killed at it
+    remove_tree(directory)  # of a zygote that was killed at it
     try:
         for life in range(LIVES):
             _Worker(ShimPlace(guest, f"rehearsal{life}", directory, directory)).play()
     except OSError as error:
         log(f"the rehearsal broke off: {error}")
     finally:
-        _remove(directory)
+        remove_tree(directory)
 
 
 class _Worker:
@@ -55,6 +55,8 @@ class _Worker:
         self._reader = FrameReader()
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._connection.connect(str(place.socket_path))
+        (place.directory / "bundle").mkdir()
+        (place.directory / "bundle" / "config.json").write_text(_BUNDLE)
         self._log = str(place.directory / "log")
         self._next: dict[tuple[str, str], Callable[[], None]] = {
             ("state", ""): self._run,
@@ -67,11 +69,15 @@ class _Worker:
     def play(self) -> None:
         """From hello to the end."""
         self._loop.watch(self._connection.fileno(), READABLE, self._on_readable)
-        stuck = self._loop.later(STUCK_S, self._loop.stop)
+        stuck = self._loop.later(STUCK_S, self._break_off)
         self._send({"t": "hello", "generation": 1, "guest": self._place.guest})
         self._shim.run()
         stuck.cancel()
         self._connection.close()
+
+    def _break_off(self) -> None:
+        log("the rehearsal is stuck: it goes without the rest of this life")
+        self._loop.stop()
 
     def _on_readable(self, _: int) -> None:
         for message, _blob in self._reader.feed(self._connection.recv(65536)):
@@ -112,10 +118,3 @@ class _Worker:
 
     def _send(self, message: Message, blob: bytes = b"") -> None:
         self._connection.sendall(encode(message, blob))
-
-
-def _remove(directory: Path) -> None:
-    for path, _, names in os.walk(directory, topdown=False):
-        for name in names:
-            Path(path, name).unlink()
-        Path(path).rmdir()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+
+from corral_worker.shim.light import Path
 
 TAIL_BYTES = 64 * 1024
 ERROR_LEVELS = ("error", "fatal", "panic")
@@ -12,7 +13,7 @@ ERROR_LEVELS = ("error", "fatal", "panic")
 def last_error(path: Path, from_offset: int) -> str:
     """The message of the last error-level line behind ``from_offset``, "" when there is none. Raises OSError."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             size = file.seek(0, 2)
             file.seek(max(from_offset, size - TAIL_BYTES))
             lines = file.read().splitlines()

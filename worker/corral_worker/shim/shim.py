@@ -7,14 +7,13 @@ import signal
 import socket
 import time
 from collections import deque
-from pathlib import Path
-from typing import Any
 
 from corral_worker.shim.answers import Answers, Key, RequestError
 from corral_worker.shim.calls import CONTAINER_STEPS, PROCESS_STEPS, Call, Calls, read_pid
 from corral_worker.shim.cgroup import Cgroup, find_cgroup
 from corral_worker.shim.cleanup import Leftovers
 from corral_worker.shim.direct import DirectSteps
+from corral_worker.shim.light import Any, Path
 from corral_worker.shim.link import WorkerLink
 from corral_worker.shim.linux import log
 from corral_worker.shim.loop import Loop

@@ -8,10 +8,8 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
+from corral_worker.shim.light import Literal, Path, dataclass
 from corral_worker.shim.linux import start_writeback
 from corral_worker.shim.spool_format import (
     FLAG_MARK,

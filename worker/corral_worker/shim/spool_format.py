@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from dataclasses import dataclass
-from pathlib import Path
+
+from corral_worker.shim.light import Path, dataclass
 
 MAGIC = b"CSPL1\n\0\0"
 STREAMS = (1, 2)

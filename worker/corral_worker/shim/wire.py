@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
-from typing import Any
+
+from corral_worker.shim.light import Any
 
 Message = dict[str, Any]
 

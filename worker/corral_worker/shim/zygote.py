@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import gc
 import os
 import signal
 import socket
 import sys
-from pathlib import Path
 
 from corral_worker.shim.adopt import pid_of_listener
 from corral_worker.shim.cgroup import find_cgroup, remove_guest_cgroups
+from corral_worker.shim.light import Path
 from corral_worker.shim.linux import become_subreaper, log, process_table, send_signal, set_oom_score_adj, set_title
 from corral_worker.shim.loop import READABLE, Loop
 from corral_worker.shim.nursery import Nursery
@@ -51,8 +50,9 @@ class Zygote:
         self._listener.listen(16)
         self._listener.setblocking(False)
         self._loop.watch(self._listener.fileno(), READABLE, self._accept)
-        for found in sorted((run_dir / "s").glob("*.sock")):
-            self._adopt(found.stem)
+        for name in sorted(entry.name for entry in os.scandir(run_dir / "s")):
+            if name.endswith(".sock"):
+                self._adopt(name.removesuffix(".sock"))
 
     def run(self) -> None:
         """Until told to quit."""
@@ -208,13 +208,7 @@ class Zygote:
 
 def main(arguments: list[str] | None = None) -> int:
     """``python -m corral_worker.shim.zygote --run-dir R --state-dir S --guest G [--detach]``."""
-    parser = argparse.ArgumentParser(prog="corral-zygote", description="Forks Corral's shims.")
-    parser.add_argument("--run-dir", type=Path, required=True)
-    parser.add_argument("--state-dir", type=Path, required=True)
-    parser.add_argument("--guest", required=True)
-    parser.add_argument("--detach", action="store_true", help="go on in the background once the socket accepts")
-    options = parser.parse_args(arguments)
-    run_dir, state_dir = options.run_dir.absolute(), options.state_dir.absolute()
+    run_dir, state_dir, guest, detach = _options(sys.argv[1:] if arguments is None else arguments)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # what we were started with is not ours to keep open for years
     lock_fd = os.open(run_dir / ZYGOTE_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -222,11 +216,17 @@ def main(arguments: list[str] | None = None) -> int:
     except BlockingIOError:
         log(f"a zygote serves {run_dir} already")
         return 0
-    return (
-        _detached(run_dir, state_dir, options.guest, lock_fd)
-        if options.detach
-        else _serve(run_dir, state_dir, options.guest, lock_fd, None)
-    )
+    return _detached(run_dir, state_dir, guest, lock_fd) if detach else _serve(run_dir, state_dir, guest, lock_fd, None)
+
+
+def _options(arguments: list[str]) -> tuple[Path, Path, str, bool]:
+    """Its run and state directories, the guest, whether to go on in the background once the socket accepts."""
+    detach = arguments[-1:] == ["--detach"]
+    names, values = arguments[: len(arguments) - detach : 2], arguments[1::2]
+    given = dict(zip(names, values, strict=False))
+    if set(given) != {"--run-dir", "--state-dir", "--guest"}:
+        raise SystemExit("usage: corral-zygote --run-dir DIR --state-dir DIR --guest NAME [--detach]")
+    return Path(given["--run-dir"]).absolute(), Path(given["--state-dir"]).absolute(), given["--guest"], detach
 
 
 def _detached(run_dir: Path, state_dir: Path, guest: str, lock_fd: int) -> int:

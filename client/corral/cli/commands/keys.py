@@ -232,9 +232,7 @@ def revoke(which: str, directory: Path) -> int:
     examples=[("A new key for an operator; the old one works for another day", "corral keys rotate alice --file alice-2.key")],
 )
 @click.argument("name")
-@click.option(
-    "--file", "path", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Key file. Default: NAME.new.key."
-)
+@click.option("--file", "path", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Default: NAME.new.key.")
 @click.option(
     "--keep",
     "keep_s",

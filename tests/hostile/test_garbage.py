@@ -1,0 +1,133 @@
+"""What reaches an open port from who knows where: bytes that are no ZMTP, ZMTP without keys, the wrong keys, too much of it."""
+
+import socket
+import struct
+import tempfile
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+import zmq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from corral_schemas.queries import Nothing
+from corral_testkit.wire_peers import Keys, Peer, repeat_until
+from hostile.keyed_broker import KeyedBroker
+
+SOCKETS = ("clients", "workers", "events_in", "events_out", "stdio_in", "stdio_out")
+GREETING = b"\xff" + b"\x00" * 8 + b"\x7f" + b"\x03\x00"
+NULL_GREETING = GREETING + b"NULL".ljust(20, b"\x00") + b"\x00" + b"\x00" * 31
+CURVE_GREETING = GREETING + b"CURVE".ljust(20, b"\x00") + b"\x00" + b"\x00" * 31
+OPENINGS = {
+    "http": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x11" * 500,
+    "zeros": b"\x00" * 4096,
+    "ones": b"\xff" * 4096,
+    "old_zmtp": b"\x01\x00" + b"\x05\x00hello" * 50,
+    "plain": GREETING + b"PLAIN".ljust(20, b"\x00") + b"\x00" + b"\x00" * 31 + b"\x04\x10\x05HELLO\x03bob\x03pwd",
+    "null": NULL_GREETING + b"\x04\x1a\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER" + b"\x00\x05hello",
+    "curve_hello_of_nonsense": CURVE_GREETING + b"\x04\xc8\x05HELLO" + b"\x01\x00" + b"\x55" * 192,
+    "curve_initiate_first": CURVE_GREETING + b"\x06" + struct.pack(">Q", 9 + 300) + b"\x08INITIATE" + b"\x77" * 300,
+    "curve_endless_command": CURVE_GREETING + b"\x06" + struct.pack(">Q", 1 << 62) + b"\x05HELLO",
+}
+
+
+@pytest.fixture
+def operator(keyed: KeyedBroker) -> Keys:
+    return keyed.keys("op", "operator")
+
+
+def port_of(endpoint: str) -> int:
+    return int(endpoint.rpartition(":")[2])
+
+
+def throw(port: int, content: bytes) -> bytes:
+    """Sends it, and reads until the broker closes or is silent for a moment."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.settimeout(0.15)
+        got = b""
+        try:
+            connection.sendall(content)
+            while chunk := connection.recv(4096):
+                got += chunk
+        except OSError:  # reset, or silent: either is fine
+            return got
+        return got
+
+
+def test_no_garbage_on_any_port_disturbs_anybody(keyed: KeyedBroker, operator: Keys) -> None:
+    client = keyed.client(operator)
+    for name in SOCKETS:
+        port = port_of(keyed.endpoint(name))
+        for content in OPENINGS.values():
+            throw(port, content)
+        client.call("guests", Nothing())
+    assert keyed.info(operator).counters.get("asked_guests", 0) >= len(SOCKETS)
+
+
+def test_random_openings_on_any_port_disturb_nobody(keyed: KeyedBroker, operator: Keys) -> None:
+    client = keyed.client(operator)
+    ports = [port_of(keyed.endpoint(name)) for name in SOCKETS]
+
+    @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.sampled_from(ports), st.sampled_from([b"", GREETING, NULL_GREETING, CURVE_GREETING]), st.binary(max_size=600))
+    def attempt(port: int, before: bytes, content: bytes) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(before + content)
+
+    attempt()
+    client.call("guests", Nothing())
+
+
+@pytest.mark.parametrize("name", SOCKETS)
+def test_a_peer_without_keys_or_with_the_wrong_server_key_gets_through_to_nothing(keyed: KeyedBroker, operator: Keys, name: str) -> None:
+    wrong_server = Keys(operator.public, operator.secret, keyed.new_keys().public)
+    stolen_public = Keys(operator.public, keyed.new_keys().secret, operator.server)
+    for keys in (None, wrong_server, stolen_public):
+        with Peer(keys=keys) as peer, peer.dial(zmq.DEALER, keyed.endpoint(name)) as opened:
+            monitor = opened.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+            opened.send_multipart([b"", b""])
+            assert not monitor.poll(250), "a handshake without the right keys has succeeded"
+            opened.disable_monitor()
+            monitor.close(0)
+    keyed.client(operator).call("guests", Nothing())
+
+
+def test_an_address_that_opens_too_many_connections_loses_those_beyond_its_share() -> None:
+    with tempfile.TemporaryDirectory(prefix="crl") as directory, KeyedBroker(Path(directory), "--connections-per-address", "30") as keyed:
+        operator = keyed.keys("op", "operator")
+        client = keyed.client(operator)
+        client.call("guests", Nothing())
+        with ExitStack() as opened:
+            port = port_of(keyed.address)
+            many = [opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5)) for _ in range(60)]
+            repeat_until(lambda: None, lambda: sum(_is_closed(one) for one in many) >= 25)
+            client.call("guests", Nothing())
+            assert keyed.count(operator, "connection_cut") >= 25
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    connection.settimeout(0.001)
+    try:
+        while connection.recv(4096):
+            continue
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def test_a_stranger_that_sends_more_than_a_registration_needs_is_cut(keyed: KeyedBroker, operator: Keys) -> None:
+    before = keyed.rss_bytes()
+    with Peer(keys=keyed.new_keys()) as peer, peer.dial(zmq.DEALER, keyed.endpoint("workers")) as opened:
+        end_s = time.monotonic() + 15
+        frame = b"x" * 65_536
+        while not keyed.count(operator, "stranger_cut") and time.monotonic() < end_s:
+            for _ in range(50):
+                with suppress(zmq.Again):  # it is being cut, and dials again
+                    opened.send_multipart([b"register", frame], zmq.NOBLOCK)
+    assert keyed.count(operator, "stranger_cut") >= 1
+    assert keyed.rss_bytes() - before < 300 << 20

@@ -1,0 +1,53 @@
+"""Which directories of the guest commands may name: everything by default, or only what lies below given roots.
+
+Paths are resolved to the end before they are judged, and the resolved path is what the runtime gets, so that no symbolic link and no `..`
+leads out. This holds mistakes and narrow roles to their directories; it is no prison for somebody who may start containers with every
+capability.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from corral_schemas.errors import error
+
+Roots = tuple[Path, ...]
+ANYWHERE: Roots = ()
+
+
+def confined(path: Path, roots: Roots, what: str) -> Path:
+    """The path itself when no roots are given; else resolved, if it lies below one. Raises bundle_invalid."""
+    if not roots:
+        return path
+    try:
+        resolved = path.resolve(strict=True)
+    except (OSError, RuntimeError) as why:  # RuntimeError: a loop of links
+        raise error("bundle_invalid", f"{what} {path} cannot be resolved: {why}", path=str(path)) from why
+    if not any(resolved.is_relative_to(root) for root in roots):
+        raise error("bundle_invalid", f"{what} {path} lies outside the roots allowed in this guest", path=str(path))
+    return resolved
+
+
+def confine_config(config: dict[str, Any], roots: Roots) -> None:
+    """Holds an OCI configuration to the roots: mounts from the guest's files, and no hooks. Raises bundle_invalid."""
+    if not roots:
+        return
+    if config.get("hooks"):
+        raise error("bundle_invalid", "hooks run programs of the guest outside the container: not with allowed roots")
+    mounts = config.get("mounts", [])
+    if not isinstance(mounts, list):
+        raise error("bundle_invalid", "mounts is no list")
+    for mount in mounts:
+        if not isinstance(mount, dict):
+            raise error("bundle_invalid", "a mount is no object")
+        options = mount.get("options") or []
+        if mount.get("source") in _NAMES_OF_HOSTS and "ro" in options:
+            continue
+        if mount.get("type") == "bind" or "bind" in options or "rbind" in options:
+            mount["source"] = str(confined(Path(str(mount.get("source", ""))), roots, "mount"))
+        elif str(mount.get("source", "")).startswith("/") or mount.get("type") not in _KERNEL_FILESYSTEMS:
+            raise error("bundle_invalid", f"a mount of type {str(mount.get('type'))[:40]!r} is not among those allowed with allowed roots")
+
+
+_NAMES_OF_HOSTS = ("/etc/resolv.conf", "/etc/hosts")
+"""What the worker itself mounts with the guest's network."""
+_KERNEL_FILESYSTEMS = ("proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2")
