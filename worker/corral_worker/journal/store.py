@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 Durability = Literal["power", "process"]
 SCHEMA_VERSION = 1
 RETRY_S = 0.2
+JOURNAL_LOST_STATUS = 74
+"""Exit status of a worker whose journal failed under it (EX_IOERR of sysexits.h)."""
 _BALLAST_BYTES = 4 << 20
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -128,7 +130,11 @@ class SqliteStore:
                 batch, self._queue = self._queue, []
                 if not batch:
                     return
-            self._commit_until_stored(_without_repeats(batch))
+            try:
+                self._commit_until_stored(_without_repeats(batch))
+            except Exception:
+                log.critical("journal: it can no longer be written; the worker ends, so that the next one can look at it", exc_info=True)
+                os._exit(JOURNAL_LOST_STATUS)
             done += len(batch)
             self._on_durable(done)
 
