@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-SEEDS = int(os.environ.get("CORRAL_SIMULATION_SEEDS", "200"))
+SEEDS = int(os.environ.get("CORRAL_SIMULATION_SEEDS", "60"))
 QUICK_BREAKS = ("g05-drop-without-gap", "g09-before-not-checked", "g13-no-dedupe-after-restart")
 
 

@@ -97,6 +97,7 @@ class StdioFeed:
                 return
             else:
                 await self._growth(process, position)
+                await asyncio.sleep(COALESCE_S)
 
     async def _growth(self, process: ProcessRecord, position: Position) -> None:
         link = self._guest.links.get(process.container)

@@ -1,6 +1,7 @@
 """read_stdio, write_stdin, close_stdin and resize."""
 
 import asyncio
+from itertools import count
 
 from corral_schemas.errors import error
 from corral_schemas.exits import StreamEnd
@@ -21,6 +22,9 @@ from corral_worker.handlers.change import linked
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.spools import STREAM_NAMES, STREAM_NUMBERS, Position, Spools
 
+EMPTY_TURN_S = 0.01
+"""Between looks that found nothing new, so that they cannot come without pause."""
+
 
 async def read_stdio(guest: Guest, args: ReadStdioArgs, spools: Spools) -> ReadStdioReply:
     container, processes = guest.find_remains(args.container, args.instance)
@@ -32,11 +36,13 @@ async def read_stdio(guest: Guest, args: ReadStdioArgs, spools: Spools) -> ReadS
     if args.consumer and args.consumer == process.consumer and link is not None:
         link.tell({"t": "consumed", "process": process.instance, "streams": {str(n): offset for n, offset in wanted.items()}})
     until_s = asyncio.get_running_loop().time() + args.wait_ms / 1000
-    while True:
+    for turn in count():
         read = spools.read(process, wanted, args.max_bytes)
         left_s = until_s - asyncio.get_running_loop().time()
         if read.chunks or read.gaps or left_s <= 0 or _at_end(process, wanted):
             break
+        if turn:  # told of growth, and there was none: a stream's end, say, whose record is on its way
+            await asyncio.sleep(min(EMPTY_TURN_S, left_s))
         await _growth(guest, container, process, wanted, left_s)
     if process.exit is not None:
         await guest.journal.durable()
