@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import os
 import pty
-import select
 import signal
 import struct
 import subprocess
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from corral_testkit.shim_driver import readable
 
 CORRAL = [sys.executable, "-c", "from corral.cli.main import main; main()"]
 PATIENCE_S = 30.0
@@ -177,8 +178,7 @@ class Terminal:
 
     def _read(self, patience_s: float) -> bool:
         """False at the end."""
-        ready, _, _ = select.select([self.master], [], [], max(0.0, patience_s))
-        assert ready, f"nothing more came; shown so far: {self.shown!r}"
+        assert readable(self.master, patience_s), f"nothing more came; shown so far: {self.shown!r}"
         data = b""
         with contextlib.suppress(OSError):  # EIO: everybody has closed the terminal
             data = os.read(self.master, 1 << 16)

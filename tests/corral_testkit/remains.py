@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from corral_testkit.shim_driver import readable as readable
 from corral_testkit.shim_driver import wait_until
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -70,13 +70,6 @@ def kill_and_wait(pid: int, timeout_s: float = 10.0) -> None:
             assert readable(pidfd, timeout_s), f"process {pid} did not end"
         finally:
             os.close(pidfd)
-
-
-def readable(descriptor: int, timeout_s: float) -> bool:
-    """Whether there is something to read (or an end) within the time. By poll: select knows no descriptor above 1023."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(max(0.0, timeout_s) * 1000))
 
 
 def _uses(entry: Path, directory: str, sockets: set[str]) -> bool:

@@ -310,7 +310,7 @@ class Guest:
             with contextlib.suppress(ProcessLookupError):
                 pidfd = os.pidfd_open(pid)
                 os.kill(pid, signal.SIGKILL)
-                select.select([pidfd], [], [], 5)
+                readable(pidfd, 5)
                 os.close(pidfd)
         wait_until(lambda: not self._kill_containers(), "containers end")
         for mount in Path("/sys/fs/cgroup").iterdir():
@@ -333,6 +333,13 @@ def remove(path: Path) -> bool:
     with contextlib.suppress(OSError):
         path.rmdir()
     return not path.exists()
+
+
+def readable(descriptor: int, timeout_s: float) -> bool:
+    """Whether there is something to read (or an end) within the time. By poll: select knows no descriptor above 1023."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(max(0.0, timeout_s) * 1000))
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = ANSWER_S) -> None:

@@ -96,6 +96,9 @@ async def _adopt_from_disk(guest: Guest, notices: Notices) -> None:
                 continue
             process.pid = int(seen[process.instance]["pid"])
             guest.journal.save(process)
+        if container.init not in seen:  # it was only about to be created: the janitor removes what there is of it
+            guest.forget_container(container)
+            continue
         _set_status(guest, container)
         for process in list(guest.processes[container.instance].values()):
             if process.exit is None and seen[process.instance].get("exit"):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from corral_testkit.remains import readable
 from corral_testkit.shim_driver import Guest, ShimDriver, Wire, wait_until
 from corral_worker.shim.launch import start_zygote
 from corral_worker.shim.linux import process_table, send_signal
@@ -60,7 +61,7 @@ def _wait_for_end(pid: int) -> None:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return
-    assert select.select([pidfd], [], [], 10)[0]
+    assert readable(pidfd, 10)
     os.close(pidfd)
 
 
@@ -342,5 +343,5 @@ def test_nothing_that_was_open_where_the_zygote_was_started_stays_open_in_it(own
     os.set_inheritable(other, True)
     own_guest.start()
     os.close(other)
-    assert select.select([held], [], [], 5)[0] == [held]
+    assert readable(held, 5)
     os.close(held)

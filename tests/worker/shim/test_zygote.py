@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 from pathlib import Path
 
 import pytest
 
+from corral_testkit.remains import readable
 from corral_testkit.shim_driver import Guest, ShimDriver, Wire, new_instance, wait_until
 from corral_worker.shim.adopt import pid_of_listener
 from corral_worker.shim.cgroup import remove_guest_cgroups
@@ -82,7 +82,7 @@ def test_who_connects_waits_in_the_backlog_of_a_shim_that_has_not_begun(own_gues
     assert own_guest.ask({"t": "fork", "instance": instance, "name": "web"}) == {"t": "forked", "instance": instance, "pid": spare}
     wire = Wire(own_guest.run_dir / "s" / f"{instance}.sock")
     wire.send({"t": "hello", "generation": 1, "guest": own_guest.name})
-    assert not select.select([wire.socket], [], [], 0)[0]
+    assert not readable(wire.socket.fileno(), 0)
     os.kill(spare, signal.SIGCONT)
     assert wire.wait_for(lambda message: message["t"] == "state")["pid"] == spare
     wire.close()

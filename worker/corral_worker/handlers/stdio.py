@@ -41,9 +41,9 @@ async def read_stdio(guest: Guest, args: ReadStdioArgs, spools: Spools) -> ReadS
         left_s = until_s - asyncio.get_running_loop().time()
         if read.chunks or read.gaps or left_s <= 0 or _at_end(process, wanted):
             break
-        if turn:  # told of growth, and there was none: a stream's end, say, whose record is on its way
-            await asyncio.sleep(min(EMPTY_TURN_S, left_s))
         await _growth(guest, container, process, wanted, left_s)
+        if turn:  # told of growth before, and there was none: a stream's end, say, whose record is on its way
+            await asyncio.sleep(min(EMPTY_TURN_S, left_s))
     if process.exit is not None:
         await guest.journal.durable()
     return _reply(process, read.chunks, read.gaps, read.next)
