@@ -38,10 +38,7 @@ def _judge_process(verdict: Verdict, seen: Seen, starts: int, ends: int, shim_ki
     token = seen.job.token
     if seen.failed:
         verdict.counts[f"failed: {seen.failed}"] += 1
-        # a client that was refused never learns the instance: its shim (or the zygote) may have been killed before it could begin;
-        # then the refusal must be true, and by the witness nothing ran
-        refused = seen.failed == "runtime_failed" and not seen.instance and starts == 0
-        if not (shim_killed and seen.failed in MAY_FAIL) and seen.failed != "outcome_unknown" and not refused:
+        if not (shim_killed and seen.failed in MAY_FAIL) and seen.failed != "outcome_unknown":
             verdict.breaches.append(f"{token}: {seen.failed} though its shim was not killed")
         return
     end = seen.exit

@@ -189,16 +189,14 @@ class Guest:
         return await asyncio.shield(task)
 
     async def _link(self, container: ContainerRecord) -> ShimLink:
-        for attempt in range(FORK_ATTEMPTS):
+        for _ in range(FORK_ATTEMPTS):
             try:
                 await self.shims.fork(container.instance, container.name)
-                break
-            except ShimGoneError as why:  # what a dead shim left behind is just being ended
-                if attempt == FORK_ATTEMPTS - 1:
-                    raise
+                return await self.connect_shim(container.instance, newborn=True)
+            except (ShimGoneError, OSError) as why:  # one that died before it was asked anything did nothing: another takes its place
                 log.info("container %s: no shim yet: %s", container.name, why)
                 await asyncio.sleep(FORK_RETRY_S)
-        return await self.connect_shim(container.instance, newborn=True)
+        raise ShimGoneError(f"none stood after {FORK_ATTEMPTS} tries")
 
     async def connect_shim(self, instance: str, *, newborn: bool = False) -> ShimLink:
         """Connects to a shim that is there. Raises OSError or ShimGoneError."""
