@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from corral.async_client import AsyncClient
+    from corral.completed import Completed, ProcessFailedError
     from corral.core.items import Event, EventGap, Resync
     from corral.fleet import FleetList
     from corral.sync.client import Client
@@ -36,6 +37,7 @@ __all__ = [
     "AsyncClient",
     "Chunk",
     "Client",
+    "Completed",
     "ContainerSpec",
     "CorralError",
     "Cursor",
@@ -50,6 +52,7 @@ __all__ = [
     "NotFoundError",
     "OciProcess",
     "OutcomeUnknownError",
+    "ProcessFailedError",
     "Resync",
     "ResyncError",
     "RetryError",
@@ -78,6 +81,8 @@ _HOMES = {
     "Gap": "corral_schemas.stdio",
     "StdioOptions": "corral_schemas.stdio",
     **{name: _ERRORS for name in __all__ if name.endswith("Error")},
+    "Completed": "corral.completed",
+    "ProcessFailedError": "corral.completed",
 }
 
 

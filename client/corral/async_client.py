@@ -5,6 +5,8 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+import msgspec
+
 from corral.address import resolve_address
 from corral.channel import Wire, ZmqWire
 from corral.connection import Connection
@@ -15,11 +17,14 @@ from corral.guest import Guest
 from corral.keys import Keys, find_keys
 from corral.process import Process
 from corral_schemas.base import Message
+from corral_schemas.containers import ContainerSpec
 from corral_schemas.cursor import Cursor, cursor_from_text
+from corral_schemas.errors import error
 from corral_schemas.limits import COMMAND_TIMEOUT_S
 from corral_schemas.queries import GuestInfo, GuestsReply, HelloReply, InfoReply, Nothing
 
 if TYPE_CHECKING:
+    from corral.completed import Completed
     from corral.fleet_map import Command, Mapped
     from corral.selectors import Selector
 
@@ -119,14 +124,55 @@ class AsyncClient:
         after: Cursor | str | None = None,
         broker_events: bool = True,
         beacons: bool = False,
+        select: "str | Selector | None" = None,
     ) -> EventStream:
         """A stream of events; live once entered (`async with`), then iterate.
 
-        kinds, guests: only these; None: all. after: go on right behind this cursor (guests not in it: from their beginning); None: from
-        now. broker_events: also guest_up and guest_down. beacons: also heartbeats. Raises bad_request for an unreadable cursor.
+        kinds, guests: only these; None: all. select: only guests that this selector means (see corral.selectors), those that come later
+        too; a guest is judged anew by its labels whenever it registers. after: go on right behind this cursor (guests not in it: from
+        their beginning); None: from now. broker_events: also guest_up and guest_down. beacons: also heartbeats. Raises bad_request for an
+        unreadable cursor or selector.
         """
-        start = cursor_from_text(after) if isinstance(after, str) else after
-        return EventStream(self._connection, kinds=kinds, guests=guests, after=start, broker_events=broker_events, beacons=beacons)
+        from corral.selectors import parse_selector
+
+        return EventStream(
+            self._connection,
+            kinds=kinds,
+            guests=guests,
+            select=parse_selector(select) if isinstance(select, str) else select,
+            after=cursor_from_text(after) if isinstance(after, str) else after,
+            broker_events=broker_events,
+            beacons=beacons,
+        )
+
+    async def run(
+        self,
+        guest: str,
+        args: Sequence[str],
+        *,
+        rootfs: str | None = None,
+        spec: ContainerSpec | None = None,
+        stdin: bytes | None = None,
+        check: bool = False,
+        timeout_s: float | None = None,
+    ) -> "Completed":
+        """Runs a program in a new container to its end, keeps all it writes (in memory), and deletes the container: subprocess.run for
+        a guest.
+
+        rootfs, or spec (whose args are replaced by `args`): exactly one. stdin: its input, then end of file; None: it has none. check:
+        raise ProcessFailedError if it does not end with 0. timeout_s: seconds after which it is killed and wait_timeout raised; so it is
+        when this call is cancelled. Raises what Guest.run and Process.output raise.
+        """
+        from corral.completed import run_to_end
+
+        if rootfs is not None and spec is None:
+            spec = ContainerSpec(rootfs=rootfs, args=list(args))
+        elif rootfs is None and spec is not None:
+            spec = msgspec.structs.replace(spec, args=list(args))
+        else:
+            raise error("bad_request", "a container is made from a rootfs or from a spec: give exactly one of them")
+        completed = await run_to_end(self.guest(guest), spec, stdin, timeout_s)
+        return completed.check() if check else completed
 
     @overload
     def map(

@@ -1,8 +1,10 @@
 """A container in a guest."""
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from corral.connection import Connection
 from corral.process import Process
@@ -22,10 +24,14 @@ from corral_schemas.commands import (
 )
 from corral_schemas.containers import ContainerProcessState, ContainerState, ContainerStats, OciProcess
 from corral_schemas.cursor import Place
+from corral_schemas.errors import DeadlineError, NotFoundError, RetryError
 from corral_schemas.exits import Exit
 from corral_schemas.limits import STOP_GRACE_S
 from corral_schemas.queries import ContainerStatsReply, PsArgs, PsReply, StateReply
 from corral_schemas.stdio import Done, StdioOptions
+
+if TYPE_CHECKING:
+    from corral.completed import Completed
 
 _PLAIN = StdioOptions()
 
@@ -103,6 +109,33 @@ class Container:
         pinned = self if self.instance else Container(self._connection, self.guest, self.name, reply.instance)
         return Process(self._connection, pinned, reply.process, reply.process_instance, reply.pid, fresh=True)
 
+    async def run(
+        self,
+        args: Sequence[str],
+        *,
+        env: Sequence[str] = (),
+        cwd: str = "",
+        user: str = "",
+        stdin: bytes | None = None,
+        check: bool = False,
+        timeout_s: float | None = None,
+    ) -> "Completed":
+        """Runs one more program in it to its end and keeps all it writes (in memory): exec for who wants the result.
+
+        stdin: its input, then end of file; None: it has none. check: raise ProcessFailedError if it does not end with 0. timeout_s:
+        seconds after which it is killed and wait_timeout raised; it is also killed when this call is cancelled.
+        """
+        from corral.completed import complete
+
+        process = await self.exec(args, env=env, cwd=cwd, user=user, stdio=StdioOptions(stdin=stdin is not None))
+        try:
+            completed = await complete(process, args, stdin, timeout_s)
+        except BaseException:
+            await asyncio.shield(process.end())
+            raise
+        await process.delete()
+        return completed.check() if check else completed
+
     async def kill(self, signal: int = SIGTERM, all: bool = False) -> KillReply:
         """Sends a signal to init, or with `all` to each of its processes."""
         args = KillArgs(container=self.name, instance=self.instance, signal=signal, all=all)
@@ -144,6 +177,11 @@ class Container:
         """Deletes it; with `force` whatever runs in it is killed first. Its exits and output stay readable for their retention time."""
         args = DeleteArgs(container=self.name, instance=self.instance, force=force)
         await self._connection.ask(self.guest, "delete", args, Done)
+
+    async def clear(self) -> None:
+        """Kills and deletes it, if it is there and its guest can be reached."""
+        with contextlib.suppress(NotFoundError, RetryError, DeadlineError):
+            await self.delete(force=True)
 
     async def wait(self, timeout_s: float | None = None) -> Exit:
         """init's exit (see Process.wait)."""

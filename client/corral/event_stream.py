@@ -17,6 +17,7 @@ from corral.core.follow import Follow
 from corral.core.guest_feed import Ask, Replay
 from corral.core.items import Advance, Event, EventGap, Item, Resync, Step
 from corral.core.selection import selection
+from corral.selectors import Selector
 from corral_schemas.cursor import Cursor, Place, cursor_to_text
 from corral_schemas.errors import CorralError, error
 from corral_schemas.frames import decode_event
@@ -27,6 +28,7 @@ from corral_schemas.topics import NONCE
 WAITING_MAX = 10_000
 """Items waiting for the caller beyond which nothing more is taken in; what is dropped elsewhere meanwhile is repaired later."""
 NONCE_AGAIN_S = 0.5
+JUDGE_AGAIN_S = 0.5
 PLACES_AT_ONCE_MAX = 256
 
 
@@ -39,16 +41,18 @@ class EventStream:
         *,
         kinds: Collection[str] | None,
         guests: Collection[str] | None,
+        select: Selector | None,
         after: Cursor | None,
         broker_events: bool,
         beacons: bool,
     ) -> None:
         start = None if after is None else dict(after.places)
-        self._want = selection(kinds, guests, start, broker_events, beacons)
+        self._want = selection(kinds, guests, select, start, broker_events, beacons)
         self._connection = connection
         self._channels: dict[int, Link] = {}  # link → its subscription
         self._lost: set[int] = set()  # links whose subscription broke and has not come back
         self._early: list[list[bytes]] | None = []  # messages from before it is known where to begin
+        self._unjudged: list[list[bytes]] = []  # messages of guests whose labels are being asked for
         self._follow: Follow | None = None
         self._waiting: deque[Step] = deque()
         self._given: dict[str, Place] = dict(start or {})  # what the caller has seen
@@ -186,13 +190,32 @@ class EventStream:
 
     async def _begins(self) -> dict[str, Place | None]:
         """Guests there are, each with the place that is `now`."""
-        known = (await self._connection.ask("", "guests", Nothing(), GuestsReply)).guests
+        known = await self._guests()
         wanted = [info for info in known if self._want.has_guest(info.guest)]
         places: dict[str, Place | None] = {info.guest: _place_of(info) for info in wanted}
         if self._want.start is None:
             gate = asyncio.Semaphore(PLACES_AT_ONCE_MAX)
             await asyncio.gather(*(self._find_place(info.guest, places, gate) for info in wanted if info.up))
         return places
+
+    async def _guests(self) -> list[GuestInfo]:
+        known = (await self._connection.ask("", "guests", Nothing(), GuestsReply)).guests
+        if self._want.members is not None:
+            for info in known:
+                self._want.members.learn(info.guest, info.labels)
+        return known
+
+    async def _judge(self) -> None:
+        """A guest was heard of before its registration was, whose message was lost: the broker says its labels."""
+        while self._unjudged and not self._closed:
+            try:
+                await self._guests()
+            except CorralError:  # the broker is away: what waits is judged once it is back
+                await asyncio.sleep(JUDGE_AGAIN_S)
+                continue
+            waiting, self._unjudged = self._unjudged, []
+            for frames in waiting:
+                self._on_message(frames, last=True)
 
     async def _find_place(self, guest: str, places: dict[str, Place | None], gate: asyncio.Semaphore) -> None:
         """The broker knows a place from the last heartbeat; the guest itself knows better."""
@@ -202,7 +225,8 @@ class EventStream:
                 if info.epoch:
                     places[guest] = Place(epoch=info.epoch, seq=info.seq)
 
-    def _on_message(self, frames: list[bytes]) -> None:
+    def _on_message(self, frames: list[bytes], last: bool = False) -> None:
+        """`last`: a guest that the broker itself does not know is not one that was selected."""
         if frames[0].startswith(NONCE):
             if self._live is not None and not self._live.done():
                 self._live.set_result(None)
@@ -217,8 +241,20 @@ class EventStream:
         except (CorralError, UnicodeDecodeError):
             self.unreadable += 1
             return
+        members = self._want.members
+        if members is not None and header.kind != "guest_up" and not members.knows(header.guest) and not last:
+            self._wait_for_labels(frames)
+            return
         self._put(self._follow.on_message(header, data, asyncio.get_running_loop().time()))
         self._go_on()
+
+    def _wait_for_labels(self, frames: list[bytes]) -> None:
+        if not self._unjudged:
+            task = asyncio.get_running_loop().create_task(self._judge())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        if len(self._unjudged) < WAITING_MAX:  # beyond, they are repaired like any loss
+            self._unjudged.append(frames)
 
     def _put(self, steps: list[Step]) -> None:
         for step in steps:

@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING
 
 from corral.connection import Connection
 from corral.core.pull import Piece, Pull, Read, total_bytes
 from corral_schemas.errors import error
 from corral_schemas.exits import Exit, StreamEnd
-from corral_schemas.stdio import Gap, ReadStdioArgs, ReadStdioReply
+from corral_schemas.stdio import Gap, ReadStdioArgs, ReadStdioReply, StreamName
 
 if TYPE_CHECKING:
     from corral.process import Process
@@ -152,27 +152,31 @@ async def _ask(connection: Connection, process: "Process", args: ReadStdioArgs) 
 
 
 class ByteStream:
-    """The bytes of one stream or of both, from the first to the end; each iteration and each `read` begins anew.
+    """The bytes of one stream or of both; each iteration, `pieces`, `lines` and `read` begins anew.
 
     Bytes that are gone are never passed over in silence: cursor_too_old, with details stream, start and end, is raised at that point
     (`Process.output` gives such gaps as values instead).
     """
 
-    def __init__(self, process: "Process", *, stdout: bool, stderr: bool) -> None:
-        self._process = process
-        self._stdout, self._stderr = (0 if wanted else None for wanted in (stdout, stderr))
+    def __init__(self, process: "Process", streams: tuple[StreamName, ...]) -> None:
+        self._process, self._streams = process, streams
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async with contextlib.aclosing(self._output()) as output:
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """All bytes from the first to the end of the stream, in pieces as they came."""
+        return self.pieces()
+
+    async def pieces(self, offset: int = 0, *, follow: bool = True) -> AsyncGenerator[bytes, None]:
+        """In pieces as they came, from `offset` (bytes since the stream began). follow: to its end, else only what there is now."""
+        async with contextlib.aclosing(self._output(offset, follow)) as output:
             async for piece in output:
-                yield _bytes_of(piece)
+                yield bytes_of(piece)
 
-    async def lines(self) -> AsyncIterator[bytes]:
+    async def lines(self, offset: int = 0, *, follow: bool = True) -> AsyncGenerator[bytes, None]:
         """Line by line, without the newline; the last one also if it has none. Lines of two streams are never mixed."""
         begun: dict[str, bytes] = {}
-        async with contextlib.aclosing(self._output()) as output:
+        async with contextlib.aclosing(self._output(offset, follow)) as output:
             async for piece in output:
-                first, *rest = _bytes_of(piece).split(b"\n")
+                first, *rest = bytes_of(piece).split(b"\n")
                 begun[piece.stream] = begun.get(piece.stream, b"") + first
                 for line in rest:
                     yield begun[piece.stream]
@@ -181,15 +185,19 @@ class ByteStream:
             if line:
                 yield line
 
-    async def read(self) -> bytes:
-        """All of it, once the stream has ended and the process has exited."""
-        return b"".join([data async for data in self])
+    async def read(self, offset: int = 0, *, follow: bool = True) -> bytes:
+        """All of it, once the stream has ended and the process has exited; without `follow` what there is now."""
+        return b"".join([data async for data in self.pieces(offset, follow=follow)])
 
-    def _output(self) -> Output:
-        return self._process.output(stdout=self._stdout, stderr=self._stderr)
+    def _output(self, offset: int, follow: bool) -> Output:
+        if offset and len(self._streams) > 1:
+            raise error("bad_request", "an offset is one stream's: give Process.output one for each")
+        stdout, stderr = (offset if name in self._streams else None for name in ("stdout", "stderr"))
+        return self._process.output(stdout=stdout, stderr=stderr, follow=follow)
 
 
-def _bytes_of(piece: Piece) -> bytes:
+def bytes_of(piece: Piece) -> bytes:
+    """Its bytes. Raises cursor_too_old for a Gap."""
     if isinstance(piece, Gap):
         raise error(
             "cursor_too_old",

@@ -1,6 +1,8 @@
 """A process of a container: wait for it, signal it, read its output, feed its stdin."""
 
 import asyncio
+import contextlib
+import signal
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -8,7 +10,7 @@ from corral.connection import Connection
 from corral.output import ByteStream, Output
 from corral.stdin import Stdin
 from corral_schemas.commands import DeleteArgs, KillArgs, KillReply
-from corral_schemas.errors import DeadlineError, error
+from corral_schemas.errors import DeadlineError, NotFoundError, StateError, error
 from corral_schemas.exits import Exit
 from corral_schemas.limits import LONG_POLL_S_MAX
 from corral_schemas.names import INIT
@@ -93,6 +95,14 @@ class Process:
         )
         return await self._connection.ask(self.container.guest, "kill", args, KillReply)
 
+    async def end(self) -> None:
+        """Kills an exec, if it lives, and frees its id. Does nothing more once it is gone."""
+        with contextlib.suppress(NotFoundError, StateError):
+            await self.kill(signal.SIGKILL)
+        with contextlib.suppress(NotFoundError):
+            await self.wait()
+            await self.delete()
+
     async def resize(self, rows: int, columns: int) -> None:
         """Sets the size of its terminal, in characters. Raises not_a_tty, process_not_found."""
         target = self.target
@@ -145,17 +155,17 @@ class Process:
     @property
     def stdout(self) -> ByteStream:
         """The bytes of its stdout, from the first to the end; each use reads anew."""
-        return ByteStream(self, stdout=True, stderr=False)
+        return ByteStream(self, ("stdout",))
 
     @property
     def stderr(self) -> ByteStream:
         """The bytes of its stderr, from the first to the end; each use reads anew."""
-        return ByteStream(self, stdout=False, stderr=True)
+        return ByteStream(self, ("stderr",))
 
     @property
     def combined(self) -> ByteStream:
         """The bytes of both streams in the order in which they were written, as far as the worker could see it."""
-        return ByteStream(self, stdout=True, stderr=True)
+        return ByteStream(self, ("stdout", "stderr"))
 
     @cached_property
     def stdin(self) -> Stdin:

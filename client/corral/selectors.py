@@ -52,10 +52,18 @@ class Selector:
     """Names and patterns; none: any name."""
     conditions: tuple[Condition, ...] = ()
 
+    @property
+    def plain(self) -> bool:
+        """Nothing but names: no pattern, no label."""
+        return bool(self.names) and not self.conditions and not any(_WILD & set(name) for name in self.names)
+
+    def may_match(self, name: str) -> bool:
+        """Whether a guest of that name is meant as far as names go."""
+        return not self.names or any(fnmatchcase(name, pattern) for pattern in self.names)
+
     def matches(self, name: str, labels: Mapping[str, str]) -> bool:
         """Whether a guest is meant."""
-        named = not self.names or any(fnmatchcase(name, pattern) for pattern in self.names)
-        return named and all(condition.holds(labels) for condition in self.conditions)
+        return self.may_match(name) and all(condition.holds(labels) for condition in self.conditions)
 
     def select(self, guests: "Iterable[GuestInfo]") -> "list[GuestInfo]":
         """Those meant, up or down, by name."""

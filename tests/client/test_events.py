@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 import corral
@@ -228,5 +229,60 @@ def test_closing_a_stream_ends_its_iteration(broker: FakeBroker, guest: FakeGues
 
     async def collect(stream: Any) -> list[int]:
         return [seq(item) async for item in stream]
+
+    run(work())
+
+
+def with_labels(broker: FakeBroker, guest: str, **labels: str) -> None:
+    broker.guests[guest] = replace(broker.guests[guest], labels=labels)
+
+
+def test_a_selector_gives_the_events_of_guests_with_those_labels_later_ones_too(broker: FakeBroker) -> None:
+    guests = {name: FakeGuest(broker, name) for name in ("web-1", "db-1")}
+    with_labels(broker, "web-1", role="web")
+    with_labels(broker, "db-1", role="db")
+
+    async def work() -> None:
+        async with (
+            corral.AsyncClient(broker.address) as client,
+            client.events(select="role=web", broker_events=False) as by_label,
+            client.events(select="web-*", broker_events=False) as by_name,
+        ):
+            guests["web-2"] = FakeGuest(broker, "web-2")
+            with_labels(broker, "web-2", role="web")
+            broker.do(lambda: broker.publish_own("guest_up", "web-2", GuestUp(labels={"role": "web"}, epoch="e1")))
+            for guest in guests.values():
+                broker.do(lambda guest=guest: guest.record("started", Started(pid=1)))  # type: ignore[misc]
+            for stream in (by_label, by_name):
+                items = [await anext(stream), await anext(stream)]
+                assert {item.guest for item in items if isinstance(item, corral.Event)} == {"web-1", "web-2"}
+            broker.do(lambda: broker.publish_own("guest_up", "web-1", GuestUp(labels={"role": "old"}, epoch="e1", seq=1)))
+            for guest in guests.values():
+                broker.do(lambda guest=guest: guest.record("started", Started(pid=2)))  # type: ignore[misc]
+            item = await anext(by_label)
+            assert isinstance(item, corral.Event) and item.guest == "web-2"
+
+    run(work())
+
+
+def test_a_guest_whose_registration_was_not_heard_of_is_judged_by_what_the_broker_says(broker: FakeBroker) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client, client.events(select="role=web", broker_events=False) as stream:
+            for name, role in (("a", "db"), ("b", "web")):
+                guest = FakeGuest(broker, name)
+                with_labels(broker, name, role=role)
+                broker.do(lambda guest=guest: [guest.record("started", Started(pid=n)) for n in range(3)])  # type: ignore[misc]
+            assert [(item.guest, seq(item)) for item in [await anext(stream) for _ in range(3)] if isinstance(item, corral.Event)] == [
+                ("b", 1), ("b", 2), ("b", 3),
+            ]  # fmt: skip
+
+    run(work())
+
+
+def test_a_selector_that_means_nothing_is_refused_at_once(broker: FakeBroker) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            with pytest.raises(corral.InvalidError, match="character 6"):
+                client.events(select="role=")
 
     run(work())

@@ -93,7 +93,7 @@ def test_a_reader_survives_a_broker_restart_and_a_guest_away_for_a_moment(broker
             broker.do(lambda: broker.guests.update(g1=away))
             broker.do(lambda: guest.write("stdout", b"after\n"))
             assert await waiting == b"after"
-            await lines.aclose()  # type: ignore[attr-defined]
+            await lines.aclose()
 
     run(work())
 

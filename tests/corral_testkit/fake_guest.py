@@ -91,7 +91,10 @@ class FakeGuest:
         return self.journal[-1][0].seq if self.journal else self.trimmed
 
     def _note(self) -> None:
-        self.broker.guests[self.name] = GuestInfo(guest=self.name, up=True, worker=INSTANCE, epoch=self.epoch, seq=self.last_seq)
+        known = self.broker.guests.get(self.name)
+        self.broker.guests[self.name] = GuestInfo(
+            guest=self.name, up=True, worker=INSTANCE, epoch=self.epoch, seq=self.last_seq, labels=known.labels if known else {}
+        )
 
     def _end_of(self, stream: StreamName) -> StreamEnd:
         data = bytes(self.streams[stream])

@@ -54,6 +54,9 @@ class Follow:
 
     def on_message(self, header: EventHeader, data: dict[str, Any], now_s: float) -> list[Step]:
         """A live event, from any broker."""
+        if header.kind == "guest_up" and self.want.members is not None:
+            labels = data.get("labels")
+            self.want.members.learn(header.guest, labels if isinstance(labels, dict) else {})
         if not self.want.has_guest(header.guest):
             return []
         if header.kind in BROKER_KINDS:

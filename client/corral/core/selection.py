@@ -3,6 +3,8 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from corral.core.membership import Membership
+from corral.selectors import Selector
 from corral_schemas.cursor import Place
 from corral_schemas.events import BROKER_KINDS, EventHeader
 from corral_schemas.topics import event_prefix
@@ -10,7 +12,7 @@ from corral_schemas.topics import event_prefix
 
 @dataclass(frozen=True)
 class Selection:
-    """kinds, guests: only these, None for all. start: where to begin, by guest; None: from now.
+    """kinds, guests, members: only these, None for all. start: where to begin, by guest; None: from now.
 
     A stream of one kind of named guests subscribes to just that (`narrow`) and finds losses by `prev`, the seq of the event before it of
     the same kind. Every other stream is sent all events of its guests and finds losses by `seq`: with several kinds `prev` could tell that
@@ -19,6 +21,7 @@ class Selection:
 
     kinds: frozenset[str] | None = None
     guests: frozenset[str] | None = None
+    members: Membership | None = None
     start: Mapping[str, Place] | None = None
     broker_events: bool = True
     beacons: bool = False
@@ -33,7 +36,7 @@ class Selection:
         return self.guests is not None and self.journal_kinds is not None and len(self.journal_kinds) <= 1
 
     def has_guest(self, guest: str) -> bool:
-        return self.guests is None or guest in self.guests
+        return (self.guests is None or guest in self.guests) and (self.members is None or self.members.has(guest))
 
     def gives(self, kind: str) -> bool:
         """Whether events of this kind are handed on."""
@@ -63,12 +66,20 @@ class Selection:
 
 
 def selection(
-    kinds: Collection[str] | None, guests: Collection[str] | None, start: Mapping[str, Place] | None, broker_events: bool, beacons: bool
+    kinds: Collection[str] | None,
+    guests: Collection[str] | None,
+    select: Selector | None,
+    start: Mapping[str, Place] | None,
+    broker_events: bool,
+    beacons: bool,
 ) -> Selection:
-    """A Selection out of any collections."""
+    """A Selection out of any collections. A selector that only lists names is the same as `guests`."""
+    if select is not None and guests is None and select.plain:
+        guests, select = select.names, None
     return Selection(
         kinds=None if kinds is None else frozenset(kinds),
         guests=None if guests is None else frozenset(guests),
+        members=None if select is None else Membership(select),
         start=start,
         broker_events=broker_events,
         beacons=beacons,

@@ -12,14 +12,17 @@ from corral.core.items import Item
 from corral.event_stream import EventStream
 from corral.fleet import FleetList
 from corral.guest import Guest as AsyncGuest
+from corral.keys import Keys
 from corral.sync.handles import Container, Guest, Process
 from corral.sync.portal import Portal
 from corral_schemas.base import Message
+from corral_schemas.containers import ContainerSpec
 from corral_schemas.cursor import Cursor
 from corral_schemas.limits import COMMAND_TIMEOUT_S
 from corral_schemas.queries import GuestInfo, HelloReply, InfoReply
 
 if TYPE_CHECKING:
+    from corral.completed import Completed
     from corral.fleet_map import Command, Mapped
     from corral.selectors import Selector
 
@@ -36,8 +39,11 @@ class Client:
         timeout_s: float = COMMAND_TIMEOUT_S,
         connect_timeout_s: float = 5.0,
         retry_unreachable: bool = False,
+        keys: Keys | None = None,
     ) -> None:
-        self._client = AsyncClient(broker, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s, retry_unreachable=retry_unreachable)
+        self._client = AsyncClient(
+            broker, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s, retry_unreachable=retry_unreachable, keys=keys
+        )
         self._portal = Portal()
 
     def __enter__(self) -> "Client":
@@ -113,9 +119,24 @@ class Client:
         after: Cursor | str | None = None,
         broker_events: bool = True,
         beacons: bool = False,
+        select: "str | Selector | None" = None,
     ) -> "Events":
         """See AsyncClient.events."""
-        return Events(self._portal, self._client.events(kinds, guests, after, broker_events, beacons))
+        return Events(self._portal, self._client.events(kinds, guests, after, broker_events, beacons, select))
+
+    def run(
+        self,
+        guest: str,
+        args: Sequence[str],
+        *,
+        rootfs: str | None = None,
+        spec: ContainerSpec | None = None,
+        stdin: bytes | None = None,
+        check: bool = False,
+        timeout_s: float | None = None,
+    ) -> "Completed":
+        """See AsyncClient.run."""
+        return self._portal.run(self._client.run(guest, args, rootfs=rootfs, spec=spec, stdin=stdin, check=check, timeout_s=timeout_s))
 
     @overload
     def map(

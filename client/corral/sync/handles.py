@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from corral.completed import Completed
 from corral.container import Container as AsyncContainer
 from corral.core.pull import Piece
 from corral.guest import Guest as AsyncGuest
@@ -121,6 +122,19 @@ class Container:
         )
         return Process(self._portal, self._portal.run(started))
 
+    def run(
+        self,
+        args: Sequence[str],
+        *,
+        env: Sequence[str] = (),
+        cwd: str = "",
+        user: str = "",
+        stdin: bytes | None = None,
+        check: bool = False,
+        timeout_s: float | None = None,
+    ) -> Completed:
+        return self._portal.run(self._container.run(args, env=env, cwd=cwd, user=user, stdin=stdin, check=check, timeout_s=timeout_s))
+
     def kill(self, signal: int = SIGTERM, all: bool = False) -> KillReply:
         return self._portal.run(self._container.kill(signal, all))
 
@@ -184,6 +198,9 @@ class Process:
 
     def kill(self, signal: int = SIGTERM) -> KillReply:
         return self._portal.run(self._process.kill(signal))
+
+    def end(self) -> None:
+        self._portal.run(self._process.end())
 
     def resize(self, rows: int, columns: int) -> None:
         self._portal.run(self._process.resize(rows, columns))
@@ -253,11 +270,14 @@ class ByteStream:
     def __iter__(self) -> Iterator[bytes]:
         return self._portal.iterate(aiter(self._stream))
 
-    def lines(self) -> Iterator[bytes]:
-        return self._portal.iterate(self._stream.lines())
+    def pieces(self, offset: int = 0, *, follow: bool = True) -> Iterator[bytes]:
+        return self._portal.iterate(self._stream.pieces(offset, follow=follow))
 
-    def read(self) -> bytes:
-        return self._portal.run(self._stream.read())
+    def lines(self, offset: int = 0, *, follow: bool = True) -> Iterator[bytes]:
+        return self._portal.iterate(self._stream.lines(offset, follow=follow))
+
+    def read(self, offset: int = 0, *, follow: bool = True) -> bytes:
+        return self._portal.run(self._stream.read(offset, follow=follow))
 
 
 class Stdin:
