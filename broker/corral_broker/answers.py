@@ -62,7 +62,7 @@ class Answers:
         if op == "hello":
             return self._hello()
         if op == "guests":
-            return GuestsReply(guests=self._registry.infos(self._moment.now_s), place=self._events.place)
+            return GuestsReply(guests=self._registry.infos(self._moment.now_s, self._version), place=self._events.place)
         return self._info()
 
     def _hello(self) -> HelloReply:

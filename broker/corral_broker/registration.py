@@ -15,6 +15,7 @@ from corral_broker.endings import Endings
 from corral_broker.events import BrokerEvents
 from corral_broker.gate import Gate
 from corral_broker.moment import Moment
+from corral_broker.oddities import clock_ahead_s
 from corral_broker.ports import Delivery, Opaque, Ports, post
 from corral_broker.registry import Guest, Registry
 from corral_broker.router import Router
@@ -82,6 +83,8 @@ class Registration:
             refusal = self._gate.register(sender, register)
             if refusal is not None:
                 raise refusal
+            if register.v != PROTOCOL_VERSION:
+                raise self._unspoken(register)
             if register.role == "bulk":
                 self._register_bulk(identity, register)
             else:
@@ -108,6 +111,15 @@ class Registration:
 
     def next_due_s(self) -> float | None:
         return self._probes.next_due_s()
+
+    def _unspoken(self, register: session.Register) -> CorralError:
+        """The refusal of a worker that speaks another protocol. Its guest is listed with it as the reason why it is down."""
+        why = error("unsupported_version", f"protocol version {register.v}; spoken here: {PROTOCOL_VERSION}", spoken=[PROTOCOL_VERSION])
+        guest = self._registry.find_or_add(register.guest)
+        if guest is not None and not guest.up:
+            guest.version, guest.protocol, guest.labels = register.version, register.v, register.labels
+            guest.reason, guest.since_ns, guest.heard_s = f"refused: {why.message}", self._moment.wall_ns, self._moment.now_s
+        return why
 
     def _register_main(self, identity: bytes, register: session.Register, sender: Sender) -> None:
         guest = self._registry.find_or_add(register.guest)
@@ -146,6 +158,7 @@ class Registration:
         contender = self._contenders.pop(guest.name, None)
         if contender is not None:
             self._probes.remove(contender)
+            guest.rival_s, guest.rival_address = self._moment.now_s, contender.sender.address
             self._refuse(contender.identity, error("guest_busy", f"guest {guest.name} is served by another worker, which lives"))
 
     def _accept(self, guest: Guest, identity: bytes, register: session.Register, sender: Sender) -> None:
@@ -155,6 +168,7 @@ class Registration:
         guest.worker, guest.epoch, guest.seq = register.worker, register.epoch, register.seq
         guest.labels, guest.version, guest.runtime = register.labels, register.version, register.runtime
         guest.protocol, guest.load = register.v, register.load
+        guest.clock_ahead_s = clock_ahead_s(register.time_ns, self._moment.wall_ns)
         guest.sender = sender
         seen = guest.seen
         if register.epoch and (seen is None or seen.epoch == register.epoch):
@@ -179,14 +193,12 @@ class Registration:
 
 
 def _checked(frames: list[Opaque]) -> session.Register:
-    """Raises bad_request, message_too_large or unsupported_version."""
+    """Raises bad_request or message_too_large."""
     if len(frames) != 3:
         raise error("bad_request", f"register has {len(frames) - 1} frames in place of 2")
     if len(frames[2]) > SESSION_BYTES_MAX:
         raise error("message_too_large", f"register of {len(frames[2])} bytes; the limit is {SESSION_BYTES_MAX}")
     register = unpack(session.Register, frames[2], "register")
-    if register.v != PROTOCOL_VERSION:
-        raise error("unsupported_version", f"protocol version {register.v}; spoken here: {PROTOCOL_VERSION}", spoken=[PROTOCOL_VERSION])
     check_guest_name(register.guest)
     if not 1 <= len(register.worker) <= WORKER_CHARS_MAX:
         raise error("bad_request", "register: worker must be the worker's instance")

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from corral_broker.oddities import oddities
 from corral_broker.pending import Credits
 from corral_broker.senders import ANYONE, Sender
 from corral_schemas.cursor import Place
@@ -44,6 +45,11 @@ class Guest:
     heard_s: float = 0.0
     told_stdio_hash: int = 0
     """Hash of the stdio prefixes the session was last told."""
+    clock_ahead_s: float | None = None
+    """Its clock less ours, as its last message told it; None where it told none."""
+    rival_s: float | None = None
+    """When another worker last claimed its name and was refused; rival_address: from where, if known."""
+    rival_address: str = ""
     reason: str = ""
     last_up_seq: int = 0
     """seq of this guest's newest guest_up among the broker's own events; likewise last_down_seq."""
@@ -153,9 +159,9 @@ class Registry:
                 self._look_at(guest, guest.heard_s + GUEST_DOWN_S)
         return silent
 
-    def infos(self, now_s: float) -> list[GuestInfo]:
-        """Every guest, by name."""
-        return [_info(self.guests[name], now_s) for name in sorted(self.guests)]
+    def infos(self, now_s: float, version: str) -> list[GuestInfo]:
+        """Every guest, by name; `version` is ours."""
+        return [_info(self.guests[name], now_s, version) for name in sorted(self.guests)]
 
     def _look_at(self, guest: Guest, when_s: float) -> None:
         self._looks_made += 1
@@ -169,7 +175,7 @@ class Registry:
         return guest
 
 
-def _info(guest: Guest, now_s: float) -> GuestInfo:
+def _info(guest: Guest, now_s: float, version: str) -> GuestInfo:
     return GuestInfo(
         guest=guest.name,
         up=guest.up,
@@ -185,4 +191,5 @@ def _info(guest: Guest, now_s: float) -> GuestInfo:
         heard_ms=max(0, int((now_s - guest.heard_s) * 1000)),
         in_flight=guest.credits.in_flight + guest.credits.waits,
         reason=guest.reason,
+        warnings=oddities(guest, version, now_s),
     )

@@ -10,6 +10,7 @@ from corral_broker.endings import Endings
 from corral_broker.events import BrokerEvents
 from corral_broker.gate import Gate
 from corral_broker.moment import Moment
+from corral_broker.oddities import clock_ahead_s
 from corral_broker.ports import Opaque, Ports, post
 from corral_broker.registration import SESSION_BYTES_MAX, Registration
 from corral_broker.registry import Guest, Registry
@@ -94,6 +95,7 @@ class Sessions:
             self._malformed(f"{guest.name}: {why.message}")
             return
         guest.epoch, guest.seq, guest.load = heartbeat.epoch, heartbeat.seq, heartbeat.load
+        guest.clock_ahead_s = clock_ahead_s(heartbeat.time_ns, self._moment.wall_ns)
         if heartbeat.epoch:
             # By now the worker has judged its journal against `seen`: an epoch it states here is the guest's present one.
             self._registry.see(guest, Place(epoch=heartbeat.epoch, seq=heartbeat.seq))

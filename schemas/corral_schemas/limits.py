@@ -43,6 +43,8 @@ HEARTBEAT_BUSY_S = 1.0
 """Between heartbeats of a worker in which something moved."""
 GUEST_DOWN_S = 15.0
 """Silence after which a guest is down, and after which a worker executes nothing new."""
+CLOCK_OFF_S = 5.0
+"""A guest whose clock differs from its broker's by more is listed with a warning."""
 BROKER_HOLD_S = 15.0
 """How long a starting broker holds commands for guests it knows of."""
 COMMAND_TIMEOUT_S = 30.0

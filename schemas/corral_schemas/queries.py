@@ -117,6 +117,9 @@ class GuestInfo(Message, frozen=True, kw_only=True):
     heard_ms: Annotated[Count, Meta(description="Milliseconds since it was last heard")] = 0
     in_flight: Count = 0
     reason: Annotated[str, Meta(description="Why it is down")] = ""
+    warnings: Annotated[
+        list[str], Meta(description="What is wrong with it: a clock that is off, an older version, another worker under its name")
+    ] = []
 
 
 class GuestsReply(Message, frozen=True, kw_only=True):

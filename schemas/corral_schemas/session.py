@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from corral_schemas.base import Count, GuestName, Instance, Message
+from corral_schemas.base import Count, GuestName, Instance, Message, TimeNs
 from corral_schemas.cursor import Place
 from corral_schemas.queries import Load
 
@@ -39,6 +39,7 @@ class Register(Message, frozen=True, kw_only=True):
     runtime: str = ""
     load: Load = Load()
     token: Annotated[str, Meta(description="One-time enrolment token, for a key the broker does not know yet")] = ""
+    time_ns: TimeNs = 0
 
 
 class Registered(Message, frozen=True, kw_only=True):
@@ -69,6 +70,7 @@ class Heartbeat(Message, frozen=True, kw_only=True):
     last_seq_by_kind: dict[str, int] = {}
     load: Load = Load()
     stdio_hash: Annotated[Count, Meta(description="CRC-32 of the sorted stdio prefixes the worker knows, joined by newlines")] = 0
+    time_ns: TimeNs = 0
 
 
 class HeartbeatAck(Message, frozen=True, kw_only=True):

@@ -108,6 +108,7 @@ GUEST = GuestInfo(
     heard_ms=120,
     in_flight=3,
     reason="said goodbye: upgrade",
+    warnings=["its clock is 90 s behind the broker's"],
 )
 _ONE = {"container": "web", "instance": CONTAINER}
 _PROCESS = {**_ONE, "process": "shell", "process_instance": EXEC}
@@ -129,11 +130,12 @@ SESSION: list[Message] = [
         runtime="runc 1.1.5",
         load=LOAD,
         token="c4k7-one-time",
+        time_ns=NOW,
     ),
     session.Registered(broker=BROKER, heartbeat_ms=5_000, seen=PLACE, stdio_prefixes=[b"stdio/vm-1/web/"]),
     session.Refused(code="guest_busy", message="another worker of `vm-1` is alive"),
     session.PleaseRegister(),
-    session.Heartbeat(epoch=EPOCH, seq=42, last_seq_by_kind={"exit": 40}, load=LOAD, stdio_hash=0x1234ABCD),
+    session.Heartbeat(epoch=EPOCH, seq=42, last_seq_by_kind={"exit": 40}, load=LOAD, stdio_hash=0x1234ABCD, time_ns=NOW),
     session.HeartbeatAck(stdio_prefixes=[b"stdio/vm-1/"]),
     session.Goodbye(reason="upgrade"),
 ]

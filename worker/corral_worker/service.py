@@ -237,6 +237,7 @@ class Worker:
             runtime=self._runtime_version,
             load=self.guest.load(),
             token=self._settings.keys.token if self._settings.keys is not None else "",
+            time_ns=time.time_ns(),
         )
 
     def _heartbeat(self) -> Heartbeat:
@@ -245,6 +246,7 @@ class Worker:
             seq=self.journal.durable_seq,
             last_seq_by_kind=self.journal.durable_seq_by_kind(),
             load=self.guest.load(),
+            time_ns=time.time_ns(),
         )
 
     def _registered(self, welcome: Registered, first: bool) -> None:

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 @options.timeout
 @options.broker
 def guests(form: str | None, timeout_s: float, broker: str | None) -> int:
-    """List the guests that the broker knows of, up or down, with their labels and load."""
+    """List the guests that the broker knows of, up or down, with their labels and load.
+
+    STATE says why a guest is down, and what is wrong with one that is up: a clock that is off, an older version of Corral, another
+    worker that claims its name.
+    """
     from corral.cli.session import with_client
 
     async def body(client: "AsyncClient") -> int:
@@ -48,8 +52,8 @@ def _columns() -> "list[Column]":
         Column("GUEST", lambda r: r["guest"], "bold"),
         Column(
             "STATE",
-            lambda r: "up" if r["up"] else f"down: {r['reason']}" if r["reason"] else "down",
-            lambda r: "green" if r["up"] else "red",
+            lambda r: "; ".join(["up" if r["up"] else f"down: {r['reason']}" if r["reason"] else "down", *r["warnings"]]),
+            lambda r: "red" if not r["up"] else "yellow" if r["warnings"] else "green",
         ),
         Column("HEARD", lambda r: duration_text(r["heard_ms"] / 1000) + " ago"),
         Column("RUNNING", lambda r: f"{r['load']['running']} of {r['load']['containers']}"),
