@@ -200,4 +200,4 @@ class AsyncClient:
         """
         from corral.fleet_map import fleet_map
 
-        return fleet_map(self, select, act, window=window, timeout_s=timeout_s)
+        return fleet_map(self._connection, select, act, window=window, timeout_s=timeout_s)

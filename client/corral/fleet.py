@@ -30,7 +30,7 @@ class FleetList:
     containers: list[ContainerState]
     """By guest, with `guest` filled in."""
     cursor: Cursor
-    silent: dict[str, CorralError] = field(default_factory=dict)
+    silent: dict[str, CorralError] = field(default_factory=dict[str, CorralError])
     """Guests that did not answer, and why; nothing is known of their containers."""
 
 

@@ -3,16 +3,14 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar, cast
+from typing import Generic, Literal, TypeVar, cast
 
+from corral.connection import Connection
 from corral.guest import Guest
 from corral.selectors import Selector, parse_selector
 from corral_schemas.base import Message
 from corral_schemas.errors import CorralError, error
-
-if TYPE_CHECKING:
-    from corral.async_client import AsyncClient
-    from corral_schemas.queries import GuestInfo
+from corral_schemas.queries import GuestInfo, GuestsReply, Nothing
 
 T = TypeVar("T")
 WINDOW_DEFAULT = 16
@@ -39,7 +37,7 @@ class Mapped(Generic[T]):
 
 
 async def fleet_map(
-    client: "AsyncClient",
+    connection: Connection,
     select: str | Selector,
     act: Callable[[Guest], Awaitable[T]] | Command,
     *,
@@ -48,12 +46,12 @@ async def fleet_map(
 ) -> AsyncIterator[Mapped[T]]:
     """See AsyncClient.map."""
     selector = parse_selector(select) if isinstance(select, str) else select
-    names = [info.guest for info in meant(selector, await client.guests())]
+    names = [info.guest for info in meant(selector, (await connection.ask("", "guests", Nothing(), GuestsReply)).guests)]
     gate = asyncio.Semaphore(window_of(window, len(names)))
 
     async def one(name: str) -> Mapped[T]:
         async with gate:
-            return await _act(client, name, act, timeout_s)
+            return await _act(connection, name, act, timeout_s)
 
     tasks = [asyncio.create_task(one(name)) for name in names]
     try:
@@ -65,7 +63,7 @@ async def fleet_map(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def meant(selector: Selector, guests: "list[GuestInfo]") -> "list[GuestInfo]":
+def meant(selector: Selector, guests: list[GuestInfo]) -> list[GuestInfo]:
     """The guests selected, up or down. Raises guest_unreachable for a name that is not there, and where none is meant."""
     for name, nearest in selector.unknown(guests).items():
         raise error("guest_unreachable", f"there is no guest {name}", guest=name, nearest=nearest)
@@ -94,14 +92,14 @@ def outcome_of(failure: CorralError) -> Outcome:
     return "timeout" if failure.code in ("deadline_exceeded", "wait_timeout") else "failed"
 
 
-async def _act(client: "AsyncClient", name: str, act: Callable[[Guest], Awaitable[T]] | Command, timeout_s: float | None) -> Mapped[T]:
+async def _act(connection: Connection, name: str, act: Callable[[Guest], Awaitable[T]] | Command, timeout_s: float | None) -> Mapped[T]:
     try:
         async with asyncio.timeout(timeout_s):
             if isinstance(act, tuple):
                 op, args = act
                 # A command's value is its reply: whoever gives a command has T = Message.
-                return Mapped(name, "ok", cast(T, await client.call(name, op, args, timeout_s=timeout_s)))
-            return Mapped(name, "ok", await act(client.guest(name)))
+                return Mapped(name, "ok", cast(T, await connection.call(name, op, args, timeout_s=timeout_s)))
+            return Mapped(name, "ok", await act(Guest(connection, name)))
     except CorralError as why:
         return Mapped(name, outcome_of(why), error=why)
     except TimeoutError:

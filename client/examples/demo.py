@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 from rich.table import Table
@@ -241,6 +242,10 @@ async def _play(services: Services, rootfs: Path, console: Console) -> list[Row]
         return demo.rows
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
 def main() -> int:
     """Plays all acts; the exit status."""
     parser = argparse.ArgumentParser(description="Corral in under a minute.")
@@ -248,7 +253,7 @@ def main() -> int:
     table: Path = parser.parse_args().table
     if os.geteuid() != 0:
         raise SystemExit("demo: containers need root: run it as root, or with sudo")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of every `finally`
+    signal.signal(signal.SIGTERM, _leave)  # by way of every `finally`
     console = Console()
     directory = Path(tempfile.mkdtemp(prefix="corral-demo-", dir="/tmp"))  # short: socket paths end at 107 bytes
     services = Services(directory)

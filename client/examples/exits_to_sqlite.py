@@ -11,6 +11,7 @@ import asyncio
 import signal
 import sqlite3
 import sys
+from types import FrameType
 
 from corral import AsyncClient, Cursor, Event, EventGap, Resync, shell_status
 from corral_schemas.events import ExitEvent
@@ -58,6 +59,10 @@ async def consume(database: sqlite3.Connection, broker: str | None, count: int) 
                 return
 
 
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
 def main() -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(description="Write every exit into a SQLite table, once.")
@@ -65,7 +70,7 @@ def main() -> int:
     parser.add_argument("--broker", help="broker address; default as for the `corral` command")
     parser.add_argument("--count", type=int, default=0, help="end after so many (default: go on)")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, _leave)
     database = sqlite3.connect(given.database)
     database.executescript(TABLES)
     try:

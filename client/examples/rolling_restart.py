@@ -12,7 +12,7 @@ import asyncio
 import sys
 from dataclasses import dataclass
 
-from corral import AsyncClient, ContainerSpec, CorralError, shell_status
+from corral import AsyncClient, ContainerSpec, CorralError
 from corral.container import Container
 from corral.guest import Guest
 
@@ -56,8 +56,7 @@ class Rollout:
         try:
             async with asyncio.timeout(self.patience_s):
                 while True:
-                    check = await container.exec(["sh", "-c", self.health])
-                    if shell_status(await check.wait()) == 0:
+                    if (await container.run(["sh", "-c", self.health])).returncode == 0:
                         return
                     await asyncio.sleep(CHECK_PAUSE_S)
         except TimeoutError:

@@ -44,6 +44,8 @@ class AskPlace:
 
 
 Ask = Replay | AskPlace
+_Held = tuple[int, int, EventHeader, dict[str, Any]]
+"""seq, arrival, and the event."""
 
 
 @dataclass(slots=True)
@@ -66,9 +68,9 @@ class GuestFeed:
     _newest: int = 0
     _void: str = ""  # why a new place has to be asked for
     _failures: int = 0
-    _held: list[tuple[int, int, EventHeader, dict[str, Any]]] = field(default_factory=list)
+    _held: list[_Held] = field(default_factory=list[_Held])
     _arrivals: int = 0
-    _retired: list[str] = field(default_factory=list)
+    _retired: list[str] = field(default_factory=list[str])
 
     @property
     def place(self) -> Place | None:

@@ -18,7 +18,7 @@ class Event:
     """The payload as a plain map, fields unknown to this version included."""
     payload: Message | None
     """The payload as the Struct of its kind; None for a kind unknown here."""
-    places: Mapping[str, Place] = field(default_factory=dict, repr=False, compare=False)
+    places: Mapping[str, Place] = field(default_factory=dict[str, Place], repr=False, compare=False)
     """Where the stream stood once this event was delivered: guest → place."""
 
     @property

@@ -50,7 +50,7 @@ class _Stream:
     """Checksum of the stream up to `at`; None where it is not known (the next chunk states it)."""
     placed: bool
     end: StreamEnd | None = None
-    kept: dict[int, list[Piece]] = field(default_factory=dict)
+    kept: dict[int, list[Piece]] = field(default_factory=dict[int, list[Piece]])
 
     @property
     def ended(self) -> bool:
@@ -65,7 +65,7 @@ class Pull:
     ) -> None:
         """eager: read ahead; a reader that acknowledges what it has read must not."""
         wanted: dict[StreamName, int | None] = {"stdout": stdout, "stderr": stderr}
-        self._streams = {
+        self._streams: dict[StreamName, _Stream] = {
             name: _Stream(at=offset, crc=0 if offset == 0 and not placing else None, placed=not placing)
             for name, offset in wanted.items()
             if offset is not None
@@ -133,7 +133,7 @@ class Pull:
             wants = {name: stream.at for name, stream in self._streams.items() if not stream.ended}
             wait_ms = int(LONG_POLL_S_MAX * 1000) if self._follow and not placing else 0
             return [self._read(wants, wait_ms=wait_ms, placing=placing)]
-        reads = []
+        reads: list[Read] = []
         others = {name: stream.at for name, stream in self._streams.items() if name != self._burst and not stream.ended}
         if others and all(read.ahead for read in self._under_way.values()):
             reads.append(self._read(others))

@@ -55,7 +55,7 @@ class Request:
     held_back: bool = False
     """Turned away, and not to be sent again before its time."""
     unreachable_since_s: float | None = None
-    refused_by: set[int] = field(default_factory=set)
+    refused_by: set[int] = field(default_factory=set[int])
 
 
 @dataclass(frozen=True, slots=True)
