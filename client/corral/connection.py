@@ -36,7 +36,7 @@ class Connection:
         retry_unreachable: bool = False,
         make_wire: Callable[[], Wire] = ZmqWire,
     ) -> None:
-        self.addresses = list(addresses)
+        self.addresses: list[str] = list(addresses)
         self.timeout_s = timeout_s
         self.hellos: dict[int, HelloReply] = {}
         self.on_hello: list[Callable[[int], None]] = []  # told of every broker that answers; event streams add and remove themselves

@@ -61,7 +61,7 @@ class EventStream:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
-        self.unreadable = 0
+        self.unreadable: int = 0
         """Messages that could not be decoded; what was in them is repaired like any loss."""
 
     @property

@@ -31,7 +31,7 @@ class Process:
         self._fresh = fresh
         self.container = container
         self.process = process
-        self.instance = instance
+        self.instance: str = instance
         self.pid = pid
 
     def __repr__(self) -> str:

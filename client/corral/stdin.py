@@ -24,7 +24,7 @@ class Stdin:
         self._connection, self._process = connection, process
         self._lock = asyncio.Lock()
         self._known = fresh
-        self.offset = 0
+        self.offset: int = 0
         """Bytes of stdin the guest has taken, as far as is known here."""
 
     async def write(self, data: bytes) -> None:

@@ -15,7 +15,7 @@ class CorralError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
-        self.details = details or {}
+        self.details: dict[str, Any] = details or {}
 
     @property
     def hresult(self) -> int:

@@ -105,8 +105,8 @@ class StepRunner:
     ) -> None:
         self._run, self._step, self._halt, self._patience_s = run, step, halt, patience_s
         self._states = {target.number: _State(target, past.past(target.key)) for target in targets}
-        self.window = past.window or step.window.of(len(targets))
-        self.tally = Tally()
+        self.window: int = past.window or step.window.of(len(targets))
+        self.tally: Tally = Tally()
         self._fresh: deque[int] = deque()  # numbers of targets never tried
         self._retries: list[tuple[float, int]] = []  # heap of (not before, number): tried, and to be tried again
         self._in_flight: dict[str, int] = {}  # guest -> attempts under way
@@ -119,7 +119,7 @@ class StepRunner:
         self._wave: set[int] = set()  # with a barrier: numbers of the present window, ended or not
         self._deadline_s: float | None = None
         self._draining = self._over = False  # told to begin no more; over: the targets left were skipped
-        self.halted = False
+        self.halted: bool = False
         """By `halt`."""
         self._interrupted: list[_State] = []
         for state in self._states.values():

@@ -77,7 +77,7 @@ class Container:
 
     def __init__(self, portal: Portal, container: AsyncContainer) -> None:
         self._portal, self._container = portal, container
-        self.init = Process(portal, container.init, self)
+        self.init: Process = Process(portal, container.init, self)
 
     def __repr__(self) -> str:
         return repr(self._container)
