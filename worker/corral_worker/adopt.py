@@ -129,6 +129,9 @@ async def _connected(guest: Guest, container: ContainerRecord) -> bool:
 async def bury(guest: Guest, notices: Notices, container: ContainerRecord, reason: str) -> int:
     """Ends what is left of a container without a shim and gives every process its exit. Returns how many are `lost`."""
     paths = guest.settings.paths
+    if not container.buried:
+        container.buried = True
+        guest.journal.save(container)
     await end_processes(guest, container.instance)
     lost = 0
     if container.instance not in guest.containers:  # its failed create was cleaned up meanwhile
@@ -195,24 +198,29 @@ async def sweep(guest: Guest) -> None:
     for instance in sorted(strays - known):
         log.warning("instance %s belongs to nobody: removing it", instance)
         await end_processes(guest, instance)
-        await _end_stray_shim(guest, instance)
-        await remove_remains(guest, instance)
+        if await _end_stray_shim(guest, instance):
+            await remove_remains(guest, instance)
 
 
-async def _end_stray_shim(guest: Guest, instance: str) -> None:
-    """A shim ends once the deletion of its container is acknowledged."""
+async def _end_stray_shim(guest: Guest, instance: str) -> bool:
+    """A shim ends once the deletion of its container is acknowledged. False: it would not, and must be found again by what it left."""
     link = guest.links.get(instance)
     if link is None or not link.alive:  # one that is ours would refuse a second connection of this worker
         try:
             link = await guest.connect_shim(instance)
         except (OSError, ShimGoneError):  # there is none, as a rule
-            return
+            return True
     link.closing = True
+    for pending in link.state.get("pending", []):  # a call that hangs would keep the deletion, and us, until its deadline
+        link.tell({"t": "cancel", "id": pending["id"]})
     log_path = guest.settings.paths.container(instance) / "sweep.log"
     argv = guest.settings.runtime.delete(instance, log_path, force=True)
     try:
-        await link.request("sweep", "delete", argv=argv, log=str(log_path), timeout_ms=SWEEP_TIMEOUT_MS)
+        response = await link.request("sweep", "delete", argv=argv, log=str(log_path), timeout_ms=SWEEP_TIMEOUT_MS)
     except ShimGoneError:
         log.warning("the shim of stray instance %s was gone before its container was deleted", instance)
-        return
+        return True
     link.acknowledge("sweep", "delete")
+    if "error" in response:
+        log.error("stray instance %s could not be deleted, and will be tried again: %s", instance, response["error"])
+    return "ok" in response

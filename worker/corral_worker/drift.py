@@ -43,10 +43,10 @@ class Drift:
                         await self._compare(container)
 
     async def _compare_stopped(self, container: ContainerRecord) -> None:
-        """One that the runtime no longer has was deleted there. One without a shim is kept: that may have gone with a reboot."""
+        """One that the runtime no longer has was deleted there, but for one whose state may have gone with its shim or a reboot."""
         link = self._guest.links.get(container.instance)
         state = self._guest.settings.paths.runtime_root / container.instance
-        if link is None or not link.alive or await asyncio.to_thread(state.exists):
+        if container.buried or link is None or not link.alive or await asyncio.to_thread(state.exists):
             return
         self._say(container, "deleted")
         flight = internal_flight(self._guest, f"drift/{container.instance}", Done(), timeout_s=DELETE_TIMEOUT_S)

@@ -17,10 +17,14 @@ class Waiters:
         self._by_process: dict[str, list[Future]] = defaultdict(list)  # process instance -> who waits for a change of it
         self._for_event: list[Future] = []
 
-    async def exited(self, process: ProcessRecord) -> None:
-        """Returns once the process's exit is on disk."""
+    async def ended(self, process: ProcessRecord) -> None:
+        """Returns once the process's exit is recorded; it may not be on disk yet."""
         while process.exit is None:
             await self.changed(process)
+
+    async def exited(self, process: ProcessRecord) -> None:
+        """Returns once the process's exit is on disk."""
+        await self.ended(process)
         await self._journal.durable()
 
     async def changed(self, process: ProcessRecord) -> None:

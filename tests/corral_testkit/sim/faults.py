@@ -22,8 +22,9 @@ class Faults:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self.active: dict[int, str] = {}  # number -> kind, of those under way
-        self.begun: list[str] = []
+        self._active: dict[int, str] = {}  # number -> kind, of those under way
+        self.kinds: frozenset[str] = frozenset()
+        """Of the faults under way."""
         self.rewound: dict[str, list[float]] = defaultdict(list)
         """Guest → when its journal was set back or lost."""
         self._ends: list[Callable[[], None]] = []
@@ -49,11 +50,15 @@ class Faults:
             client.start()
 
     def _begin(self, fault: Fault) -> None:
-        self.active[fault.number] = fault.kind
-        self.begun.append(fault.kind)
+        self._active[fault.number] = fault.kind
+        self.kinds = frozenset(self._active.values())
         self._world.trace(f"fault {fault.kind}")
         getattr(self, f"_{fault.kind}")(fault)
-        self._world.loop.call_later(max(fault.lasts_s, 0.5), self.active.pop, fault.number, None)
+        self._world.loop.call_later(max(fault.lasts_s, 0.5), self._over, fault)
+
+    def _over(self, fault: Fault) -> None:
+        del self._active[fault.number]
+        self.kinds = frozenset(self._active.values())
 
     def _after(self, fault: Fault, end: Callable[[], None]) -> None:
         """Ends it in time, or when all is healed."""

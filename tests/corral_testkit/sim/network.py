@@ -48,11 +48,8 @@ class Connection:
     def __init__(self, network: Network, dialler: Dialler, listener: Listener, identity: bytes) -> None:
         self.network, self.dialler, self.listener, self.identity = network, dialler, listener, identity
         self.dialler_open = self.listener_open = True
+        self.hosts = frozenset((dialler.process.host.name, listener.process.host.name))
         self._up, self._down = _Way(), _Way()  # towards the listener, towards the dialler
-
-    @property
-    def hosts(self) -> frozenset[str]:
-        return frozenset((self.dialler.process.host.name, self.listener.process.host.name))
 
     def send_up(self, frames: Sequence[bytes]) -> None:
         self._send(self._up, list(frames))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +40,7 @@ class SimShim:
         self._responses: dict[Key, Message] = {}
         self._running: dict[Key, None] = {}
         self._queue: deque[tuple[Key, Message, float]] = deque()  # (key, request, deadline)
-        self._current: tuple[Key, Any] | None = None  # what runs, and its timer
-        self._cancelled: set[str] = set()
+        self._current: tuple[Key, Any, Callable[[], None]] | None = None  # what runs, its timer, and what cuts it off
         self._notices: dict[int, Message] = {}
         self._notice_number = 0
         self._delete_key: Key | None = None
@@ -151,10 +152,13 @@ class SimShim:
             self._send(grew)
 
     def _cancel(self, request_id: str) -> None:
-        self._cancelled.add(request_id)
         for key, _, _ in [one for one in self._queue if one[0][0] == request_id]:
             self._queue = deque(one for one in self._queue if one[0] != key)
             self._answer(key, _error("cancelled"))
+        if self._current is not None and self._current[0][0] == request_id:  # as at its deadline
+            _, timer, cut_off = self._current
+            timer.cancel()
+            cut_off()
 
     # -- steps that are done at once ---------------------------------------------------------------------------------------------
 
@@ -206,17 +210,19 @@ class SimShim:
             self._init.held = True
         ends_s = min(deadline_s, 1e12 if hangs else now_s + takes_s)
         timed_out = ends_s >= deadline_s
-        timer = self.process.call_later(ends_s - now_s, self._call_ends, key, message, script, timed_out)
-        self._current = (key, timer)
+        ends = partial(self._call_ends, key, message, script)
+        timer = self.process.call_later(ends_s - now_s, ends, "timeout" if timed_out else "")
+        self._current = (key, timer, partial(ends, "cancelled"))
 
     def _write_intent(self, key: Key) -> None:
         """What a reader of a dead shim's directory finds: that it was begun."""
         with self.guest.paths.shim_record(self.instance).open("a") as record:
             record.write(json.dumps({"id": key[0], "step": key[1], "intent": {}}) + "\n")
 
-    def _call_ends(self, key: Key, message: Message, script: Script | None, timed_out: bool) -> None:
+    def _call_ends(self, key: Key, message: Message, script: Script | None, cut_off: str) -> None:
+        """`cut_off`: why it did not come to its own end."""
         try:
-            content = self._call(key[1], message, script, timed_out)
+            content = self._call(key[1], message, script, cut_off)
         except RuntimeError_ as failure:
             content = _error("runtime", str(failure), 1)
         self._current = None
@@ -232,19 +238,19 @@ class SimShim:
             self._settle(self._init)
         self._next_call()
 
-    def _call(self, step: str, message: Message, script: Script | None, timed_out: bool) -> Message:
+    def _call(self, step: str, message: Message, script: Script | None, cut_off: str) -> Message:
         kernel = self.guest.kernel
         if step in MAKING:
             assert script is not None
-            return self._make(step, message, script, timed_out)
-        if timed_out and self.guest.randomness.random() < 0.5:
-            return _error("timeout")  # cut off before it had an effect
+            return self._make(step, message, script, cut_off)
+        if cut_off and self.guest.randomness.random() < 0.5:
+            return _error(cut_off)  # cut off before it had an effect
         match step:
             case "start":
                 kernel.start(self.instance)
                 assert self._init is not None
                 self._init.started_ns = wall_ns(self.guest.loop)
-                return _error("timeout") if timed_out else {"ok": {"started_ns": self._init.started_ns}}
+                return _error(cut_off) if cut_off else {"ok": {"started_ns": self._init.started_ns}}
             case "pause":
                 kernel.pause(self.instance)
             case "resume":
@@ -253,9 +259,9 @@ class SimShim:
                 kernel.update(self.instance)
             case "delete":
                 kernel.delete(self.instance)
-        return _error("timeout") if timed_out else {"ok": {}}
+        return _error(cut_off) if cut_off else {"ok": {}}
 
-    def _make(self, step: str, message: Message, script: Script, timed_out: bool) -> Message:
+    def _make(self, step: str, message: Message, script: Script, cut_off: str) -> Message:
         parameters, kernel = message["process"], self.guest.kernel
         instance = parameters["instance"]
         if instance in self.processes or instance in self._gone:
@@ -266,14 +272,14 @@ class SimShim:
         running = make(self.instance, instance, script)
         if step == "run":
             kernel.start(self.instance)
-        if timed_out:  # whatever it made is ended again, and cleaned away
+        if cut_off:  # whatever it made is ended again, and cleaned away
             if step != "exec":
                 kernel.kill_all(self.instance, "timeout")
                 kernel.forget(self.instance)
             else:
                 running.die({"type": "signalled", "signal": 9, "core": False}, "timeout")
                 running.end_child()
-            return _error("timeout")
+            return _error(cut_off)
         directory = self.guest.paths.process(self.instance, instance)
         process = ShimProcess(parameters, directory, self.guest.disk, self.notify, lambda: wall_ns(self.guest.loop))
         process.running = running

@@ -87,7 +87,7 @@ class World:
         self._by_host = {guest.host: guest for guest in self.guests}
         self._trace = hashlib.blake2b(digest_size=8)
         self.messages = 0
-        self.coverage: Counter[tuple[str, str]] = Counter()
+        self.met: Counter[tuple[frozenset[str], str]] = Counter()  # (faults under way, message type) -> messages
         self.healed = False
         self.audited_s = 0.0
         self.faults = Faults(self)
@@ -98,11 +98,9 @@ class World:
 
     def _delivered(self, sender: str, receiver: str, frames: list[bytes]) -> None:
         self.messages += 1
-        if self.faults.active:
-            kind = kind_of(frames)
-            for fault in set(self.faults.active.values()):
-                self.coverage[fault, kind] += 1
-        self.trace(f"{sender} {receiver} {[len(frame) for frame in frames]}")
+        if self.faults.kinds:
+            self.met[self.faults.kinds, kind_of(frames)] += 1
+        self.trace(f"{sender} {receiver} {sum(map(len, frames))}")
 
     def _exception(self, context: dict[str, Any]) -> None:
         self.history.findings.append(f"uncaught: {context.get('message')}: {context.get('exception')!r}")
@@ -140,8 +138,15 @@ class World:
             list(dict.fromkeys(found)),
             self._trace.hexdigest(),
             {"messages": self.messages, "turns": self.loop.turns, "lives": len(self.witness.lives), "asked": len(self.history.asked)},
-            dict(self.coverage),
+            self._coverage(),
         )
+
+    def _coverage(self) -> dict[tuple[str, str], int]:
+        coverage: Counter[tuple[str, str]] = Counter()
+        for (faults, kind), count in self.met.items():
+            for fault in faults:
+                coverage[fault, kind] += count
+        return dict(coverage)
 
     def _audited(self) -> Audit:
         self.audited_s = self.loop.time()
@@ -166,6 +171,7 @@ class World:
 def run_scenario(scenario: Scenario) -> Result:
     """Deterministic: the same scenario gives the same result and the same trace."""
     directory = Path(tempfile.mkdtemp(prefix="corral-sim-", dir="/dev/shm"))
+    gc.disable()  # garbage would be collected again and again, at moments that depend on what ran before
     try:
         world = World(scenario, directory)
         with simulated_world(world.loop, world.chance, world.find_cgroup, world.look), _logged_errors(world.history):
@@ -177,6 +183,7 @@ def run_scenario(scenario: Scenario) -> Result:
                     del world
                     gc.collect()
     finally:
+        gc.enable()
         shutil.rmtree(directory, ignore_errors=True)
 
 

@@ -122,9 +122,10 @@ async def wait(guest: Guest, args: WaitArgs) -> WaitReply:
     process = guest.find_process(container, processes, args.process, args.process_instance)
     try:
         async with asyncio.timeout(args.timeout_ms / 1000):
-            await guest.waiters.exited(process)
+            await guest.waiters.ended(process)
     except TimeoutError:
         raise error("wait_timeout", f"{container.name}/{process.id} still runs after {args.timeout_ms} ms") from None
+    await guest.journal.durable()  # a slow disk does not make an exit unknown
     assert process.exit is not None
     return WaitReply(exit=process.exit, process_instance=process.instance)
 

@@ -54,6 +54,8 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     oom_kills: int = 0
     noticed: int = 0
     """Number of the shim's newest notice about storage that became an event."""
+    buried: bool = False
+    """Its shim died, or the guest rebooted: that the runtime no longer has it says nothing."""
 
 
 class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -1,0 +1,103 @@
+"""What is left of containers: an exit on a slow disk, a stopped container after a reboot, a shim that belongs to nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from corral_schemas.exits import Exit
+from corral_schemas.queries import WaitArgs
+from corral_testkit.bounded import run
+from corral_testkit.guests import Room, open_room
+from corral_worker import adopt
+from corral_worker.drift import Drift
+from corral_worker.handlers import query
+from corral_worker.notices import Notices
+from corral_worker.shim_link import ShimLink
+from corral_worker.tasks import Tasks
+
+Body = dict[str, Any]
+
+
+class FakeShim:
+    """The stream below a link: keeps what it is asked, and answers a deletion with `answer`."""
+
+    def __init__(self, room: Room, instance: str, *, answer: Body, pending: list[Body] | None = None) -> None:
+        self.alive = True
+        self.asked: list[Body] = []
+        self._answer = answer
+        self.link = ShimLink(instance, lambda *_: None, lambda _: None)
+        self.link._stream = self
+        self.link.message({"t": "state", "processes": [], "responses": [], "pending": pending or []}, b"")
+        room.guest.links[instance] = self.link
+
+    def send(self, message: Body, blob: bytes = b"") -> None:
+        self.asked.append(message)
+        if message["t"] == "request":
+            told = {"t": "response", "id": message["id"], "step": message["step"], **self._answer}
+            asyncio.get_running_loop().call_soon(self.link.message, told, b"")
+
+    def close(self) -> None:
+        self.alive = False
+
+
+def in_room(directory: Path, work: Callable[[Room], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with open_room(directory) as room:
+            await work(room)
+
+    run(bounded())
+
+
+def test_a_wait_of_no_time_knows_an_exit_that_is_only_on_its_way_to_the_disk(tmp_path: Path) -> None:
+    async def work(room: Room) -> None:
+        container = room.container()
+        Notices(room.guest, Tasks()).record_exit(container, room.init(container), Exit(type="exited", code=7))
+        reply = await query.wait(room.guest, WaitArgs(container="c1", timeout_ms=0))
+        assert reply.exit.code == 7
+        assert room.kinds() == ["exit"]  # nobody was told before it was on disk
+
+    in_room(tmp_path, work)
+
+
+def test_a_stopped_container_whose_runtime_state_went_with_a_reboot_stays_though_it_has_a_shim_again(tmp_path: Path) -> None:
+    async def work(room: Room) -> None:
+        container = room.container()
+        await adopt.bury(room.guest, Notices(room.guest, Tasks()), container, adopt.REBOOTED)
+        FakeShim(room, container.instance, answer={"ok": {}})
+        await Drift(room.guest).compare()
+        await room.journal.durable()
+        assert container.instance in room.guest.containers
+        (kept,) = room.journal.store.live_containers()
+        assert kept.buried
+
+    in_room(tmp_path, work)
+
+
+def test_a_shim_of_nobody_is_not_waited_for_until_its_hanging_call_is_over(tmp_path: Path) -> None:
+    async def work(room: Room) -> None:
+        stray = room.guest.new_instance()
+        room.paths.container(stray).mkdir()
+        shim = FakeShim(room, stray, answer={"ok": {}}, pending=[{"id": "r1", "step": "run"}])
+        await adopt.sweep(room.guest)
+        assert [(message["t"], message["id"]) for message in shim.asked] == [
+            ("cancel", "r1"),
+            ("request", "sweep"),
+            ("ack_response", "sweep"),
+        ]
+        assert not room.paths.container(stray).exists()
+
+    in_room(tmp_path, work)
+
+
+def test_a_shim_of_nobody_that_cannot_delete_is_left_to_be_found_again(tmp_path: Path) -> None:
+    async def work(room: Room) -> None:
+        stray = room.guest.new_instance()
+        room.paths.container(stray).mkdir()
+        FakeShim(room, stray, answer={"error": {"kind": "timeout", "text": "it was still queued"}})
+        await adopt.sweep(room.guest)
+        assert room.paths.container(stray).exists()
+
+    in_room(tmp_path, work)
