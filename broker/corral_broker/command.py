@@ -17,11 +17,21 @@ from corral_broker.peers import CONNECTIONS_PER_ADDRESS_MAX
 from corral_broker.service import Service
 from corral_schemas.keyfiles import BROKER_SECRET
 
+PRIVATE_UMASK = 0o077
+"""Whatever a broker makes is for its owner alone."""
+
 
 def default_bind() -> str:
     """A private Unix socket: under /run/corral for root, else under $XDG_RUNTIME_DIR/corral."""
     runtime = "/run" if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.geteuid()}")
     return f"ipc://{runtime}/corral/broker"
+
+
+def default_state_dir() -> Path:
+    """Where `corral keys` looks for a broker's keys unless told otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/corral/broker")
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "corral" / "broker"
 
 
 @click.command()
@@ -85,6 +95,7 @@ def broker(
     """
     logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     allow_descriptors()
+    os.umask(PRIVATE_UMASK)
     try:
         keys = key_options(state_dir, key_dir, audit_log, connections_per_address)
         service = open_service(bind, advertise, insecure, state_dir, keys, io_threads)
@@ -118,10 +129,13 @@ def open_service(
         if keys is not None:
             raise BindError(f"{keys.directory} holds keys, and --insecure would ignore them: give one or the other")
     elif keys is None:
-        directory = state_dir / "keys" if state_dir is not None else Path("DIR")
+        directory = (state_dir or default_state_dir()) / "keys"
+        state = f" --state-dir {state_dir}" if state_dir is not None else ""
         raise BindError(
-            f"{bind} would be served without keys to anyone who can reach it. With keys: corral keys new --broker --keys {directory}; "
-            f"corral broker --bind {bind} --keys {directory}. (Or ipc://PATH; or --insecure, where everybody may do everything.)"
+            f"{bind} would be served without keys to anyone who can reach it. Two commands put it right:\n"
+            f"  corral keys new --broker --keys {directory}\n"
+            f"  corral broker --bind {bind} --keys {directory}{state}\n"
+            "(or bind to ipc://PATH; or type --insecure, where everybody may do everything)"
         )
     return Service(address, advertise=advertise, state_dir=state_dir, keys=keys, io_threads=io_threads)
 

@@ -34,6 +34,8 @@ log = logging.getLogger("corral_worker")
 
 STATE_VERSION = 1
 LOCK_WAIT_S = 2.0
+PRIVATE_UMASK = 0o077
+"""Whatever a worker makes is for its owner alone."""
 
 
 class StartError(Exception):
@@ -104,6 +106,7 @@ def worker(
     Example:
       corral worker --guest g1 --broker tcp://10.0.0.1:7700 --server-key broker.public
     """
+    os.umask(PRIVATE_UMASK)
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(stream=sys.stderr, level=level, format=f"%(asctime)s %(levelname)s corral-worker[{guest}] %(message)s")
     paths = GuestPaths(state_dir or Path("/var/lib/corral") / guest, run_dir or Path("/run/corral") / guest)

@@ -31,6 +31,7 @@ class ConsoleSocket:
         self._connection: socket.socket | None = None
         self._listener.setblocking(False)
         self._listener.bind(str(path))
+        path.chmod(0o600)
         self._listener.listen(1)
         loop.watch(self._listener.fileno(), READABLE, lambda _events: self.receive())
 

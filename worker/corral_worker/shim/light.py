@@ -94,7 +94,7 @@ else:
         def rmdir(self):
             os.rmdir(self)
 
-        def mkdir(self, mode=0o777, parents=False, exist_ok=False):
+        def mkdir(self, mode=0o700, parents=False, exist_ok=False):
             try:
                 os.mkdir(self, mode)
             except FileNotFoundError:
@@ -127,7 +127,7 @@ else:
             return self.read_bytes().decode()
 
         def write_text(self, text):
-            fd = os.open(self, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            fd = os.open(self, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
                 data = memoryview(text.encode())
                 while data:

@@ -103,6 +103,7 @@ def _listen(place: ShimPlace) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(str(place.socket_path))
+        place.socket_path.chmod(0o600)
         listener.listen(BACKLOG)
     except OSError:
         listener.close()

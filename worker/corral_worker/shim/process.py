@@ -78,7 +78,7 @@ class Process:
         self._oom_kills_before = host.oom_kills()
         self._master: int | None = None
         self.output: dict[int, OutputStream] = {}
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_meta(directory / "meta", parameters, self.started_ns)
         self._end_file = EndFile(directory)
         self.spool = SpoolWriter(directory, cap_bytes=cap_bytes, policy=policy, on_gap=self._on_gap)

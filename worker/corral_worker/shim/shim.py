@@ -47,7 +47,7 @@ class Shim:
         self._full_processes: set[str] = set()
         self._strangers_reaped = 0
         self._delete_key: Key | None = None  # its answer, once acknowledged, ends the shim
-        place.directory.mkdir(parents=True, exist_ok=True)
+        place.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._link = WorkerLink(self.loop, listener, place.guest, on_message=self._on_message, snapshot=self._snapshot)
         self.answers = Answers(Record(place.directory / "record"), self._link.send)
         self._calls = Calls(self)

@@ -20,6 +20,8 @@ from corral_worker.shim.rehearsal import rehearse
 from corral_worker.shim.wire import FrameReader, Message, WireError, encode
 
 OOM_SCORE_ADJ = -900
+UMASK = 0o022
+"""The runtime hands it on to what is exec'd in a container: it must not depend on whose shell or unit started the worker."""
 KILL_AGAIN_S = 0.005
 SPARE_LATER_S = 0.02
 ZYGOTE_SOCKET = "zygote.sock"
@@ -243,6 +245,7 @@ def _detached(run_dir: Path, state_dir: Path, guest: str, lock_fd: int) -> int:
 
 def _serve(run_dir: Path, state_dir: Path, guest: str, lock_fd: int, ready: int | None) -> int:
     os.chdir("/")
+    os.umask(UMASK)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     become_subreaper()
