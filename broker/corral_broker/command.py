@@ -15,6 +15,7 @@ from corral_broker.addresses import BindError, parse_bind
 from corral_broker.guard import KeyOptions
 from corral_broker.peers import CONNECTIONS_PER_ADDRESS_MAX
 from corral_broker.service import Service
+from corral_broker.service_manager import ServiceManager
 from corral_schemas.keyfiles import BROKER_SECRET
 
 PRIVATE_UMASK = 0o077
@@ -149,11 +150,14 @@ def serve(service: Service, as_json: bool) -> None:
     # Python runs a handler between two of its own instructions; the descriptor ends a wait that began just after the signal came.
     wakeup_before = signal.set_wakeup_fd(service.wake_descriptor, warn_on_full_buffer=False)
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    manager = ServiceManager()
     ready = json.dumps({"ready": service.address, "pid": os.getpid()}) if as_json else f"corral broker ready at {service.address}"
     try:
         click.echo(ready)
-        service.run()
+        manager.ready()
+        service.run(manager.turned)
     finally:
+        manager.stopping()
         signal.set_wakeup_fd(wakeup_before)
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -134,11 +134,12 @@ class Service:
         with contextlib.suppress(OSError):  # full: the loop is being woken already; closed: it has ended
             self._waker.send(b"s")
 
-    def run(self) -> None:
-        """Serves until `stop`, then writes the last-seen file and closes everything."""
+    def run(self, turned: Callable[[], None] = lambda: None) -> None:
+        """Serves until `stop`, then writes the last-seen file and closes everything. `turned` is called at least every TURN_S_MAX."""
         try:
             while not self._stopped:
                 self._turn()
+                turned()
         finally:
             self._save_places(time.monotonic(), at_end=True)
             self.close()

@@ -28,6 +28,8 @@ from corral_worker.malloc import keep_large_blocks
 from corral_worker.paths import SOCKET_PATH_BYTES_MAX, GuestPaths
 from corral_worker.runc import Runtime
 from corral_worker.service import Worker, real_parts
+from corral_worker.service_commands import install, zygote
+from corral_worker.service_manager import ServiceManager
 from corral_worker.shim.launch import ZygoteStartError
 
 log = logging.getLogger("corral_worker")
@@ -42,9 +44,13 @@ class StartError(Exception):
     """The worker cannot start; the message says what to do."""
 
 
-@click.command(short_help="Run the worker of one guest.")
-@click.option("--guest", required=True, metavar="NAME", help="Name of this guest, unique among all guests of a broker.")
-@click.option("--broker", "brokers", multiple=True, required=True, metavar="ADDRESS", help="Broker address; repeat it for more.")
+@click.group(
+    short_help="Run the worker of one guest, or install it as a service.",
+    invoke_without_command=True,
+    subcommand_metavar="| install …",
+)
+@click.option("--guest", metavar="NAME", help="Name of this guest, unique among all guests of a broker.")
+@click.option("--broker", "brokers", multiple=True, metavar="ADDRESS", help="Broker address; repeat it for more.")
 @click.option("--state-dir", type=click.Path(path_type=Path), metavar="DIR", help="Journal and output. [default: /var/lib/corral/NAME]")
 @click.option("--run-dir", type=click.Path(path_type=Path), metavar="DIR", help="Sockets and runtime state. [default: /run/corral/NAME]")
 @click.option("--label", "labels", multiple=True, metavar="K=V", help="A label of this guest, for selectors.")
@@ -79,10 +85,19 @@ class StartError(Exception):
     metavar="DIR",
     help="Bundles, root file systems and mounts must lie below it; repeat it for more. [default: anywhere]",
 )
+@click.option(
+    "--zygote",
+    type=click.Choice(["own", "unit"]),
+    default="own",
+    show_default=True,
+    help="Who starts the parent of all shims: the worker, or the service manager (corral-zygote@NAME.service).",
+)
 @click.option("--insecure", is_flag=True, help="Take commands over TCP from whoever answers at the broker's address, without keys.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what is done, not only what is wrong.")
+@click.pass_context
 def worker(
-    guest: str,
+    ctx: click.Context,
+    guest: str | None,
     brokers: tuple[str, ...],
     state_dir: Path | None,
     run_dir: Path | None,
@@ -94,6 +109,7 @@ def worker(
     server_key: str,
     token_file: Path | None,
     allowed_roots: tuple[Path, ...],
+    zygote: str,
     insecure: bool,
     verbose: bool,
 ) -> None:
@@ -101,11 +117,16 @@ def worker(
 
     It may be killed and started again at any time: containers go on, and the next worker takes them over.
     SIGTERM ends the worker alone. Exit status: 0 told to stop, 1 cannot start.
+    `corral worker install` makes it a service of systemd.
 
     \b
     Example:
       corral worker --guest g1 --broker tcp://10.0.0.1:7700 --server-key broker.public
     """
+    if ctx.invoked_subcommand is not None:
+        return
+    if guest is None or not brokers:
+        raise click.UsageError(f"Missing option '{'--broker' if guest is not None else '--guest'}'.", ctx)
     os.umask(PRIVATE_UMASK)
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(stream=sys.stderr, level=level, format=f"%(asctime)s %(levelname)s corral-worker[{guest}] %(message)s")
@@ -122,6 +143,7 @@ def worker(
             labels=_parse_labels(labels),
             durability=durability,
             allowed_roots=tuple(root.resolve() for root in allowed_roots),
+            zygote_is_unit=zygote == "unit",
             keys=_keys(brokers, key_file or paths.state / "worker.key", server_key, token_file, insecure),
         )
         with _locked(paths.lock):
@@ -129,6 +151,10 @@ def worker(
     except (StartError, KeyFileError, CorralError, ZygoteStartError) as why:
         click.echo(f"corral worker: {why}", err=True)
         sys.exit(1)
+
+
+worker.add_command(install)
+worker.add_command(zygote)
 
 
 def _keys(brokers: tuple[str, ...], key_file: Path, server_key: str, token_file: Path | None, insecure: bool) -> Keys | None:
@@ -230,8 +256,15 @@ async def _serve(settings: Settings, brokers: list[str], runtime_version: str) -
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    worker = _open_worker(settings, brokers, runtime_version)
-    await worker.run(stop, lambda: click.echo(f"corral worker ready: guest {settings.guest}, version {__version__}, {runtime_version}"))
+    manager = ServiceManager()
+    told = loop.create_task(manager.keep_told(stop))
+
+    def ready() -> None:
+        click.echo(f"corral worker ready: guest {settings.guest}, version {__version__}, {runtime_version}")
+        manager.ready()
+
+    await _open_worker(settings, brokers, runtime_version).run(stop, ready)
+    await told
 
 
 def _open_worker(settings: Settings, brokers: list[str], runtime_version: str) -> Worker:

@@ -45,6 +45,8 @@ class Settings:
     durability: str = "power"
     keys: Keys | None = None
     allowed_roots: Roots = ANYWHERE
+    zygote_is_unit: bool = False
+    """The service manager starts the zygote; otherwise the worker does."""
     requests_kept_s: float = REQUESTS_KEPT_S
     remains_kept_s: float = REMAINS_KEPT_S
 

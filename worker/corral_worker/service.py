@@ -63,7 +63,7 @@ def real_parts(settings: Settings) -> Parts:
     durability: Durability = "process" if settings.durability == "process" else "power"
     return Parts(
         open_store=partial(SqliteStore, settings.paths.journal, durability),
-        shims=UnixShims(settings.paths, settings.guest),
+        shims=UnixShims(settings.paths, settings.guest, zygote_is_unit=settings.zygote_is_unit),
         dialer=ZmqDialer(settings.keys),
     )
 

@@ -44,9 +44,9 @@ class Shims(Protocol):
 class UnixShims:
     """The real one."""
 
-    def __init__(self, paths: GuestPaths, guest: str) -> None:
+    def __init__(self, paths: GuestPaths, guest: str, *, zygote_is_unit: bool = False) -> None:
         self._paths, self._guest = paths, guest
-        self._zygote = ZygoteLink(paths.run, paths.state, guest)
+        self._zygote = ZygoteLink(paths.run, paths.state, guest, is_unit=zygote_is_unit)
         self.start, self.fork, self.ended = self._zygote.start, self._zygote.fork, self._zygote.ended
         self.quit, self.close = self._zygote.quit, self._zygote.close
 

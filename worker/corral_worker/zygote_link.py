@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from corral_worker.message_stream import Body, MessageStream
-from corral_worker.shim.launch import ZygoteStartError, start_zygote
+from corral_worker.shim.launch import ZygoteStartError, start_zygote, wait_for_zygote
 from corral_worker.shim_link import ShimGoneError
 
 log = logging.getLogger(__name__)
@@ -16,10 +16,10 @@ ENDED_WAIT_S = 2.0
 
 
 class ZygoteLink:
-    """Has shims forked; a zygote that ended is started again."""
+    """Has shims forked; a zygote that ended is started again, by us or (`is_unit`) by the service manager."""
 
-    def __init__(self, run: Path, state: Path, guest: str) -> None:
-        self._run, self._state, self._guest = run, state, guest
+    def __init__(self, run: Path, state: Path, guest: str, *, is_unit: bool = False) -> None:
+        self._run, self._state, self._guest, self._is_unit = run, state, guest, is_unit
         self._stream: MessageStream | None = None
         self._forks: dict[str, asyncio.Future[None]] = {}
         self._connecting = asyncio.Lock()
@@ -37,10 +37,16 @@ class ZygoteLink:
                 _, self._stream = await loop.create_unix_connection(make, path)
             except (FileNotFoundError, ConnectionRefusedError):
                 began_s = time.monotonic()
-                await asyncio.to_thread(start_zygote, self._run, self._state, self._guest)
-                log.info("zygote started in %.0f ms", (time.monotonic() - began_s) * 1000)
+                await asyncio.to_thread(self._bring_up)
+                log.info("zygote up after %.0f ms", (time.monotonic() - began_s) * 1000)
                 _, self._stream = await loop.create_unix_connection(make, path)
             return self._stream
+
+    def _bring_up(self) -> None:
+        if self._is_unit:
+            wait_for_zygote(self._run, self._guest)
+        else:
+            start_zygote(self._run, self._state, self._guest)
 
     async def start(self) -> None:
         """Makes sure that a zygote is there."""
@@ -101,8 +107,8 @@ class ZygoteLink:
                 waiting.set_result(None)
 
     def quit(self) -> None:
-        """Ends the zygote (shims live on)."""
-        if self._stream is not None:
+        """Ends the zygote (shims live on), unless it is a unit of its own."""
+        if self._stream is not None and not self._is_unit:
             self._stream.send({"t": "quit"})
 
     def close(self) -> None:

@@ -22,6 +22,12 @@ class ZygoteStartError(Exception):
     """The zygote did not come up; the text says where its log is."""
 
 
+def zygote_argv(run_dir: Path, state_dir: Path, guest: str) -> list[str]:
+    """Its command line, in the foreground."""
+    program = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(Path(__file__).parents[2])]
+    return [*program, "--run-dir", str(run_dir), "--state-dir", str(state_dir), "--guest", guest]
+
+
 def start_zygote(run_dir: Path, state_dir: Path, guest: str) -> None:
     """Start the zygote of a guest, or find it running; returns once it accepts connections (about 0.1 s).
 
@@ -35,8 +41,7 @@ def start_zygote(run_dir: Path, state_dir: Path, guest: str) -> None:
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = run_dir / ZYGOTE_LOG
-    argv = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(Path(__file__).parents[2])]
-    argv += ["--run-dir", str(run_dir), "--state-dir", str(state_dir), "--guest", guest, "--detach"]
+    argv = [*zygote_argv(run_dir, state_dir, guest), "--detach"]
     append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     pid = os.posix_spawn(
         sys.executable,
@@ -54,9 +59,15 @@ def start_zygote(run_dir: Path, state_dir: Path, guest: str) -> None:
         raise ZygoteStartError(f"the zygote of {guest} did not start (status {status}): see {log}")
 
 
-def _listens(path: Path) -> bool:
+def wait_for_zygote(run_dir: Path, guest: str) -> None:
+    """Returns once the zygote that somebody else starts accepts connections. Raises ZygoteStartError when it was not up after 15 s."""
+    if not _listens(run_dir / ZYGOTE_SOCKET, START_TIMEOUT_MS // LISTEN_LOOK_MS):
+        raise ZygoteStartError(f"no zygote of {guest} came up at {run_dir / ZYGOTE_SOCKET}; see: systemctl status corral-zygote@{guest}")
+
+
+def _listens(path: Path, looks: int = LISTEN_LOOKS) -> bool:
     """Somebody accepts there, at once or (another start is under way at the same time) very soon."""
-    for _ in range(LISTEN_LOOKS):
+    for _ in range(looks):
         if pid_of_listener(path) is not None:
             return True
         select.poll().poll(LISTEN_LOOK_MS)
