@@ -57,9 +57,11 @@ fuzz: setup ## Hostile messages on every port of a broker with keys (MESSAGES=10
 endif
 
 ifneq ($(wildcard tests/chaos/run.py),)
+MINUTES ?= 5
+SEED ?= 1
 TARGETS += chaos
-chaos: setup ## Search for holes with real processes, killed at random
-	$(PYTHON) tests/chaos/run.py
+chaos: setup ## Search for holes with real processes, killed at random (MINUTES=5 SEED=1)
+	$(PYTHON) tests/chaos/run.py --minutes $(MINUTES) --seed $(SEED)
 endif
 
 ifneq ($(wildcard tests/vm/conftest.py),)

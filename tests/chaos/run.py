@@ -3,70 +3,97 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
+import os
+import shutil
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from chaos.diary import facts_in
 from chaos.faults import Faults
-from chaos.proxy import Proxy
-from chaos.verdict import Verdict, judge
-from chaos.witness import Witness
-from chaos.workload import Story, Workload
-from corral_testkit.system import CorralSystem
+from chaos.verdict import BREACHES, Verdict, judge
+from chaos.world import World, open_world
+from corral_testkit.shim_driver import wait_until
 
-CLIENTS = 6
-SETTLE_S = 240.0
-
-
-def chaos(seconds: float, seed: int, guests: int = 2) -> tuple[Verdict, Story, Faults]:
-    """Runs the workload under faults for so long, lets it come to its end without them, and judges."""
-    system = CorralSystem(guests, proxied=True)
-    story = Story()
-    with Proxy(system.directory / "b", system.directory / "p") as proxy, system:
-        witness = Witness(system.directory / "witness")
-        faults = Faults(system, proxy, seed)
-        asyncio.run(_work(system, story, faults, witness, seconds, seed))
-        return judge(story, witness, faults.killed_shims), story, faults
+HEARD_S = 60.0
+"""After the end, for readers of events to hear of every exit."""
+LOGS = Path("chaos-runs")
 
 
-async def _work(system: CorralSystem, story: Story, faults: Faults, witness: Witness, seconds: float, seed: int) -> None:
-    workload = Workload(system, seed, story, witness)
-    live = asyncio.Event()
-    consumer = asyncio.ensure_future(workload.consumer(live))
-    await live.wait()
+def chaos(seconds: float, seed: int, guests: int = 2, logs: Path = LOGS) -> tuple[Verdict, str]:
+    """Runs the workload under faults for so long, lets it come to its end without them, and judges.
+
+    Returns the verdict and the tally in words. What a breach or a failure is to be understood by is kept below `logs`, which the tally (or
+    a note on the exception) names.
+    """
+    kept = logs / f"seed-{seed}-{time.strftime('%m%d-%H%M%S')}-{os.getpid()}"
+    began_s = time.monotonic()
+    verdict, told = Verdict(), f"seed {seed}"
+    try:
+        with open_world(seed, guests) as world:
+            faults = Faults(world, seed, world.system.directory / "faults.log")
+            try:
+                _work(world, faults, seconds)
+                verdict = judge(world.diaries, world.witness, seed, world.system.names, faults.killed_shims)
+                verdict.counts["faults"] = sum(faults.tally.values())
+                told = report(verdict, faults, seed, time.monotonic() - began_s)
+            finally:
+                world.keep_logs(kept)
+    except BaseException as failure:
+        failure.add_note(f"{told}\nlogs, diaries and journals: {kept.absolute()}")
+        raise
+    if verdict.breaches:
+        (kept / "tally.txt").write_text(told)
+        return verdict, f"{told}\nlogs, diaries and journals: {kept.absolute()}"
+    shutil.rmtree(kept)
+    return verdict, told
+
+
+def _work(world: World, faults: Faults, seconds: float) -> None:
+    for service in [*world.consumers, *world.clients]:
+        service.start()
     faults.start()
-    clients = [asyncio.ensure_future(workload.client(number)) for number in range(CLIENTS)]
-    done, _ = await asyncio.wait(clients, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
-    await asyncio.to_thread(faults.stop)
-    workload.stop.set()
-    async with asyncio.timeout(SETTLE_S):
-        await asyncio.gather(*done, *clients)
-        workload.done.set()
-        await _one_more_event(system)
-        await consumer
+    try:
+        until_s = time.monotonic() + seconds
+        while time.monotonic() < until_s and not faults.failed and all(client.alive or not client.running for client in world.clients):
+            time.sleep(0.2)  # nothing to wait for but the end
+    finally:
+        faults.stop()
+    world.clock.set(0)
+    world.let_clients_end()
+    seen = _exits_seen(world)
+    wait_until(
+        lambda: all(seen <= _exits_heard(path) for path in world.diaries.glob("events-*")), "readers of events hear of every exit", HEARD_S
+    )
 
 
-async def _one_more_event(system: CorralSystem) -> None:
-    """Something for the consumer to wake up by, on every guest."""
-    async with system.async_client() as client:
-        for name in system.names:
-            container = await client.guest(name).run(spec=system.spec("true"), timeout_s=60.0)
-            await container.wait()
-            await container.delete()
+def _exits_seen(world: World) -> set[str]:
+    """Process instances of which a client knows the exit."""
+    instances: set[str] = set()
+    for path in world.diaries.glob("client-*"):
+        facts = facts_in(path)
+        made = {fact["token"]: fact["process_instance"] for fact in facts if fact["kind"] == "made"}
+        instances |= {made[fact["token"]] for fact in facts if fact["kind"] == "exit"}
+    return instances
 
 
-def report(verdict: Verdict, story: Story, faults: Faults, seed: int, seconds: float) -> str:
+def _exits_heard(path: Path) -> set[str]:
+    return {fact["process"] for fact in facts_in(path) if fact["kind"] == "event" and fact["what"] == "exit"}
+
+
+def report(verdict: Verdict, faults: Faults, seed: int, seconds: float) -> str:
     """The tally."""
-    rows = [f"seed {seed}, {seconds:.0f} s"]
-    rows += [f"faults: {sum(faults.tally.values())}  " + ", ".join(f"{name} {count}" for name, count in faults.tally.most_common())]
-    rows += ["operations: " + ", ".join(f"{name} {count}" for name, count in story.operations.most_common())]
-    rows += ["processes: " + ", ".join(f"{name} {count}" for name, count in verdict.counts.most_common())]
-    rows += [f"events: {story.events}, gaps told {story.gaps}, resyncs {story.resyncs}"]
-    rows += [f"breaches: {len(verdict.breaches)}", *(f"  {breach}" for breach in verdict.breaches[:40])]
-    return "\n".join(rows)
+    by_kind = ", ".join(f"{name} {count}" for name, count in faults.tally.most_common())
+    breaches = dict.fromkeys(BREACHES, 0)
+    for kind, _ in verdict.breaches:
+        breaches[kind] += 1
+    rows = [f"seed {seed}, {seconds:.0f} s", f"faults: {verdict.counts['faults']} ({by_kind})"]
+    rows += ["operations: " + ", ".join(f"{name} {count}" for name, count in verdict.operations.most_common())]
+    rows += ["seen: " + ", ".join(f"{name} {count}" for name, count in verdict.counts.most_common())]
+    rows += ["breaches: " + ", ".join(f"{kind} {count}" for kind, count in breaches.items())]
+    return "\n".join([*rows, *(f"  {kind}: {text}" for kind, text in verdict.breaches[:40])])
 
 
 def main() -> int:
@@ -74,10 +101,11 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--guests", type=int, default=2)
+    parser.add_argument("--logs", type=Path, default=LOGS, help="Where a failing run leaves its logs.")
     options = parser.parse_args()
-    began_s = time.monotonic()
-    verdict, story, faults = chaos(options.minutes * 60, options.seed, options.guests)
-    print(report(verdict, story, faults, options.seed, time.monotonic() - began_s))
+    print(f"chaos for {options.minutes:g} min, seed {options.seed}", flush=True)
+    verdict, told = chaos(options.minutes * 60, options.seed, options.guests, options.logs)
+    print(told)
     return 1 if verdict.breaches else 0
 
 

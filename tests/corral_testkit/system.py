@@ -24,12 +24,15 @@ from corral_worker.shim.zygote import ZYGOTE_SOCKET
 
 START_S = 20.0
 END_S = 20.0
+TESTS = str(Path(__file__).parents[1])
+"""Where processes of their own find the test kit."""
 
 
 class Service:
-    """A broker or a worker as a process of its own."""
+    """A broker, a worker or a test's own client as a process of its own."""
 
     def __init__(self, argv: Sequence[str], ready: str, log: Path) -> None:
+        """argv: a module (of the test kit's too) and its arguments."""
         self._argv, self._ready, self._log = [sys.executable, "-m", *argv], ready, log
         self._process: subprocess.Popen[bytes] | None = None
         self._frozen = False
@@ -63,7 +66,8 @@ class Service:
         assert not self.alive, "it runs already"
         with self._log.open("ab") as log:
             self._frozen = False
-            self._process = subprocess.Popen(self._argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
+            environment = {**os.environ, "PYTHONPATH": TESTS}
+            self._process = subprocess.Popen(self._argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=environment)
         assert self._process.stdout is not None
         said = readable(self._process.stdout.fileno(), START_S)
         line = self._process.stdout.readline().decode() if said else ""
@@ -74,6 +78,17 @@ class Service:
     def kill(self) -> None:
         """SIGKILL, and its end."""
         self._end(signal.SIGKILL)
+
+    def join(self, timeout_s: float) -> int:
+        """Its exit status once it ends by itself. AssertionError, with its log, when it does not end in time."""
+        assert self._process is not None and self._process.stdout is not None, "not started"
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self._argv[2:]} did not end within {timeout_s} s; its log:\n{self.log}") from None
+        finally:
+            self._process.stdout.close()
 
     def terminate(self) -> int:
         """SIGTERM, and its exit status."""
@@ -110,15 +125,29 @@ class CorralSystem:
     AssertionError says what was left (it is removed by force then).
     """
 
-    def __init__(self, guests: int = 1, *, rootfs: Path | None = None, worker_options: Sequence[str] = (), proxied: bool = False) -> None:
-        """With `proxied`, workers and clients dial `address`, where a proxy of the caller's leads to `bind`, the broker's own."""
+    def __init__(
+        self,
+        guests: int = 1,
+        *,
+        rootfs: Path | None = None,
+        worker_options: Sequence[str] = (),
+        bind: str = "",
+        address: str = "",
+        launcher: Sequence[str] = (),
+        states: Path | None = None,
+    ) -> None:
+        """bind: the broker's address (tcp is served without keys); "" for ipc. address: what workers and clients dial, where a proxy of
+        the caller's leads to `bind`. launcher: a module (and its arguments) that runs broker and workers. states: where guests have their
+        STATE; None for the system's own directory."""
         self.directory = Path(tempfile.mkdtemp(prefix="corral-", dir="/tmp"))
         token = secrets.token_hex(2)
         self.names = [f"g{number}-{token}" for number in range(1, guests + 1)]
         self.rootfs = rootfs or make_rootfs(self.directory / "rootfs")
-        self.bind = f"ipc://{self.directory}/b"
-        self.address = f"ipc://{self.directory}/p" if proxied else self.bind
-        broker = ["corral_broker", "--bind", self.bind, "--state-dir", str(self.directory / "broker")]
+        self.bind = bind or f"ipc://{self.directory}/b"
+        self.address = address or self.bind
+        self._launcher, self._states = list(launcher), states or self.directory
+        self._insecure = ["--insecure"] if self.bind.startswith("tcp:") else []
+        broker = [*self._launcher, "corral_broker", "--bind", self.bind, "--state-dir", str(self.directory / "broker"), *self._insecure]
         self.broker = Service(broker, "corral broker ready at ", self.directory / "broker.log")
         self.workers = {name: self._worker(name, worker_options) for name in self.names}
         self._registered: dict[str, str] = {}  # guest -> instance of the worker that registered last
@@ -158,7 +187,7 @@ class CorralSystem:
 
     def state_dir(self, name: str) -> Path:
         """STATE of a guest."""
-        return self.directory / name / "state"
+        return self._states / name / "state"
 
     def run_dir(self, name: str) -> Path:
         """RUN of a guest."""
@@ -217,7 +246,7 @@ class CorralSystem:
                 await anext(changes)
 
     def _worker(self, name: str, options: Sequence[str]) -> Service:
-        argv = ["corral_worker", "--guest", name, "--broker", self.address]
+        argv = [*self._launcher, "corral_worker", "--guest", name, "--broker", self.address, *self._insecure]
         argv += ["--state-dir", str(self.state_dir(name)), "--run-dir", str(self.run_dir(name)), *options]
         return Service(argv, "corral worker ready: ", self.directory / f"{name}.log")
 

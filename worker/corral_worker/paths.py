@@ -58,6 +58,10 @@ class GuestPaths:
     def shim_socket(self, instance: str) -> Path:
         return self.sockets / f"{instance}.sock"
 
+    def pid_file(self, instance: str) -> Path:
+        """Where the runtime writes the pid of what it creates, a call at a time: not on the state's disk, which may be full by then."""
+        return self.sockets / f"{instance}.pid"
+
     def console_socket(self, process_instance: str) -> Path:
         return self.sockets / f"{process_instance}.tty"
 

@@ -34,5 +34,6 @@ def _remove(guest: Guest, instance: str, cgroup: Cgroup) -> None:
     paths = guest.settings.paths
     cgroup.remove()
     paths.shim_socket(instance).unlink(missing_ok=True)
+    paths.pid_file(instance).unlink(missing_ok=True)
     shutil.rmtree(paths.runtime_root / instance, ignore_errors=True)
     shutil.rmtree(paths.container(instance), ignore_errors=True)

@@ -15,11 +15,12 @@ from corral_schemas.stdio import StdioOptions
 from corral_worker import lifecycle
 from corral_worker.bundles import Bundle, exec_process, make_bundle
 from corral_worker.flight import Flight
-from corral_worker.guest import Guest
+from corral_worker.guest import Guest, response_error
 from corral_worker.handlers.change import json_is_the_callers
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.rebuild import note_container, note_process
 from corral_worker.remains import remove_remains
+from corral_worker.runtime_errors import error_for
 from corral_worker.shims import Body, ShimGoneError, ShimLink
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ async def _create_in_shim(guest: Guest, container: ContainerRecord, args: Create
         raise
     link = await _linked(linking)
     log_path = paths.process(container.instance, process.instance) / "runc.log"
-    pid_file = log_path.with_name("pid")
+    pid_file = paths.pid_file(container.instance)
     console = paths.console_socket(process.instance) if args.stdio.tty else None
     # run is one call of the runtime: two would cost a quarter more
     command = runtime.run if start else runtime.create
@@ -160,7 +161,10 @@ async def _discard(guest: Guest, container: ContainerRecord, flight: Flight) -> 
         runtime, log_path = guest.settings.runtime, guest.settings.paths.container(container.instance) / "discard.log"
         argv = runtime.delete(container.instance, log_path, force=True)
         try:
-            await link.request("discard", "delete", argv=argv, log=str(log_path), timeout_ms=10_000)
+            response = await link.request("discard", "delete", argv=argv, log=str(log_path), timeout_ms=10_000)
+            if (failure := response_error(response, error_for)) is not None:
+                log.error("what a failed create left of %s cannot be removed yet: %s", container.instance, failure)
+                return  # the janitor comes by again
         except ShimGoneError:
             log.warning("shim of %s was gone before the clean-up of its failed create", container.instance)
             await guest.shims.ended(container.instance)
@@ -226,7 +230,7 @@ async def _exec_in_shim(guest: Guest, container: ContainerRecord, process: Proce
     link = await _linked(asyncio.ensure_future(guest.shim(container)))
     await asyncio.to_thread(_lay_out_exec, guest, container, process, args)
     await flight.recorded
-    log_path, pid_file = directory / "runc.log", directory / "pid"
+    log_path, pid_file = directory / "runc.log", paths.pid_file(container.instance)
     console = paths.console_socket(process.instance) if args.stdio.tty else None
     argv = guest.settings.runtime.exec(container.instance, directory / "process.json", pid_file, log_path, console)
     async with guest.holding(process):

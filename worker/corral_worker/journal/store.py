@@ -125,11 +125,15 @@ class SqliteStore:
         done = 0
         while True:
             with self._condition:
-                while not self._queue and not self._closing:
-                    self._condition.wait()
+                if not self._queue and not self._closing:
+                    self._condition.wait(RETRY_S if self._full else None)
                 batch, self._queue = self._queue, []
-                if not batch:
+                closing = self._closing
+            if not batch:
+                if closing:
                     return
+                self._look_for_room()  # while new commands are refused there may be nothing to write that would show it
+                continue
             try:
                 self._commit_until_stored(_without_repeats(batch))
             except Exception:
@@ -154,10 +158,14 @@ class SqliteStore:
                         return
                     self._condition.wait(RETRY_S)
             else:
-                if self._full and self._make_ballast():
-                    self._full = False
-                    self._on_full(False)
+                self._look_for_room()
                 return
+
+    def _look_for_room(self) -> None:
+        """A full disk is one until the reserve fits again."""
+        if self._full and self._make_ballast():
+            self._full = False
+            self._on_full(False)
 
     def _commit(self, batch: list[Statement]) -> None:
         execute = self._write.execute
@@ -177,7 +185,8 @@ class SqliteStore:
             with self._ballast.open("ab") as file:
                 os.posix_fallocate(file.fileno(), 0, _BALLAST_BYTES)
         except OSError as why:
-            log.warning("journal: no room for the reserve of %d bytes beside %s: %s", _BALLAST_BYTES, self._path, why)
+            if not self._full:  # else it has been said
+                log.warning("journal: no room for the reserve of %d bytes beside %s: %s", _BALLAST_BYTES, self._path, why)
             self._ballast.unlink(missing_ok=True)
             return False
         return True

@@ -12,12 +12,13 @@ from corral_worker.shim.cleanup import Cleanup, Leftovers
 from corral_worker.shim.light import Path, Protocol, dataclass
 from corral_worker.shim.loop import Loop, Timer
 from corral_worker.shim.process import Process
-from corral_worker.shim.runtime_log import last_error, log_size
+from corral_worker.shim.runtime_log import last_error, prepare_log
 from corral_worker.shim.spawn import spawn
 from corral_worker.shim.wire import Message
 
 CONTAINER_STEPS = ("create", "run")  # these make the container: one call, or the first of create and start
 PROCESS_STEPS = (*CONTAINER_STEPS, "exec")
+UNDO_STEPS = ("delete", "resume")
 
 
 @dataclass(slots=True)
@@ -109,7 +110,7 @@ class Calls:
             self._running = call
             try:
                 self._host.before_call(call)
-                call.log_offset = log_size(call.log)
+                call.log_offset = self._prepare_log(call)
                 call.begun_ns = time.time_ns()
                 call.spawned_at_ticks = _uptime_ticks()
                 call.pid = spawn(call.argv, call.process.child_stdio() if call.process else (-1, -1, -1))
@@ -118,6 +119,14 @@ class Calls:
                 continue
             if call.process is not None:
                 call.process.spawned()
+
+    def _prepare_log(self, call: Call) -> int:
+        try:
+            return prepare_log(call.log)
+        except OSError as error:
+            if call.step in UNDO_STEPS:  # what makes room, or ends something, goes on without
+                return 0
+            raise RequestError("storage_full", str(error)) from error
 
     def _runtime_ended(self, call: Call, status: int) -> None:
         call.pid = None

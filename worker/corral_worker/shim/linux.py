@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import os
 import sys
@@ -12,6 +13,7 @@ from corral_worker.shim.light import Path, dataclass
 
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
+FALLOC_FL_KEEP_SIZE = 1
 SYNC_FILE_RANGE_WRITE = 2
 # Places in /proc/PID/stat, counted from the state, the first field after the command's closing bracket.
 STAT_STATE, STAT_PPID, STAT_SESSION, STAT_START, STAT_ARG_START, STAT_ARG_END = 0, 1, 3, 19, 45, 46
@@ -52,6 +54,17 @@ def set_oom_score_adj(score: int) -> None:
     """Best effort: without CAP_SYS_RESOURCE the kernel refuses to lower it, and we live with that."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(score))
+
+
+def reserve_space(fd: int, offset: int, length: int) -> None:
+    """Take space on the disk, without a change of the file's size. Raises OSError where there is none left.
+
+    A file system that knows no such thing takes none.
+    """
+    if _libc().fallocate(fd, FALLOC_FL_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
+        number = ctypes.get_errno()
+        if number != errno.EOPNOTSUPP:
+            raise OSError(number, os.strerror(number))
 
 
 def start_writeback(fd: int, length: int) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 from corral_worker.shim.light import Path
+from corral_worker.shim.linux import reserve_space
 
 TAIL_BYTES = 64 * 1024
+ERROR_BYTES = 4096
 ERROR_LEVELS = ("error", "fatal", "panic")
 
 
@@ -29,9 +32,12 @@ def last_error(path: Path, from_offset: int) -> str:
     return ""
 
 
-def log_size(path: Path) -> int:
-    """Its size in bytes, 0 when it is not there yet. Raises OSError."""
+def prepare_log(path: Path) -> int:
+    """Make sure that an error fits, also on a disk that is full by then; its size in bytes so far. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+        size = os.fstat(fd).st_size
+        reserve_space(fd, size, ERROR_BYTES)
+        return size
+    finally:
+        os.close(fd)

@@ -114,7 +114,11 @@ class Shim:
         intent: dict[str, Any] = {"at_ns": time.time_ns()}
         if call.step in PROCESS_STEPS:
             intent["process"] = call.request["process"]["instance"]
-        self.answers.write_intent(call.key, intent)
+        try:
+            self.answers.write_intent(call.key, intent)
+        except RequestError:
+            if call.step != "delete":  # that may be done twice, and it makes room
+                raise
         if call.step in PROCESS_STEPS:
             call.process = self._open_process(call.request["process"])
             if call.step in CONTAINER_STEPS and self._init is None:
@@ -127,6 +131,7 @@ class Shim:
         ok: dict[str, Any] = {}
         if call.process is not None:
             pid = read_pid(call.process.pid_file) if error is None else None
+            call.process.pid_file.unlink(missing_ok=True)
             if pid is None:
                 error = error or RequestError("runtime", "the runtime left no pid file", exit_status=0)
                 self.processes.pop(call.process.instance, None)

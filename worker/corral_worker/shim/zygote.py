@@ -194,7 +194,7 @@ class Zygote:
             self._loop.later(KILL_AGAIN_S, lambda: self._kill_container(instance, status))
             return
         self._dying.discard(instance)
-        for leftover in ("sock", "tty"):
+        for leftover in ("sock", "tty", "pid"):
             (self._run_dir / "s" / f"{instance}.{leftover}").unlink(missing_ok=True)
         for fd in list(self._connections):
             self._send(fd, {"t": "shim_gone", "instance": instance, "status": status})
