@@ -266,6 +266,35 @@ def test_cancel_comes_too_late_for_what_has_begun_or_is_done(tmp_path: Path) -> 
     at_desk(tmp_path, work)
 
 
+def test_what_was_cancelled_stays_so_for_the_next_worker(tmp_path: Path) -> None:
+    async def first(desk: Desk) -> None:
+        desk.let_through.clear()
+        desk.send("pause", ContainerTarget(container="c1"))
+        assert (await desk.ask("cancel", CancelArgs(id="r1"), id="x1")).ok == {"outcome": "cancelled"}
+
+    async def second(desk: Desk) -> None:
+        (record,) = desk.room.journal.store.unfinished_requests()
+        desk.requests.go_on(record)
+        desk.send("pause", ContainerTarget(container="c1"))
+        assert (await desk.answers.next()).code == "cancelled"
+        assert desk.runs == []
+
+    at_desk(tmp_path, first)
+    at_desk(tmp_path, second)
+
+
+def test_what_an_earlier_worker_may_have_begun_cannot_be_cancelled(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        desk.let_through.clear()
+        args = pack(ContainerTarget(container="c1"))
+        deadline_ms = desk.room.journal.worker_ms() + 5_000
+        desk.requests.go_on(RequestRecord(id="r1", op="pause", digest=b"d", args=args, deadline_ms=deadline_ms))
+        assert (await desk.ask("cancel", CancelArgs(id="r1"), id="x1")).ok == {"outcome": "too_late"}
+        desk.let_through.set()
+
+    at_desk(tmp_path, work)
+
+
 def test_at_its_deadline_a_command_is_answered_goes_on_and_its_result_can_be_asked_for(tmp_path: Path) -> None:
     async def work(desk: Desk) -> None:
         loop = asyncio.get_running_loop()

@@ -23,9 +23,8 @@ class Flight:
         self.recorded: asyncio.Future[None] = guest.journal.durable()
         """The intent is on disk: await it before an effect that must not happen twice."""
         self.routes: list[Any] = []  # who gets the reply
-        self.begun = False
-        """An effect may have taken place: cancel comes too late to be sure."""
-        self.cancelled = False
+        self.begun = redo and not record.cancelled
+        """An effect may have taken place (by an earlier worker, say): cancel comes too late to be sure."""
         self._steps: list[tuple[ShimLink, str, str]] = []  # to be acknowledged once the result is on disk
         self.task: asyncio.Task[None] | None = None
 
@@ -44,7 +43,7 @@ class Flight:
         self.recorded = self.guest.journal.durable()
 
     def check_not_cancelled(self) -> None:
-        if self.cancelled:
+        if self.record.cancelled:
             raise error("cancelled", "given up by cancel before it took effect")
 
     async def step(self, link: ShimLink, step: str, *, suffix: str = "", blob: bytes = b"", **body: Any) -> Body:

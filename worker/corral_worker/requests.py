@@ -187,7 +187,9 @@ class Requests:
         flight = self._flights.get(args.id)
         if flight is not None:
             if not flight.begun:
-                flight.cancelled = True
+                flight.record.cancelled = True
+                guest.journal.save(flight.record)
+                await guest.journal.durable()  # else a worker that starts now would go on with it
                 return CancelReply(outcome="cancelled")
             for link in list(guest.links.values()):
                 if link.instance == flight.record.instance:

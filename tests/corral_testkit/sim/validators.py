@@ -147,7 +147,7 @@ CAP_SAFE_BYTES = 60 << 10
 
 def _totals(evidence: Evidence, life: Life, seen: OutputSeen, at: dict[str, int], where: str) -> Findings:
     if not seen.finished:
-        if seen.client == "auditor":
+        if seen.client == "auditor" and not _is_held_open(evidence, life):
             yield f"G4 {where}: does not come to its end: {seen.failure}, {dict(at)} of { {n: s.offset for n, s in life.produced.items()} }"
         return
     for stream, end in seen.ends.items():
@@ -156,6 +156,12 @@ def _totals(evidence: Evidence, life: Life, seen: OutputSeen, at: dict[str, int]
         produced = life.produced[1 if stream == "stdout" else 2].offset
         if life.reaped and not life.spool_cut and life.why not in VIOLENT and end.total != produced:
             yield f"G4 {where}: {stream} ends at {end.total}, but {produced} bytes were printed"
+
+
+def _is_held_open(evidence: Evidence, life: Life) -> bool:
+    """A child that holds a stream, in a paused container say: it has not ended."""
+    container = evidence.guests[life.guest].kernel.containers.get(life.container)
+    return container is not None and any(one.life is life and any(one.open.values()) for one in container.processes)
 
 
 # -- events ----------------------------------------------------------------------------------------------------------------------

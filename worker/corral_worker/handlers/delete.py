@@ -27,6 +27,7 @@ async def delete(guest: Guest, args: DeleteArgs, flight: Flight) -> Done:
             return Done()  # it was deleted before the restart
         container = guest.find_container(args.container, args.instance)
         if args.process:
+            flight.check_not_cancelled()
             return _free_process(guest, container, args.process)
         if flight.record.instance != container.instance:
             flight.remember(container)

@@ -74,6 +74,8 @@ class RequestRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """In worker time."""
     recorded_ms: int = 0
     """In worker time."""
+    cancelled: bool = False
+    """Given up before it took effect: whoever goes on with it ends it."""
     reply: bytes = b""
     """The body frame of its reply, once done."""
 
