@@ -7,13 +7,20 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from corral_schemas.commands import CreateArgs
+from corral_schemas.containers import ContainerSpec
+from corral_schemas.errors import CorralError
 from corral_schemas.exits import Exit
 from corral_schemas.queries import WaitArgs
 from corral_testkit.bounded import run
 from corral_testkit.guests import Room, open_room
 from corral_worker import adopt
 from corral_worker.drift import Drift
-from corral_worker.handlers import query
+from corral_worker.flight import Flight
+from corral_worker.handlers import create, query
+from corral_worker.journal.records import RequestRecord
 from corral_worker.notices import Notices
 from corral_worker.shim_link import ShimLink
 from corral_worker.tasks import Tasks
@@ -58,6 +65,19 @@ def test_a_wait_of_no_time_knows_an_exit_that_is_only_on_its_way_to_the_disk(tmp
         reply = await query.wait(room.guest, WaitArgs(container="c1", timeout_ms=0))
         assert reply.exit.code == 7
         assert room.kinds() == ["exit"]  # nobody was told before it was on disk
+
+    in_room(tmp_path, work)
+
+
+def test_a_create_whose_remains_were_being_removed_when_the_worker_ended_is_not_begun_again(tmp_path: Path) -> None:
+    async def work(room: Room) -> None:
+        args = CreateArgs(container="c1", spec=ContainerSpec(rootfs="/", args=["true"]))
+        record = RequestRecord(id="r1", op="create", digest=b"d", deadline_ms=room.journal.worker_ms() + 5_000)
+        record.instance = room.guest.new_instance()  # of a container that is not in the journal any more
+        with pytest.raises(CorralError) as told:
+            await create.create(room.guest, args, Flight(room.guest, record, args, redo=True))
+        assert told.value.code == "outcome_unknown"
+        assert not room.guest.containers
 
     in_room(tmp_path, work)
 

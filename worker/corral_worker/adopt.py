@@ -14,12 +14,12 @@ from corral_schemas.events import WorkerStarted
 from corral_schemas.exits import Exit, StreamEnd
 from corral_worker import __version__
 from corral_worker.drift import look
+from corral_worker.flight import settle
 from corral_worker.guest import Guest
 from corral_worker.journal.records import ContainerRecord, ProcessRecord, RequestRecord
 from corral_worker.notices import Notices, exit_at_rest
 from corral_worker.rebuild import read_notes
 from corral_worker.remains import end_processes, remove_remains
-from corral_worker.requests import body_of
 from corral_worker.shim.end_file import END_FILE_NAME, read_end
 from corral_worker.shim.record import read_record
 from corral_worker.shim.spool_read import Chunk, SpoolReader
@@ -77,8 +77,7 @@ def _was_begun(guest: Guest, container: ContainerRecord) -> bool:
 def _unknown(guest: Guest, record: RequestRecord) -> RequestRecord:
     """The request ends here: it must not be carried out a second time."""
     text = f"{record.op} was under way when the guest, or its shim without a worker, ended; what there was of it is removed"
-    record.reply, record.args = body_of(error("outcome_unknown", text)), b""
-    guest.journal.save(record)
+    settle(guest, record, error("outcome_unknown", text))
     return record
 
 

@@ -6,11 +6,23 @@ import time
 from typing import Any
 
 from corral_schemas.base import Message
-from corral_schemas.errors import error
+from corral_schemas.errors import CorralError, error, to_wire
+from corral_schemas.frames import pack
 from corral_worker.guest import Guest, response_error
 from corral_worker.journal.records import ContainerRecord, RequestRecord
 from corral_worker.runtime_errors import error_for
 from corral_worker.shims import Body, ShimGoneError, ShimLink
+
+
+def body_of(outcome: Message | CorralError) -> bytes:
+    """The body frame of a reply."""
+    return pack({"error": to_wire(outcome)} if isinstance(outcome, CorralError) else {"ok": outcome})
+
+
+def settle(guest: Guest, record: RequestRecord, outcome: Message | CorralError) -> None:
+    """Records how a request ended: no later worker takes it up again."""
+    record.reply, record.args = body_of(outcome), b""
+    guest.journal.save(record)
 
 
 class Flight:

@@ -10,11 +10,11 @@ import msgspec
 
 from corral_schemas.base import Message
 from corral_schemas.commands import CancelArgs, CancelReply
-from corral_schemas.errors import CorralError, WireError, error, to_wire
-from corral_schemas.frames import CommandHeader, decode_args, op_named, pack
+from corral_schemas.errors import CorralError, WireError, error
+from corral_schemas.frames import CommandHeader, decode_args, op_named
 from corral_schemas.names import check_request_id
 from corral_schemas.queries import ResultArgs, ResultReply
-from corral_worker.flight import Flight
+from corral_worker.flight import Flight, body_of, settle
 from corral_worker.guest import Guest
 from corral_worker.journal.records import RequestRecord
 from corral_worker.tasks import Tasks
@@ -33,11 +33,6 @@ FREES_SPACE = frozenset({"kill", "stop", "delete", "resume"})
 class _StoredBody(msgspec.Struct):
     ok: dict[str, Any] | None = None
     error: WireError | None = None
-
-
-def body_of(outcome: Message | CorralError) -> bytes:
-    """The body frame of a reply."""
-    return pack({"error": to_wire(outcome)} if isinstance(outcome, CorralError) else {"ok": outcome})
 
 
 class Requests:
@@ -160,8 +155,7 @@ class Requests:
         except Exception as bug:  # noqa: BLE001 - the asker gets an answer, the log the traceback
             outcome = _internal(flight.record.op, bug)
         record = flight.record
-        record.reply, record.args = body_of(outcome), b""
-        self._guest.journal.save(record)
+        settle(self._guest, record, outcome)
         await self._guest.journal.durable()
         flight.acknowledge()
         del self._flights[flight.id]
@@ -177,8 +171,7 @@ class Requests:
             args = decode_args(record.op, record.args)
         except CorralError as failure:
             log.error("request %s of the journal cannot be read: %s", record.id, failure)
-            record.reply, record.args = body_of(error("outcome_unknown", str(failure))), b""
-            self._guest.journal.save(record)
+            settle(self._guest, record, error("outcome_unknown", str(failure)))
             return
         self._launch(Flight(self._guest, record, args, redo=True))
 

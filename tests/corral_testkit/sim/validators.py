@@ -314,7 +314,8 @@ def kills_that_were_delivered_were(evidence: Evidence) -> Findings:
     for asked in evidence.history.asked:
         step = asked.step
         if isinstance(asked.outcome, KillReply) and step.token and not step.details.get("all"):
-            lives = evidence.witness.by_token.get(step.token, [])
+            by_token = evidence.witness.by_token
+            lives = by_token.get(step.token, []) + by_token.get(f"{step.token}x", [])  # a second run under the same name
             if not any(number == step.details["signal"] for life in lives for number, _ in life.signals) and all(
                 life.end is None for life in lives
             ):
@@ -338,7 +339,8 @@ def what_was_not_sent_never_ran(evidence: Evidence) -> Findings:
         if asked.step.op == "cancel" and isinstance(asked.outcome, CancelReply) and asked.outcome.outcome == "cancelled":
             target = steps.get(asked.step.details["of"])
             lives = evidence.witness.by_token.get(target.token, []) if target is not None and target.script is not None else []
-            if lives:
+            lost_s = evidence.rewound.get(evidence.names[asked.step.guest], [])
+            if lives and not any(asked.sent_s < at_s < lives[0].created_s for at_s in lost_s):  # else the cancel went with the journal
                 yield f"G14 {target.request_id if target else ''} was cancelled, but {_name(lives[0], lives[0].instance)} was made"
 
 

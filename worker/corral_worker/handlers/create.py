@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from corral_schemas.commands import ContainerTarget, CreateArgs, CreateReply, ExecArgs, ExecReply, RunArgs, StartReply
-from corral_schemas.errors import error
+from corral_schemas.errors import CorralError, error
 from corral_schemas.events import Created, ExecStarted, Started
 from corral_schemas.names import check_container_id, check_process_id
 from corral_schemas.stdio import StdioOptions
 from corral_worker import lifecycle
 from corral_worker.bundles import Bundle, exec_process, make_bundle
-from corral_worker.flight import Flight
+from corral_worker.flight import Flight, settle
 from corral_worker.guest import Guest, response_error
 from corral_worker.handlers.change import json_is_the_callers
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
@@ -61,13 +61,17 @@ async def _create(guest: Guest, args: CreateArgs, flight: Flight, *, auto_delete
         return container, guest.processes[container.instance][container.init].pid
     if container is None:
         flight.check_not_cancelled()
+        if flight.record.instance:  # it was made and removed, and only its result is missing
+            raise error("outcome_unknown", "the worker ended while what was left of it was removed; it is not carried out a second time")
         if (taken := guest.container_named(args.container)) is not None:
             raise error("container_already_exists", f"container {args.container!r} exists ({taken.status})", container=args.container)
-        container = guest.add_container(args, flight.record.instance or guest.new_instance(), auto_delete=auto_delete)
+        container = guest.add_container(args, guest.new_instance(), auto_delete=auto_delete)
         flight.remember(container)
     try:
         return container, await _create_in_shim(guest, container, args, flight, start=start)
-    except Exception:  # not where this worker is being ended: the next one goes on with it
+    except Exception as failure:  # not where this worker is being ended: the next one goes on with it
+        if isinstance(failure, CorralError):
+            settle(guest, flight.record, failure)  # on disk no later than that the container is forgotten
         await _discard(guest, container, flight)
         raise
 
@@ -202,6 +206,8 @@ async def exec_(guest: Guest, args: ExecArgs, flight: Flight) -> ExecReply:
         processes = guest.processes[container.instance]
         process = processes.get(flight.record.process_instance)
         if process is None:
+            if flight.record.process_instance:  # it failed and was removed, and only its result is missing
+                raise error("outcome_unknown", "the worker ended while its result was being recorded; it is not carried out a second time")
             lifecycle.check("exec", container)
             if any(one.id == args.process and not one.freed for one in processes.values()):
                 raise error("process_already_exists", f"process {args.process!r} exists in {args.container}", process=args.process)
