@@ -45,7 +45,7 @@ class BrokerEvents:
         header = EventHeader(
             guest=guest.name, epoch=heartbeat.epoch, seq=heartbeat.seq, prev=0, worker=self._instance, time_ns=wall_ns, kind="beacon"
         )
-        payload = Beacon(last_seq_by_kind=heartbeat.last_seq_by_kind, load=heartbeat.load)
+        payload = Beacon(mark=heartbeat.mark, last_seq_by_kind=heartbeat.last_seq_by_kind, load=heartbeat.load)
         self._publish(encode_event(event_topic(guest.name, "beacon"), header, payload))
 
     def _own_header(self, guest: Guest, kind: str, prev: int, wall_ns: int) -> EventHeader:

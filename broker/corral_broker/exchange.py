@@ -15,7 +15,7 @@ from corral_broker.registry import Guest, Registry
 from corral_broker.senders import Sender
 from corral_schemas.cursor import Place
 from corral_schemas.errors import CorralError
-from corral_schemas.events import BROKER_KINDS
+from corral_schemas.events import BROKER_KINDS, mark_of
 from corral_schemas.frames import decode_event_header, decode_stdio_header
 from corral_schemas.limits import EVENT_BYTES_MAX, STDIO_CHUNK_BYTES_MAX
 from corral_schemas.topics import NONCE, event_topic, stdio_topic
@@ -53,9 +53,9 @@ class Exchange:
         if guest is None:
             return None
         if header.epoch == guest.epoch and header.seq > guest.seq:
-            guest.seq = header.seq
+            guest.seq, guest.mark = header.seq, mark_of(header)
             if guest.seen is None or guest.seen.epoch == header.epoch:  # another epoch counts once a heartbeat has stated it
-                self._registry.see(guest, Place(epoch=header.epoch, seq=header.seq))
+                self._registry.see(guest, Place(epoch=header.epoch, seq=header.seq, mark=guest.mark))
         self._counters.add("events")
         return frames
 

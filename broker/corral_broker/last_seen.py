@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from corral_schemas.cursor import Place
+from corral_schemas.cursor import Place, PlaceRow, row_of
 from corral_schemas.errors import CorralError
 from corral_schemas.names import check_guest_name
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 class _File(msgspec.Struct):
     format: int
-    guests: dict[str, tuple[str, int]]
+    guests: dict[str, PlaceRow]
 
 
 class LastSeenFile:
@@ -49,12 +49,12 @@ class LastSeenFile:
         if content.format != FORMAT:
             log.warning("last_seen_unreadable: %s: format %d, known here is %d; starting without it", self._path, content.format, FORMAT)
             return []
-        return [(name, Place(epoch=epoch, seq=seq)) for name, (epoch, seq) in content.guests.items() if seq >= 0]
+        return [(name, row.place()) for name, row in content.guests.items()]
 
     def write(self, places: dict[str, Place], now_s: float) -> None:
         """Replaces the file. A failure is said in the log and nothing more: the next write may do."""
         started_s = time.monotonic()
-        content = _File(format=FORMAT, guests={name: (place.epoch, place.seq) for name, place in places.items()})
+        content = _File(format=FORMAT, guests={name: row_of(place) for name, place in places.items()})
         beside = self._path.with_suffix(f".{os.getpid()}")
         try:
             beside.write_bytes(msgspec.json.encode(content))

@@ -165,14 +165,14 @@ class Registration:
         again = guest.main == identity and guest.worker == register.worker
         if not again:
             self._endings.lost(identity, "registered anew")
-        guest.worker, guest.epoch, guest.seq = register.worker, register.epoch, register.seq
+        guest.worker, guest.epoch, guest.seq, guest.mark = register.worker, register.epoch, register.seq, register.mark
         guest.labels, guest.version, guest.runtime = register.labels, register.version, register.runtime
         guest.protocol, guest.load = register.v, register.load
         guest.clock_ahead_s = clock_ahead_s(register.time_ns, self._moment.wall_ns)
         guest.sender = sender
         seen = guest.seen
-        if register.epoch and (seen is None or seen.epoch == register.epoch):
-            self._registry.see(guest, Place(epoch=register.epoch, seq=register.seq))
+        if register.epoch and seen is None:  # else a heartbeat moves it on, once the worker has judged its journal by what was seen
+            self._registry.see(guest, Place(epoch=register.epoch, seq=register.seq, mark=register.mark))
         self._registry.attach(guest, identity, "main", self._moment.now_s)
         if not again:
             guest.since_ns, guest.reason = self._moment.wall_ns, ""

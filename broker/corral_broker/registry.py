@@ -35,6 +35,7 @@ class Guest:
     worker: str = ""
     epoch: str = ""
     seq: int = 0
+    mark: int = 0
     seen: Place | None = None
     labels: dict[str, str] = field(default_factory=dict)
     version: str = ""
@@ -88,7 +89,7 @@ class Registry:
         for name, place in places:
             guest = self._add(name)
             guest.seen = place
-            guest.epoch, guest.seq = place.epoch, place.seq
+            guest.epoch, guest.seq, guest.mark = place.epoch, place.seq, place.mark
             guest.since_ns, guest.heard_s = wall_ns, now_s
             guest.reason = "not heard since the broker started"
 
@@ -182,6 +183,7 @@ def _info(guest: Guest, now_s: float, version: str) -> GuestInfo:
         worker=guest.worker,
         epoch=guest.epoch,
         seq=guest.seq,
+        mark=guest.mark,
         labels=guest.labels,
         version=guest.version,
         protocol=guest.protocol,

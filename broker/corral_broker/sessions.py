@@ -94,11 +94,11 @@ class Sessions:
         except CorralError as why:
             self._malformed(f"{guest.name}: {why.message}")
             return
-        guest.epoch, guest.seq, guest.load = heartbeat.epoch, heartbeat.seq, heartbeat.load
+        guest.epoch, guest.seq, guest.mark, guest.load = heartbeat.epoch, heartbeat.seq, heartbeat.mark, heartbeat.load
         guest.clock_ahead_s = clock_ahead_s(heartbeat.time_ns, self._moment.wall_ns)
         if heartbeat.epoch:
             # By now the worker has judged its journal against `seen`: an epoch it states here is the guest's present one.
-            self._registry.see(guest, Place(epoch=heartbeat.epoch, seq=heartbeat.seq))
+            self._registry.see(guest, Place(epoch=heartbeat.epoch, seq=heartbeat.seq, mark=heartbeat.mark))
         self._events.beacon(guest, heartbeat, self._moment.wall_ns)
         self._telling.answer_heartbeat(guest, heartbeat.stdio_hash)
 

@@ -86,15 +86,23 @@ class AsyncClient:
         timeout_s: float | None = None,
         request_id: str | None = None,
         retry_unreachable: bool | None = None,
+        epoch: str = "",
+        age_s: float | None = None,
     ) -> Message:
         """One command and its reply, repeated under one request id until its deadline; whatever is repeated, it runs at most once.
 
         guest: empty for the broker itself. Repeated on silence, on reconnect, on guest_busy, and on guest_unreachable only with
         retry_unreachable (None: as the client was made). Raises CorralError with the code in the reply, or deadline_exceeded with
         details.request_id, under which `result` gives the late reply.
+
+        Whoever repeats what an earlier program sent under request_id says what that one knew: epoch, the guest's (`info`) at the time,
+        and age_s, how many seconds ago that was. A guest whose journal was lost or set back since answers outcome_unknown then, and one
+        that may have forgotten the request does too; neither carries it out a second time.
         """
         patience_s = None if retry_unreachable is None else (float("inf") if retry_unreachable else 0.0)
-        return await self._connection.call(guest, op, args, timeout_s=timeout_s, request_id=request_id, patience_s=patience_s)
+        return await self._connection.call(
+            guest, op, args, timeout_s=timeout_s, request_id=request_id, patience_s=patience_s, epoch=epoch, age_s=age_s
+        )
 
     async def guests(self) -> list[GuestInfo]:
         """Every guest the broker knows of, up or down."""

@@ -127,11 +127,14 @@ class Connection:
         timeout_s: float | None = None,
         request_id: str | None = None,
         patience_s: float | None = None,
+        epoch: str = "",
+        age_s: float | None = None,
     ) -> Message:
         """One command, repeated under one request id until it has an outcome (see core/retry.py).
 
         timeout_s: seconds to its deadline (None: the client's). patience_s: how long on end the guest may be out of reach (None: as the
-        client was made). Raises CorralError.
+        client was made). epoch: the guest's, as known when the id was first sent (empty: as known here). age_s: how long ago it was first
+        sent by somebody else (None: it was not). Raises CorralError.
         """
         if request_id is not None:
             check_request_id(request_id)
@@ -144,11 +147,13 @@ class Connection:
             guest=guest,
             op=op,
             args=packed,
-            first_s=now_s,
+            first_s=now_s - (age_s or 0.0),
             deadline_s=now_s + (self.timeout_s if timeout_s is None else timeout_s),
             bulk=op_named(op).bulk and bool(guest),
             poll_s=max(getattr(args, field, 0) for field in _POLL_FIELDS) / 1000,
             patience_s=self._patience_s if patience_s is None else max(patience_s, self._patience_s),
+            epoch=epoch,
+            sent_before=age_s is not None,
         )
         return await self._outcome(request)
 

@@ -20,6 +20,7 @@ from corral.core.selection import selection
 from corral.selectors import Selector
 from corral_schemas.cursor import Cursor, Place, cursor_to_text
 from corral_schemas.errors import CorralError, error
+from corral_schemas.events import mark_of
 from corral_schemas.frames import decode_event
 from corral_schemas.limits import EVENTS_HWM, HEARTBEAT_IDLE_S
 from corral_schemas.queries import GuestInfo, GuestsReply, InfoReply, ListArgs, ListReply, Nothing, ReplayArgs, ReplayReply
@@ -145,7 +146,7 @@ class EventStream:
         if isinstance(step, Event):
             header = step.header
             if header.kind not in ("beacon", "guest_up", "guest_down"):
-                self._given[header.guest] = Place(epoch=header.epoch, seq=header.seq)
+                self._given[header.guest] = Place(epoch=header.epoch, seq=header.seq, mark=mark_of(header))
             return replace(step, places=dict(self._given))
         self._given[step.guest] = step.place
         return step if isinstance(step, Resync) else None
@@ -223,7 +224,7 @@ class EventStream:
             with contextlib.suppress(CorralError):  # it does not answer: the broker's word has to do, and what came since is given too
                 info = await self._connection.ask(guest, "info", Nothing(), InfoReply, timeout_s=min(2.0, self._connection.timeout_s))
                 if info.epoch:
-                    places[guest] = Place(epoch=info.epoch, seq=info.seq)
+                    places[guest] = Place(epoch=info.epoch, seq=info.seq, mark=info.mark)
 
     def _on_message(self, frames: list[bytes], last: bool = False) -> None:
         """`last`: a guest that the broker itself does not know is not one that was selected."""
@@ -289,7 +290,7 @@ class EventStream:
         loop = asyncio.get_running_loop()
         try:
             if isinstance(ask, Replay):
-                args = ReplayArgs(epoch=ask.epoch, after=ask.after, kinds=list(ask.kinds))
+                args = ReplayArgs(epoch=ask.epoch, after=ask.after, mark=ask.mark, kinds=list(ask.kinds))
                 reply = await self._connection.ask(ask.guest, "replay", args, ReplayReply)
                 self._put(follow.on_replay(ask, reply, loop.time()))
             else:
@@ -302,4 +303,4 @@ class EventStream:
 
 
 def _place_of(info: GuestInfo) -> Place | None:
-    return Place(epoch=info.epoch, seq=info.seq) if info.epoch else None
+    return Place(epoch=info.epoch, seq=info.seq, mark=info.mark) if info.epoch else None

@@ -31,4 +31,8 @@ TimeNs = Annotated[int, Meta(ge=0, le=INT64_MAX, description="Wall-clock time of
 Offset = Annotated[int, Meta(ge=0, le=INT64_MAX, description="Bytes since the stream began")]
 Crc32 = Annotated[int, Meta(ge=0, lt=1 << 32, description="CRC-32 (zlib) of the whole stream up to and including these bytes")]
 Count = Annotated[int, Meta(ge=0, le=INT64_MAX)]
+Mark = Annotated[
+    int,
+    Meta(ge=0, lt=1 << 32, description="Mark of the event at `seq`, which tells two histories with the same seq apart; 0: unstated"),
+]
 Pid = Annotated[int, Meta(ge=0, le=INT64_MAX, description="Process id in the guest's pid namespace; 0 where there is none (any more)")]

@@ -1,10 +1,11 @@
 """Events: one header, and one Struct per kind."""
 
+import zlib
 from typing import Annotated, Any
 
 from msgspec import Meta
 
-from corral_schemas.base import Count, Crc32, Message, Offset, Pid, TimeNs
+from corral_schemas.base import Count, Crc32, Mark, Message, Offset, Pid, TimeNs
 from corral_schemas.exits import Exit
 from corral_schemas.queries import Load
 from corral_schemas.stdio import StreamName
@@ -25,6 +26,12 @@ class EventHeader(Message, frozen=True, kw_only=True):
     instance: Annotated[str, Meta(description="Container instance")] = ""
     process: str = ""
     process_instance: str = ""
+
+
+def mark_of(header: EventHeader) -> int:
+    """What tells an event from another one that another history of its journal has under the same epoch and seq (see Place.mark)."""
+    told = f"{header.time_ns}/{header.kind}/{header.instance}/{header.process_instance}"
+    return zlib.crc32(told.encode()) or 1
 
 
 class StdioHeader(Message, frozen=True, kw_only=True):
@@ -157,6 +164,7 @@ class GuestDown(Message, frozen=True, kw_only=True):
 class Beacon(Message, frozen=True, kw_only=True):
     """From a broker: a guest's heartbeat. Not journaled; its header's seq is the guest's newest and prev is 0."""
 
+    mark: Mark = 0
     last_seq_by_kind: dict[str, int] = {}
     load: Load = Load()
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from corral_schemas.base import Count, GuestName, Instance, Message, RequestId, TimeNs
+from corral_schemas.base import Count, GuestName, Instance, Mark, Message, RequestId, TimeNs
 from corral_schemas.commands import ContainerTarget
 from corral_schemas.containers import ContainerProcessState, ContainerState, ContainerStats
 from corral_schemas.cursor import Place
@@ -64,6 +64,7 @@ class ReplayArgs(Message, frozen=True, kw_only=True):
 
     epoch: Annotated[str, Meta(description="Epoch of `after`; empty: the current one")] = ""
     after: Annotated[Count, Meta(description="Give events with a seq above this")] = 0
+    mark: Annotated[Mark, Meta(description="Mark of the event at `after` as the asker had it; another one here is cursor_too_old")] = 0
     kinds: Annotated[list[str], Meta(description="Only these kinds; empty: all")] = []
     limit: Annotated[int, Meta(ge=1, le=REPLAY_EVENTS_MAX)] = REPLAY_EVENTS_MAX
     wait_ms: Annotated[int, Meta(ge=0, le=int(LONG_POLL_S_MAX * 1000), description="Where there is none yet, wait this long for one")] = 0
@@ -108,6 +109,7 @@ class GuestInfo(Message, frozen=True, kw_only=True):
     worker: Annotated[Instance, Meta(description="Worker instance that registered")]
     epoch: str = ""
     seq: Count = 0
+    mark: Mark = 0
     labels: dict[str, str] = {}
     version: Annotated[str, Meta(description="Corral version of the worker")] = ""
     protocol: int = 1
@@ -137,6 +139,7 @@ class InfoReply(Message, frozen=True, kw_only=True):
     guest: GuestName = ""
     epoch: str = ""
     seq: Count = 0
+    mark: Mark = 0
     started_ns: TimeNs = 0
     limits: Annotated[dict[str, Any], Meta(description="Every limit in force, by its name")] = {}
     counters: Annotated[dict[str, int], Meta(description="Messages, drops and refusals since the start, by reason")] = {}

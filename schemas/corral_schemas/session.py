@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from corral_schemas.base import Count, GuestName, Instance, Message, TimeNs
+from corral_schemas.base import Count, GuestName, Instance, Mark, Message, TimeNs
 from corral_schemas.cursor import Place
 from corral_schemas.queries import Load
 
@@ -33,6 +33,7 @@ class Register(Message, frozen=True, kw_only=True):
     role: Literal["main", "bulk"] = "main"
     epoch: str = ""
     seq: Annotated[Count, Meta(description="Newest durable seq")] = 0
+    mark: Mark = 0
     last_seq_by_kind: dict[str, int] = {}
     labels: dict[str, str] = {}
     version: str = ""
@@ -43,7 +44,7 @@ class Register(Message, frozen=True, kw_only=True):
 
 
 class Registered(Message, frozen=True, kw_only=True):
-    """The session stands. `seen` is the highest place the broker has heard of: a journal behind it has been rewound."""
+    """The session stands. `seen` is the highest place the broker has heard of: a journal in which it is not has been rewound."""
 
     broker: Instance
     heartbeat_ms: Count
@@ -67,6 +68,7 @@ class Heartbeat(Message, frozen=True, kw_only=True):
 
     epoch: str
     seq: Count
+    mark: Mark = 0
     last_seq_by_kind: dict[str, int] = {}
     load: Load = Load()
     stdio_hash: Annotated[Count, Meta(description="CRC-32 of the sorted stdio prefixes the worker knows, joined by newlines")] = 0

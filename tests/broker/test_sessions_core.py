@@ -1,13 +1,16 @@
 """Registration, liveness and the end of sessions, without sockets."""
 
+from pathlib import Path
+
 import pytest
 
 from broker.core_rig import Rig
+from corral_broker.last_seen import LastSeenFile
 from corral_broker.registration import PROBE_S, SESSION_BYTES_MAX
 from corral_broker.registry import GUESTS_MAX, Registry
 from corral_schemas import session
 from corral_schemas.cursor import Place
-from corral_schemas.events import EventHeader, Started
+from corral_schemas.events import EventHeader, Started, mark_of
 from corral_schemas.frames import encode_event, pack, unpack
 from corral_schemas.limits import GUEST_DOWN_S, LABELS_MAX
 from corral_schemas.queries import Load, WaitArgs
@@ -321,7 +324,22 @@ class TestSeenPlace:
         assert self.seen(rig, "e1", 0) == Place(epoch="e1", seq=7)
         header = EventHeader(guest="vm-1", epoch="e1", seq=9, prev=0, worker="w1", time_ns=1, kind="started", container="c")
         rig.core.event(encode_event(event_topic("vm-1", "started", "c"), header, Started(pid=1)))
-        assert self.seen(rig, "e1", 0) == Place(epoch="e1", seq=9)
+        assert self.seen(rig, "e1", 0) == Place(epoch="e1", seq=9, mark=mark_of(header))
+
+    def test_it_has_the_mark_of_its_event_over_a_restart_too(self, rig: Rig, tmp_path: Path) -> None:
+        self.seen(rig, "e1", 5)
+        rig.heartbeat(b"probe", seq=7, mark=77)
+        file = LastSeenFile(tmp_path)
+        file.write(rig.core.take_places(), 0.0)
+        after = Rig()
+        after.core.remember(file.read())
+        assert self.seen(after, "e1", 7) == Place(epoch="e1", seq=7, mark=77)
+
+    def test_a_registration_alone_does_not_move_what_was_seen(self, rig: Rig) -> None:
+        """It is judged by that: a worker that does not get to hear it says the same once more."""
+        self.seen(rig, "e1", 5)
+        assert self.seen(rig, "e1", 9) == Place(epoch="e1", seq=5)
+        assert self.seen(rig, "e1", 9) == Place(epoch="e1", seq=5)
 
     def test_a_registration_in_another_epoch_leaves_it_and_a_heartbeat_replaces_it(self, rig: Rig) -> None:
         self.seen(rig, "e2", 5)

@@ -12,7 +12,7 @@ from corral.core.items import Advance, Event, EventGap, Resync, Step
 from corral.core.selection import Selection
 from corral_schemas.cursor import Place
 from corral_schemas.errors import error
-from corral_schemas.events import EventHeader
+from corral_schemas.events import EventHeader, mark_of
 from corral_schemas.frames import pack
 from corral_schemas.queries import ReplayReply
 
@@ -128,7 +128,7 @@ def test_one_kind_of_one_guest_is_followed_by_prev_alone() -> None:
     assert follow.on_message(journal.record("exit"), {}, 0.2) == []
     (ask,) = follow.asks(0.2)
     assert seqs(journal.answer(follow, ask, 0.3)) == [3, 5]
-    assert follow.places == {"g": Place(epoch="e1", seq=5)}
+    assert follow.places == {"g": Place(epoch="e1", seq=5, mark=mark_of(journal.rows[-1]))}
 
 
 def test_a_heartbeat_moves_the_cursor_over_events_that_are_not_wanted() -> None:
@@ -269,3 +269,26 @@ def test_every_wanted_event_comes_exactly_once_and_in_order(
     assert seqs(steps) == [row.seq for row in journal.rows if kinds is None or row.kind in kinds]
     assert not [step for step in steps if isinstance(step, EventGap | Resync)]
     assert follow.places["g"].seq == journal.last
+
+
+def test_a_heartbeat_that_has_another_event_at_the_place_reached_makes_it_void() -> None:
+    """The journal was set back and has come as far again, and no broker noticed."""
+    follow, journal = started()
+    follow.on_message(journal.record("exit"), {}, 0.1)
+    header, data = journal.beacon()
+    assert follow.on_message(header, {**data, "mark": mark_of(journal.rows[-1])}, 0.2) == []
+    assert follow.asks(1.0) == []
+    assert follow.on_message(header, {**data, "mark": mark_of(journal.rows[-1]) ^ 1}, 1.1) == []
+    (ask,) = follow.asks(1.1)
+    assert isinstance(ask, AskPlace)
+    (resync,) = journal.answer(follow, ask, 1.2)
+    assert isinstance(resync, Resync) and "set back" in resync.reason
+
+
+def test_the_journal_is_asked_with_the_mark_of_the_event_that_was_handed_on_last() -> None:
+    follow, journal = started()
+    follow.on_message(journal.record("exit"), {}, 0.1)
+    journal.record("exit")
+    follow.on_message(journal.record("exit"), {}, 0.2)
+    (ask,) = follow.asks(0.2)
+    assert isinstance(ask, Replay) and (ask.after, ask.mark) == (1, mark_of(journal.rows[0]))

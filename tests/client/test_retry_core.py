@@ -222,3 +222,16 @@ def test_whatever_happens_each_command_gets_one_outcome_by_its_deadline(story: l
     assert len(outcomes) == 1
     assert len(requests) == 0
     assert requests.next_wake_s() is None
+
+
+def test_what_somebody_else_may_have_sent_states_what_he_knew_and_never_moves_on_to_a_new_epoch() -> None:
+    requests = make()
+    requests.submit(request("before"), 0.0)
+    requests.on_reply(0, reply("before", epoch="e2"), 0.0)
+    taken_up = request("again")
+    taken_up.epoch, taken_up.sent_before, taken_up.first_s = "e1", True, -40.0
+    (send,) = sends(requests.submit(taken_up, 0.0))
+    header = decode_command_header(send.frames)
+    assert (header.epoch, header.age_ms) == ("e1", 40_000)
+    outcome = only_outcome(requests.on_reply(0, reply("again", error("outcome_unknown", "epoch ended"), epoch="e2"), 0.1))
+    assert isinstance(outcome, CorralError) and outcome.code == "outcome_unknown"

@@ -78,7 +78,7 @@ EVENTS: list[Message] = [
     events.WorkerStarted(version="0.1.0", adopted=3, lost=1),
     events.GuestUp(labels={"zone": "a"}, epoch=EPOCH, seq=42),
     events.GuestDown(reason="silent for 15 s"),
-    events.Beacon(last_seq_by_kind={"exit": 40, "deleted": 42}, load=LOAD),
+    events.Beacon(mark=0x5EA1, last_seq_by_kind={"exit": 40, "deleted": 42}, load=LOAD),
 ]
 FULL: dict[str, Message] = {type(one).__name__: one for one in [*HEADERS, *SESSION, *COMMANDS, *STDIO, *QUERIES, *EVENTS, REPLAY_REPLY]}
 """Message name → the instance with every field set. ReplyBody is not here: it has one of two fields, never both."""

@@ -31,6 +31,7 @@ from corral_worker.journal.records import EventRecord
 from corral_worker.journal.store import Durability, SqliteStore
 from corral_worker.notices import Notices
 from corral_worker.requests import Requests
+from corral_worker.rewind import set_back
 from corral_worker.shims import Shims, UnixShims
 from corral_worker.spools import Spools
 from corral_worker.stdio_feed import StdioFeed
@@ -151,6 +152,7 @@ class Worker:
             guest=settings.guest,
             epoch=self.journal.epoch,
             seq=self.journal.durable_seq,
+            mark=self.journal.durable_mark,
             started_ns=self._started_ns,
             limits={name: value for name, value in vars(limits).items() if name.isupper()},
             counters=dict(self._requests.counters),
@@ -225,12 +227,14 @@ class Worker:
 
     def _register(self, role: Literal["main", "bulk"], first: bool) -> Register:
         as_found = first and self._found.epoch == self.journal.epoch
+        place = self._found if as_found else self.journal.durable_place()
         return Register(
             guest=self._settings.guest,
             worker=self.instance,
             role=role,
-            epoch=self.journal.epoch,
-            seq=self._found.seq if as_found else self.journal.durable_seq,
+            epoch=place.epoch,
+            seq=place.seq,
+            mark=place.mark,
             last_seq_by_kind=self.journal.durable_seq_by_kind(),
             labels=self._settings.labels,
             version=__version__,
@@ -244,17 +248,22 @@ class Worker:
         return Heartbeat(
             epoch=self.journal.epoch,
             seq=self.journal.durable_seq,
+            mark=self.journal.durable_mark,
             last_seq_by_kind=self.journal.durable_seq_by_kind(),
             load=self.guest.load(),
             time_ns=time.time_ns(),
         )
 
     def _registered(self, welcome: Registered, first: bool) -> None:
-        """A broker that has seen more of this epoch than the journal holds has seen the future of a journal that was set back."""
+        """A broker that has seen what is not in the journal has seen the future of a journal that was set back."""
         seen, journal = welcome.seen, self.journal
-        ends_at = self._found.seq if first and self._found.epoch == journal.epoch else journal.last_seq
-        if seen is not None and seen.epoch == journal.epoch and seen.seq > ends_at:
-            log.error("the journal ended at %d, but %d was announced: it was set back; a new epoch begins", ends_at, seen.seq)
+        if seen is None or not seen.epoch:
+            return
+        why = set_back(journal, self._found, seen, first=first)
+        if seen.epoch != journal.epoch:
+            journal.remember_epoch(seen.epoch)
+        if why:
+            log.error("%s: it was set back; a new epoch begins", why)
             journal.new_epoch("journal set back")
 
     def _interest(self) -> None:

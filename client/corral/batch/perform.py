@@ -130,9 +130,12 @@ class _Attempt:
         mutating = OPS[self._op].mutating
         if self._ask_first and mutating and (known := await self._asked()) is not None:
             return known
-        for _ in range(SENT_TIMES_MAX):
+        for turn in range(SENT_TIMES_MAX):
+            age_s = max(0.0, (time.time_ns() - self._sent.time_ns) / 1e9) if turn or self._ask_first else None
             try:
-                return await self._client.call(guest, self._op, args, timeout_s=COMMAND_TIMEOUT_S, request_id=request)
+                return await self._client.call(
+                    guest, self._op, args, timeout_s=COMMAND_TIMEOUT_S, request_id=request, epoch=self._sent.epoch, age_s=age_s
+                )
             except CorralError as why:
                 maybe_sent = why.code == "deadline_exceeded" or (why.code == "guest_unreachable" and bool(why.details.get("sent")))
                 if not maybe_sent and not (self._ask_first and why.code == "guest_unreachable"):

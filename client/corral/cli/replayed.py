@@ -8,7 +8,7 @@ import msgspec
 from corral import Cursor, Event
 from corral_schemas.base import Message
 from corral_schemas.cursor import Place
-from corral_schemas.events import EVENT_KINDS
+from corral_schemas.events import EVENT_KINDS, mark_of
 from corral_schemas.frames import decode_event
 from corral_schemas.queries import ReplayArgs, ReplayReply
 
@@ -25,7 +25,7 @@ async def replayed(client: "AsyncClient", guests: Iterable[str], after: Cursor) 
     while heads:
         name = min(heads, key=lambda key: heads[key].header.time_ns)
         event = heads.pop(name)
-        places[name] = Place(epoch=event.header.epoch, seq=event.header.seq)
+        places[name] = Place(epoch=event.header.epoch, seq=event.header.seq, mark=mark_of(event.header))
         yield Event(event.header, event.data, event.payload, dict(places))
         following = await anext(sources[name], None)
         if following is not None:
@@ -33,9 +33,9 @@ async def replayed(client: "AsyncClient", guests: Iterable[str], after: Cursor) 
 
 
 async def _of_guest(client: "AsyncClient", guest: str, place: Place | None) -> AsyncIterator[Event]:
-    epoch, seq, newest = (place.epoch, place.seq, None) if place else ("", 0, None)
+    epoch, seq, mark, newest = (place.epoch, place.seq, place.mark, None) if place else ("", 0, 0, None)
     while True:
-        reply = await client.call(guest, "replay", ReplayArgs(epoch=epoch, after=seq))
+        reply = await client.call(guest, "replay", ReplayArgs(epoch=epoch, after=seq, mark=mark))
         if not isinstance(reply, ReplayReply):
             raise TypeError(f"replay was answered with {type(reply).__name__}")
         newest = reply.last_seq if newest is None else newest  # the end is where it was when we began
@@ -44,7 +44,7 @@ async def _of_guest(client: "AsyncClient", guest: str, place: Place | None) -> A
             yield Event(header, data, _typed(header.kind, data))
         if reply.upto >= newest or reply.upto <= seq:
             return
-        epoch, seq = reply.epoch, reply.upto
+        epoch, seq, mark = reply.epoch, reply.upto, 0
 
 
 def _typed(kind: str, data: dict[str, object]) -> Message | None:

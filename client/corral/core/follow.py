@@ -131,7 +131,9 @@ class Follow:
         steps += added
         if header.kind == "beacon":
             by_kind = data.get("last_seq_by_kind")
-            steps += feed.on_newest(header.epoch, header.seq, by_kind if isinstance(by_kind, dict) else {}, now_s)
+            mark = data.get("mark", 0)
+            by_kind, mark = (by_kind if isinstance(by_kind, dict) else {}), (mark if isinstance(mark, int) else 0)
+            steps += feed.on_newest(header.epoch, header.seq, by_kind, now_s, mark)
         elif header.kind == "guest_up":
             epoch, seq = data.get("epoch", ""), data.get("seq", 0)
             if isinstance(epoch, str) and isinstance(seq, int):

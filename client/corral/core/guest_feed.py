@@ -11,7 +11,7 @@ from corral.core.items import Advance, Event, EventGap, Resync, Step
 from corral.core.selection import Selection
 from corral_schemas.cursor import Place
 from corral_schemas.errors import CorralError
-from corral_schemas.events import EVENT_KINDS, EventHeader
+from corral_schemas.events import EVENT_KINDS, EventHeader, mark_of
 from corral_schemas.queries import ReplayReply
 
 HELD_MAX = 10_000
@@ -33,6 +33,7 @@ class Replay:
     after: int
     kinds: tuple[str, ...]
     newest: int
+    mark: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class GuestFeed:
     want: Selection
     epoch: str = ""
     seen: int = 0
+    mark: int = 0
+    """Of the event at `seen`, where that is known (see Place.mark)."""
     anchored: bool = False
     """Whether it is known where to begin; otherwise the first event decides."""
     down: bool = False
@@ -74,7 +77,7 @@ class GuestFeed:
 
     @property
     def place(self) -> Place | None:
-        return Place(epoch=self.epoch, seq=self.seen) if self.anchored and self.epoch else None
+        return self._here() if self.anchored and self.epoch else None
 
     def begin(self, place: Place | None, now_s: float) -> list[Step]:
         """Follow from here; None: from the journal's beginning."""
@@ -85,7 +88,8 @@ class GuestFeed:
         if place is None:
             self._want_by(now_s)
             return []
-        self.epoch, self.seen = place.epoch, place.seq
+        self.epoch = place.epoch
+        self._at(place.seq, place.mark)
         return [Advance(self.name, place)]
 
     def on_event(self, header: EventHeader, data: dict[str, Any], now_s: float) -> list[Step]:
@@ -108,7 +112,7 @@ class GuestFeed:
             return steps
         return [*steps, *self._give(header, data), *self._release()]
 
-    def on_newest(self, epoch: str, seq: int, last_seq_by_kind: Mapping[str, int] | None, now_s: float) -> list[Step]:
+    def on_newest(self, epoch: str, seq: int, last_seq_by_kind: Mapping[str, int] | None, now_s: float, mark: int = 0) -> list[Step]:
         """A heartbeat or a registration says where the journal stands; last_seq_by_kind None: it does not say by kind."""
         self.heard_s, self.down = now_s, False
         if not epoch or epoch in self._retired:
@@ -119,12 +123,15 @@ class GuestFeed:
             self._want_by(now_s)
             return []
         steps = self._in_epoch(epoch, seq)
-        if newest > self.seen:
+        if seq == self.seen and mark and self.mark and mark != self.mark:
+            self._void = f"event {seq} of its journal is another one than was handed on: the journal was set back"
+            self._want_by(now_s)
+        elif newest > self.seen:
             self._newest = max(self._newest, newest)
             self._want_by(now_s + BEACON_GRACE_S)
         elif seq > self.seen and not self._held:
-            self.seen = seq
-            steps.append(Advance(self.name, Place(epoch=epoch, seq=seq)))
+            self._at(seq, mark)
+            steps.append(Advance(self.name, self._here()))
         return steps
 
     def check_by(self, at_s: float) -> None:
@@ -145,7 +152,7 @@ class GuestFeed:
             return None
         self.asking = True
         kinds = tuple(sorted(self.want.journal_kinds or ()))
-        return Replay(guest=self.name, epoch=self.epoch, after=self.seen, kinds=kinds, newest=self._newest)
+        return Replay(guest=self.name, epoch=self.epoch, after=self.seen, kinds=kinds, newest=self._newest, mark=self.mark)
 
     def on_replay(self, ask: Replay, reply: ReplayReply, events: list[DecodedEvent], now_s: float) -> list[Step]:
         """The journal's answer, and the events in it decoded."""
@@ -183,7 +190,8 @@ class GuestFeed:
             self._retire(self.epoch)
             self.epoch = place.epoch
             self._held.clear()
-        self.seen = self._newest = place.seq
+        self._newest = place.seq
+        self._at(place.seq, place.mark)
         return [Resync(self.name, ask.reason, place), *self._release()]
 
     def on_failed(self, ask: Ask, why: CorralError, now_s: float) -> None:
@@ -213,8 +221,8 @@ class GuestFeed:
         if reply.upto > self.seen:
             if self.want.journal_kinds is None:
                 steps.append(EventGap(self.name, self.epoch, self.seen + 1, reply.upto, "not in the journal any more"))
-            self.seen = reply.upto
-            steps.append(Advance(self.name, Place(epoch=self.epoch, seq=self.seen)))
+            self._at(reply.upto, 0)
+            steps.append(Advance(self.name, self._here()))
         return steps
 
     def _release(self) -> list[Step]:
@@ -230,20 +238,29 @@ class GuestFeed:
         return steps
 
     def _give(self, header: EventHeader, data: dict[str, Any]) -> list[Step]:
-        self.seen = header.seq
+        self._at(header.seq, mark_of(header))
         return [event_of(header, data)] if self.want.gives(header.kind) else []
 
     def _in_epoch(self, epoch: str, first_seen: int) -> list[Step]:
         """Begins here if nothing was known; turns to a new epoch if it is one."""
         if not self.anchored:
-            self.anchored, self.epoch, self.seen = True, epoch, first_seen
-            return [Advance(self.name, Place(epoch=epoch, seq=first_seen))]
+            self.anchored, self.epoch = True, epoch
+            self._at(first_seen, 0)
+            return [Advance(self.name, self._here())]
         if epoch == self.epoch:
             return []
         self._retire(self.epoch)
         self._held.clear()
-        self.epoch, self.seen, self._newest, self._void = epoch, 0, 0, ""
+        self.epoch, self._newest, self._void = epoch, 0, ""
+        self._at(0, 0)
         return [Resync(self.name, "its journal began a new epoch", Place(epoch=epoch, seq=0))]
+
+    def _here(self) -> Place:
+        return Place(epoch=self.epoch, seq=self.seen, mark=self.mark)
+
+    def _at(self, seq: int, mark: int) -> None:
+        """Everything up to there was handed on; `mark` is that of the event there, 0 where it is not known."""
+        self.seen, self.mark = seq, mark
 
     def _retire(self, epoch: str) -> None:
         if epoch:

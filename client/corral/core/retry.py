@@ -41,6 +41,9 @@ class Request:
     """The only broker it may go to (hello); None: whichever is in use."""
 
     epoch: str = ""
+    """The guest's epoch when the id was first sent; empty: as it is known here."""
+    sent_before: bool = False
+    """Somebody else may have sent it already."""
     sent_over: int | None = None
     """The link that may bring the answer; None: none at the moment."""
     sent_s: float = 0.0
@@ -96,7 +99,7 @@ class Requests:
         """Takes a command up. Raises request_conflict when its id is on its way already."""
         if request.id in self._pending:
             raise error("request_conflict", f"request id {request.id} is on its way already", request_id=request.id)
-        request.epoch = self._epochs.get(request.guest, "")
+        request.epoch = request.epoch or self._epochs.get(request.guest, "")
         self._pending[request.id] = request
         return self._send(request, now_s)
 
@@ -177,7 +180,8 @@ class Requests:
         return self._refused(request, from_wire(body.error), link, header, now_s)
 
     def _refused(self, request: Request, why: CorralError, link: int, header: ReplyHeader, now_s: float) -> list[Action]:
-        if why.code == "outcome_unknown" and request.sends == 1 and request.epoch and header.epoch not in ("", request.epoch):
+        only_copy = request.sends == 1 and not request.sent_before
+        if why.code == "outcome_unknown" and only_copy and request.epoch and header.epoch not in ("", request.epoch):
             # Its only copy was turned away for stating an epoch that has ended: it cannot have run.
             request.epoch = header.epoch
             return self._send(request, now_s)

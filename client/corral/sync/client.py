@@ -85,10 +85,21 @@ class Client:
         timeout_s: float | None = None,
         request_id: str | None = None,
         retry_unreachable: bool | None = None,
+        epoch: str = "",
+        age_s: float | None = None,
     ) -> Message:
         """See AsyncClient.call."""
         return self._portal.run(
-            self._client.call(guest, op, args, timeout_s=timeout_s, request_id=request_id, retry_unreachable=retry_unreachable)
+            self._client.call(
+                guest,
+                op,
+                args,
+                timeout_s=timeout_s,
+                request_id=request_id,
+                retry_unreachable=retry_unreachable,
+                epoch=epoch,
+                age_s=age_s,
+            )
         )
 
     def guests(self) -> list[GuestInfo]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from corral_testkit.cli import CORRAL
+from corral_testkit.shim_driver import wait_until
 from corral_testkit.system import CorralSystem
 
 pytestmark = [pytest.mark.runc, pytest.mark.timeout(120)]
@@ -178,3 +179,25 @@ def test_a_reader_that_goes_away_ends_it_quietly(corral: CorralSystem, batch: Ba
     assert len(done.stdout.splitlines()) == 1
     assert "Traceback" not in done.stderr
     assert batch("resume").returncode == 0
+
+
+def test_a_resume_over_a_lost_journal_runs_nothing_a_second_time(new_corral: Callable[..., CorralSystem], tmp_path: Path) -> None:
+    system = new_corral()
+    (name,) = system.names
+    environment = {**os.environ, "CORRAL_BROKER": system.address}
+    witness = tmp_path / "witness"
+    witness.mkdir()
+    command = ["--rootfs", str(system.rootfs), "-v", f"{witness}:/w", "--", "sh", "-c", "echo ran >>/w/file; sleep 1000"]
+    runner = subprocess.Popen([*CORRAL, "batch", "run", "--select", name, *command], cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    wait_until(lambda: (witness / "file").exists(), "it runs", 20.0)
+    runner.kill()
+    runner.communicate()
+    system.workers[name].kill()
+    for file in system.state_dir(name).glob("journal.sqlite*"):
+        file.unlink()
+    system.restart_worker(name)
+    again = subprocess.run(
+        [*CORRAL, "batch", "resume", "--json"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert [(row["outcome"], row["reason"]) for row in lines(again)] == [("unknown", f"{name} has lost its records since it was sent")]
+    assert (witness / "file").read_text() == "ran\n"

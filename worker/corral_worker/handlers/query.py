@@ -137,6 +137,10 @@ async def replay(guest: Guest, args: ReplayArgs) -> ReplayReply:
             "cursor_too_old", f"epoch {args.epoch} is over; now: {journal.epoch}", epoch=journal.epoch, first_seq=journal.store.first_seq()
         )
     first = journal.store.first_seq()
+    mark = journal.mark_at(args.after) if args.mark else 0
+    if mark and mark != args.mark:
+        text = f"event {args.after} is another one than the asker had: the journal was set back"
+        raise error("cursor_too_old", text, epoch=journal.epoch, first_seq=first)
     if args.after > journal.last_seq:
         raise error("cursor_too_old", f"the journal ends at {journal.last_seq}, before {args.after}", epoch=journal.epoch, first_seq=first)
     if args.after and args.after + 1 < first:

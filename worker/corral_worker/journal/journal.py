@@ -13,8 +13,8 @@ import msgspec
 
 from corral_schemas.base import Message
 from corral_schemas.cursor import Place
-from corral_schemas.events import EventHeader, JournalReset
-from corral_schemas.frames import pack
+from corral_schemas.events import EventHeader, JournalReset, mark_of
+from corral_schemas.frames import decode_event_header, pack
 from corral_schemas.limits import EVENT_BYTES_MAX
 from corral_schemas.topics import event_topic
 from corral_worker.journal.port import OpenStore, Statement
@@ -22,6 +22,8 @@ from corral_worker.journal.records import ContainerRecord, EventRecord, ProcessR
 from corral_worker.journal.store import statement_for
 
 Publish = Callable[[EventRecord], None]
+EPOCHS_REMEMBERED = 64
+"""Earlier epochs of this journal that are told from those of a history that it does not know."""
 _SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 
@@ -46,7 +48,9 @@ class Journal:
     def _load(self) -> None:
         meta = self.store.meta()
         self.epoch = meta.get("epoch", b"").decode()
+        self.past_epochs = msgspec.json.decode(meta.get("past_epochs", b"[]"), type=list[str])
         self.last_seq = self.durable_seq = self.store.last_seq()  # the newest event is never pruned
+        self._last_mark = self.durable_mark = self.mark_at(self.last_seq)
         pruned = msgspec.json.decode(meta.get("last_seq_by_kind", b"{}"), type=dict[str, int])
         self.last_seq_by_kind = {**pruned, **self.store.last_seq_by_kind()}
         self._durable_seq_by_kind = dict(self.last_seq_by_kind)
@@ -101,8 +105,10 @@ class Journal:
         if len(body) > EVENT_BYTES_MAX:
             raise ValueError(f"{kind} event of {len(body)} bytes; the limit is {EVENT_BYTES_MAX}")
         topic = event_topic(self._guest, kind, header.container, header.process)
-        record = EventRecord(seq=header.seq, kind=kind, time_ns=header.time_ns, topic=topic, header=pack(header), payload=body)
-        self.last_seq = header.seq
+        record = EventRecord(
+            seq=header.seq, kind=kind, time_ns=header.time_ns, topic=topic, header=pack(header), payload=body, mark=mark_of(header)
+        )
+        self.last_seq, self._last_mark = header.seq, record.mark
         self.last_seq_by_kind[kind] = header.seq
         self._append([statement_for(record)])
         self._unpublished.append((self._appended, record))
@@ -147,6 +153,7 @@ class Journal:
         while self._unpublished and self._unpublished[0][0] <= position:
             _, record = self._unpublished.popleft()
             self.durable_seq = self._durable_seq_by_kind[record.kind] = record.seq
+            self.durable_mark = record.mark
             self._publish(record)
         while self._waiters and self._waiters[0][0] <= position:
             _, future = self._waiters.popleft()
@@ -157,17 +164,33 @@ class Journal:
 
     def place(self) -> Place:
         """The place after everything appended so far (await durable() before telling anybody)."""
-        return Place(epoch=self.epoch, seq=self.last_seq)
+        return Place(epoch=self.epoch, seq=self.last_seq, mark=self._last_mark)
+
+    def durable_place(self) -> Place:
+        """The place after everything that is on disk."""
+        return Place(epoch=self.epoch, seq=self.durable_seq, mark=self.durable_mark)
+
+    def mark_at(self, seq: int) -> int:
+        """The mark of a durable event; 0 where it is not (or no longer) in the journal."""
+        record = self.store.event(seq)
+        return 0 if record is None else mark_of(decode_event_header(record.header))
 
     def durable_seq_by_kind(self) -> dict[str, int]:
         """Kind → newest durable seq: what a beacon may tell."""
         return dict(self._durable_seq_by_kind)
 
+    def remember_epoch(self, epoch: str) -> None:
+        """This epoch came before the present one: whoever still knows it has not seen the future."""
+        if epoch and epoch not in self.past_epochs:
+            self.past_epochs = [*self.past_epochs, epoch][-EPOCHS_REMEMBERED:]
+            self.set_meta("past_epochs", msgspec.json.encode(self.past_epochs).decode())
+
     def new_epoch(self, reason: str) -> None:
         """Begins a new epoch: earlier events are forgotten, seq begins again, journal_reset is the first event."""
         reset = JournalReset(reason=reason, previous_epoch=self.epoch, previous_seq=self.last_seq)
+        self.remember_epoch(self.epoch)
         self.epoch = os.urandom(8).hex()
-        self.last_seq = self.durable_seq = 0
+        self.last_seq = self.durable_seq = self._last_mark = self.durable_mark = 0
         self.last_seq_by_kind.clear()
         self._durable_seq_by_kind.clear()
         self._unpublished.clear()

@@ -93,6 +93,8 @@ class EventRecord(msgspec.Struct, kw_only=True):
     topic: bytes
     header: bytes
     payload: bytes
+    mark: int = 0
+    """Of its header (see mark_of); not stored."""
 
 
 Record = ProcessRecord | ContainerRecord | RequestRecord | EventRecord

@@ -9,7 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -248,8 +248,18 @@ class SqliteStore:
     def last_seq_by_kind(self) -> dict[str, int]:
         return dict(self._read.execute("SELECT kind, max(seq) FROM events GROUP BY kind"))
 
+    def event(self, seq: int) -> EventRecord | None:
+        row = self._read.execute(f"SELECT {_EVENT_COLUMNS} FROM events WHERE seq = ?", (seq,)).fetchone()
+        return None if row is None else _event_of(row)
+
     def events_after(self, seq: int) -> Iterator[EventRecord]:
         """Events above seq in order; close the iterator when done with it."""
-        columns = "seq, kind, time_ns, topic, header, payload"
-        for row in self._read.execute(f"SELECT {columns} FROM events WHERE seq > ? ORDER BY seq", (seq,)):
-            yield EventRecord(seq=row[0], kind=row[1], time_ns=row[2], topic=row[3], header=row[4], payload=row[5])
+        for row in self._read.execute(f"SELECT {_EVENT_COLUMNS} FROM events WHERE seq > ? ORDER BY seq", (seq,)):
+            yield _event_of(row)
+
+
+_EVENT_COLUMNS = "seq, kind, time_ns, topic, header, payload"
+
+
+def _event_of(row: tuple[Any, ...]) -> EventRecord:
+    return EventRecord(seq=row[0], kind=row[1], time_ns=row[2], topic=row[3], header=row[4], payload=row[5])
