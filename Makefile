@@ -62,6 +62,11 @@ SEED ?= 1
 TARGETS += chaos
 chaos: setup ## Search for holes with real processes, killed at random (MINUTES=5 SEED=1)
 	$(PYTHON) tests/chaos/run.py --minutes $(MINUTES) --seed $(SEED)
+
+CYCLES ?= 10000
+TARGETS += cycles
+cycles: setup ## Make, use and delete containers, and look for what is left and what grows (CYCLES=10000)
+	$(PYTHON) tests/chaos/cycles.py --cycles $(CYCLES)
 endif
 
 ifneq ($(wildcard tests/vm/conftest.py),)

@@ -36,8 +36,10 @@ async def tidy(guest: Guest, spools: Spools) -> None:
     oldest_ms = journal.worker_ms() - int(settings.requests_kept_s * 1000)
     journal.execute("DELETE FROM requests WHERE done = 1 AND recorded_ms < ?", (oldest_ms,))
     past_ns = time.time_ns() - int(settings.remains_kept_s * 1e9)
-    for container in journal.store.deleted_containers(past_ns, BATCH):
-        await _forget(guest, spools, container)
+    while batch := journal.store.deleted_containers(past_ns, BATCH):
+        for container in batch:
+            await _forget(guest, spools, container)
+        await journal.durable()  # then the next look does not find them again
     await _keep_under_cap(guest, spools)
 
 

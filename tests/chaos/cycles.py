@@ -1,0 +1,207 @@
+"""Containers made, used and deleted thousands of times: what is left of them, and whether anything grows. `make cycles CYCLES=10000`"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from corral import AsyncClient, ContainerSpec
+from corral_testkit.cli import processes_naming
+from corral_testkit.remains import cgroups_of
+from corral_testkit.shim_driver import wait_until
+from corral_testkit.skewed import SkewFile
+from corral_testkit.system import CorralSystem
+
+JOBS = 4
+SAMPLES = 50
+FILLS = 80
+"""Cycles before the first sample: a worker keeps the last 64 readers of output open."""
+WARM_UP = 0.2
+"""Share of the samples that does not count for the fit."""
+QUIET_S = 20.0
+TIDY_S = 90.0
+"""The worker's janitor comes by once a minute."""
+RETENTION_S = 2 * 86_400.0
+"""How far the clock is set for exits and output of deleted containers to be past their time."""
+GROWTH_KIB_MAX = {"worker": 2_048, "broker": 512, "zygote": 128}
+"""Private memory that a part may be larger by at the end, by the fitted line, whatever the number of cycles."""
+DESCRIPTORS_MAX = 2.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One part of Corral at rest."""
+
+    cycles: int
+    descriptors: int
+    private_kib: int
+
+
+@dataclass
+class Findings:
+    """Samples by part, what was left, and seconds it took."""
+
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+    kept: int = 0
+    """Directories of deleted containers at the end, before their time was over."""
+    wrong: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def growth(self, part: str, what: str) -> float:
+        """By how much it is larger at the end than at the beginning, by the least-squares line through all samples after the warm-up."""
+        samples = self.samples[part][int(len(self.samples[part]) * WARM_UP) :]
+        at = [sample.cycles for sample in samples]
+        return statistics.linear_regression(at, [getattr(sample, what) for sample in samples]).slope * (at[-1] - at[0])
+
+    def judge(self) -> list[str]:
+        """What is not as it should be."""
+        wrong = [*self.wrong, *(f"left behind: {one}" for one in self.left)]
+        for part in self.samples:
+            if (grown := self.growth(part, "descriptors")) > DESCRIPTORS_MAX:
+                wrong.append(f"{part} holds {grown:.1f} more descriptors")
+            if (grown := self.growth(part, "private_kib")) > GROWTH_KIB_MAX[part]:
+                wrong.append(f"{part} grew by {grown:.0f} KiB")
+        return wrong
+
+
+def cycles(count: int, jobs: int = JOBS, *, until_tidied: bool = True) -> Findings:
+    """Runs a container, an exec in it, and deletes it, `count` times, `jobs` at a time; looks at all parts between batches.
+
+    until_tidied: at the end the wall clock goes on by RETENTION_S, and the janitor is waited for.
+    """
+    findings = Findings()
+    began_s = time.monotonic()
+    with _system() as (system, clock):
+        asyncio.run(_batch(system, -FILLS, FILLS, jobs, findings))
+        batch, done = max(jobs, count // SAMPLES), 0
+        while done < count:
+            asyncio.run(_batch(system, done, min(batch, count - done), jobs, findings))
+            done += min(batch, count - done)
+            _settle(system, findings)
+            for part, pid in _parts(system).items():
+                findings.samples.setdefault(part, []).append(Sample(done, _descriptors(pid), _private_kib(pid)))
+        findings.seconds = time.monotonic() - began_s
+        instances = system.state_dir(system.names[0]) / "instances"
+        findings.kept = len(list(instances.iterdir()))
+        if until_tidied:
+            clock.set(RETENTION_S)
+            _until_tidied(instances, findings)
+    return findings
+
+
+def _until_tidied(instances: Path, findings: Findings) -> None:
+    try:
+        wait_until(lambda: not list(instances.iterdir()), "what is past its time is removed", TIDY_S)
+    except AssertionError:
+        findings.left.append(f"{len(list(instances.iterdir()))} directories past their time")
+
+
+@contextmanager
+def _system() -> Iterator[tuple[CorralSystem, SkewFile]]:
+    with tempfile.TemporaryDirectory(prefix="corral-cycles-", dir="/tmp") as top:
+        clock = SkewFile(Path(top) / "clock")
+        with CorralSystem(launcher=["corral_testkit.skewed", str(clock.path)]) as system:
+            yield system, clock
+
+
+async def _batch(system: CorralSystem, first: int, count: int, jobs: int, findings: Findings) -> None:
+    numbers = iter(range(first, first + count))
+    async with system.async_client(timeout_s=60.0) as client:
+        await asyncio.gather(*(_cycle_all(client, system, numbers, findings) for _ in range(jobs)))
+
+
+async def _cycle_all(client: AsyncClient, system: CorralSystem, numbers: Iterator[int], findings: Findings) -> None:
+    guest = client.guest(system.names[0])
+    spec = ContainerSpec(rootfs=str(system.rootfs), args=["sleep", "1000"])
+    for number in numbers:
+        container = await guest.run(f"cycle-{number}", spec=spec)
+        process = await container.exec(["sh", "-c", f"echo {number}; exit {abs(number) % 100}"])
+        said, end = await process.stdout.read(), await process.wait()
+        if (said, end.type, end.code) != (b"%d\n" % number, "exited", abs(number) % 100):
+            findings.wrong.append(f"cycle {number}: {said!r}, {end}")
+        await container.delete(force=True)
+
+
+def _settle(system: CorralSystem, findings: Findings) -> None:
+    """Deleted containers' shims end within moments; then nothing of any container is left but what is kept on purpose."""
+    (name,) = system.names
+    try:
+        wait_until(lambda: not _left(system, name), "nothing is left of deleted containers", QUIET_S)
+    except AssertionError:
+        findings.left += _left(system, name)
+
+
+def _left(system: CorralSystem, name: str) -> list[str]:
+    run_dir = system.run_dir(name)
+    found = [f"shim {line}" for _, line in processes_naming(f"corral-shim {name} ")]
+    found += [str(path) for path in (*cgroups_of(name), *(run_dir / "runc").iterdir(), *(run_dir / "s").iterdir())]
+    return found + [f"zombie {line}" for line in _zombies()]
+
+
+def _zombies() -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                name, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(")")
+            except OSError:  # it ended while we looked
+                continue
+            if rest.split()[0] == "Z" and name != "python":
+                found.append(f"{entry.name} {name}")
+    return found
+
+
+def _parts(system: CorralSystem) -> dict[str, int]:
+    (name,) = system.names
+    zygote = system.zygote_pid(name)
+    assert zygote is not None, "no zygote"
+    return {"worker": system.workers[name].pid, "broker": system.broker.pid, "zygote": zygote}
+
+
+def _descriptors(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def _private_kib(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("Private_Clean:", "Private_Dirty:")))
+
+
+def report(findings: Findings, count: int, jobs: int) -> str:
+    """The figures."""
+    rows = [f"{count} cycles of run, exec and delete, {jobs} at a time: {findings.seconds:.0f} s, {count / findings.seconds:.1f}/s"]
+    for part, samples in findings.samples.items():
+        first, last = samples[0], samples[-1]
+        descriptors, private_kib = (findings.growth(part, what) for what in ("descriptors", "private_kib"))
+        rows.append(
+            f"  {part:7} descriptors {first.descriptors} → {last.descriptors} (fitted {descriptors:+.2f}), "
+            f"private memory {first.private_kib} → {last.private_kib} KiB (fitted {private_kib:+.0f} KiB)"
+        )
+    rows.append(f"  fitted: least squares without the first {WARM_UP:.0%}, from its first sample to the last")
+    rows.append(f"  directories of deleted containers kept for their time: {findings.kept}; left behind: {len(findings.left)}")
+    return "\n".join([*rows, *(f"  WRONG: {text}" for text in findings.judge()[:40])])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cycles", type=int, default=10_000)
+    parser.add_argument("--jobs", type=int, default=JOBS)
+    options = parser.parse_args()
+    findings = cycles(options.cycles, options.jobs)
+    print(report(findings, options.cycles, options.jobs))
+    return 1 if findings.judge() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
