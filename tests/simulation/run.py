@@ -19,13 +19,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from corral_testkit.sim.loop import LivelockError
-from corral_testkit.sim.scenario import Scenario, make_scenario
+from corral_testkit.sim.messages import kinds
+from corral_testkit.sim.scenario import FAULTS, Scenario, make_scenario
 from corral_testkit.sim.shrink import shrink
 from corral_testkit.sim.simulation import Result, run_scenario
 
 CHUNK = 8
-TABLE_TOP = 24
-"""Message types in the coverage table."""
 
 
 def one(scenario: Scenario) -> Result:
@@ -81,19 +80,15 @@ def until_found(seeds: range, jobs: int) -> bool:
 
 
 def print_coverage(coverage: Counter[tuple[str, str]]) -> None:
-    """Fault × message type: how often a message was delivered while the fault lasted."""
-    if not coverage:
-        return
-    messages = [
-        name for name, _ in Counter({m: sum(n for (_, k), n in coverage.items() if k == m) for _, m in coverage}).most_common(TABLE_TOP)
-    ]
-    faults = sorted({fault for fault, _ in coverage})
-    print("\nfault × message".ljust(17), *(name[:7].rjust(7) for name in messages))
-    for fault in faults:
-        print(fault.ljust(16), *(str(coverage[fault, name]).rjust(7) for name in messages))
-    every = {message for _, message in coverage}
-    unmet = [f"{fault} × {message}" for fault in faults for message in sorted(every) if not coverage[fault, message]]
-    print(f"{len(faults)} faults × {len(every)} message types, {len(unmet)} never met: {', '.join(unmet[:20])}")
+    """Message type × fault: how often a message was delivered while the fault lasted; and which pairs never were."""
+    faults, every = list(FAULTS), kinds()
+    print("\nmessage".ljust(16), *(fault[:9].rjust(9) for fault in faults))
+    for kind in every:
+        print(kind.ljust(15), *(str(coverage[fault, kind]).rjust(9) for fault in faults))
+    absent = [kind for kind in every if not any(coverage[fault, kind] for fault in faults)]
+    unmet = [f"{fault} × {kind}" for fault in faults for kind in every if kind not in absent and not coverage[fault, kind]]
+    print(f"{len(faults)} faults × {len(every)} message types; {len(unmet)} pairs never met: {', '.join(unmet) or '-'}")
+    print(f"message types that met no fault at all: {', '.join(absent) or '-'}")
 
 
 def print_shrunk(result: Result) -> None:

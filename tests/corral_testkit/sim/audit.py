@@ -108,6 +108,6 @@ class Audit:
         )
         try:
             async with asyncio.timeout(30):
-                await read_output(process, seen, self._history, lambda: 0.0)
+                await read_output(process, seen, self._history, self._network.loop.time)
         except TimeoutError:
             return

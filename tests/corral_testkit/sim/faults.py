@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from corral_testkit.sim.simulation import World
 
 FROZEN_BREAKS_S = 6.0
+GOT_OVER_S = 30.0
+"""So long after a fault its effects may still be felt: silence is noticed, connections are made anew, deadlines pass."""
 SLOW_LINE_S = 1.5
 HOUR_NS = 3_600 * 10**9
 
@@ -28,6 +30,12 @@ class Faults:
         self.rewound: dict[str, list[float]] = defaultdict(list)
         """Guest → when its journal was set back or lost."""
         self._ends: list[Callable[[], None]] = []
+        self._troubles: list[tuple[float, float, frozenset[str]]] = []  # (from, until, hosts), the time it takes to get over it included
+
+    def quiet(self, hosts: set[str], from_s: float, to_s: float) -> bool:
+        """Whether nothing was wrong with any of these hosts, nor with a broker."""
+        touched = hosts | {host.host.name for host in self._world.brokers}
+        return not any(began_s <= to_s and from_s <= over_s and touched & of for began_s, over_s, of in self._troubles)
 
     def schedule(self) -> None:
         for fault in self._world.scenario.faults:
@@ -52,9 +60,22 @@ class Faults:
     def _begin(self, fault: Fault) -> None:
         self._active[fault.number] = fault.kind
         self.kinds = frozenset(self._active.values())
+        now_s = self._world.loop.time()
+        self._troubles.append((now_s, now_s + fault.lasts_s + GOT_OVER_S, self._touched(fault)))
         self._world.trace(f"fault {fault.kind}")
         getattr(self, f"_{fault.kind}")(fault)
         self._world.loop.call_later(max(fault.lasts_s, 0.5), self._over, fault)
+
+    def _touched(self, fault: Fault) -> frozenset[str]:
+        """Hosts that notice it: of a line only the far end, since a broker has other lines."""
+        brokers = frozenset(broker.host.name for broker in self._world.brokers)
+        if fault.kind in ("cut", "half_cut", "reset", "slow_line"):
+            return self._line(fault) - brokers
+        if fault.kind in ("kill_broker", "freeze_broker", "drops", "duplicates"):
+            return brokers
+        if fault.kind in ("kill_client", "freeze_client"):
+            return frozenset({self._world.clients[fault.target % len(self._world.clients)].host.name})
+        return frozenset({self._guest(fault).host.name})
 
     def _over(self, fault: Fault) -> None:
         del self._active[fault.number]
@@ -151,6 +172,12 @@ class Faults:
     def _cut(self, fault: Fault) -> None:
         hosts = self._line(fault)
         self._world.network.cut(hosts)
+        self._after(fault, lambda: self._world.network.heal(hosts))
+
+    def _half_cut(self, fault: Fault) -> None:
+        """One way alone."""
+        hosts = self._line(fault)
+        self._world.network.cut(hosts, "up" if fault.amount < 0.5 else "down")
         self._after(fault, lambda: self._world.network.heal(hosts))
 
     def _reset(self, fault: Fault) -> None:

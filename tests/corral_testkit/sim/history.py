@@ -60,8 +60,14 @@ class OutputSeen:
     """(stream, start, end, bytes or None for a gap, reason)"""
     ends: dict[str, StreamEnd] = field(default_factory=dict)
     exit: Exit | None = None
-    finished: bool = False
+    began_s: float = 0.0
+    finished_s: float = 0.0
+    """When its end was told; 0: it was not."""
     failure: CorralError | None = None
+
+    @property
+    def finished(self) -> bool:
+        return self.finished_s > 0
 
 
 @dataclass

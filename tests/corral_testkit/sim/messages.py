@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from corral_schemas import session
+from corral_schemas.events import EVENT_KINDS
+from corral_schemas.ops import OPS
 
 _SESSION = {
     session.REGISTER,
@@ -41,3 +43,8 @@ def kind_of(frames: list[bytes]) -> str:
         return _header.decode(header).op or "reply"
     except msgspec.DecodeError:
         return "unknown"
+
+
+def kinds() -> list[str]:
+    """Every kind of message there is between clients, brokers and workers, but the bytes of stdio that raw subscribers get."""
+    return sorted({*OPS, *(f"e:{kind}" for kind in EVENT_KINDS), "reply", "subscribe", "nonce", *(kind.decode() for kind in _SESSION)})

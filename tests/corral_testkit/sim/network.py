@@ -7,7 +7,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from corral_testkit.sim.loop import SimLoop
 from corral_testkit.sim.process import Host, Process
@@ -18,6 +18,8 @@ KEEPALIVE_S = 25.0
 RECONNECT_S, RECONNECT_MAX_S = 0.05, 1.0
 
 Frames = list[bytes]
+Direction = Literal["up", "down"]
+"""Towards the listener, towards the dialler."""
 OnDelivery = Callable[[str, str, Frames], None]
 """(from, to, frames): told of every message that arrives."""
 
@@ -61,7 +63,7 @@ class Connection:
         if way.closed:
             return
         way.closed = frames is None
-        if self.network.is_cut(self.hosts):
+        if self.network.is_cut(self.hosts, "up" if way is self._up else "down"):
             way.held.append(frames)
         else:
             self._fly(way, frames)
@@ -211,14 +213,15 @@ class Network:
         self.connections: dict[Connection, None] = {}
         self.on_delivery: OnDelivery = lambda sender, receiver, frames: None
         self.slow: dict[frozenset[str], float] = {}  # hosts -> longest delay, seconds
-        self._cuts: dict[frozenset[str], float] = {}  # hosts -> since when
+        self._cuts: dict[frozenset[str], tuple[float, Direction | None]] = {}  # hosts -> since when, and which way alone
         self._identities = 0
 
     def delay_s(self, hosts: frozenset[str]) -> float:
         return self.randomness.random() * self.slow.get(hosts, 0.002) + 0.000_05
 
-    def is_cut(self, hosts: frozenset[str]) -> bool:
-        return hosts in self._cuts
+    def is_cut(self, hosts: frozenset[str], direction: Direction) -> bool:
+        cut = self._cuts.get(hosts)
+        return cut is not None and cut[1] in (None, direction)
 
     def is_cut_between(self, host: Host, listener: Listener) -> bool:
         return frozenset((host.name, listener.process.host.name)) in self._cuts
@@ -253,11 +256,12 @@ class Network:
             if connection.hosts == hosts:
                 connection.dialler_gone()
 
-    def cut(self, hosts: frozenset[str]) -> None:
-        """Nothing passes any more, and nobody is told; pings run out after a while."""
+    def cut(self, hosts: frozenset[str], direction: Direction | None = None) -> None:
+        """Nothing passes any more (or one way alone), and nobody is told; pings run out after a while."""
         if hosts in self._cuts:
             return
-        since_s = self._cuts[hosts] = self.loop.time()
+        since_s = self.loop.time()
+        self._cuts[hosts] = (since_s, direction)
         wait_s = PING_SILENT_S + 2 * self.randomness.random()
         self.loop.call_later(wait_s, self._pings_ran_out, hosts, since_s, context=self.context)
         self.loop.call_later(KEEPALIVE_S, self._keepalive_ran_out, hosts, since_s, context=self.context)
@@ -269,7 +273,7 @@ class Network:
                     connection.healed()
 
     def _pings_ran_out(self, hosts: frozenset[str], since_s: float) -> None:
-        if self._cuts.get(hosts) == since_s:
+        if self._is_cut_since(hosts, since_s):
             for connection in list(self.connections):
                 if connection.hosts == hosts:
                     connection.dialler_gone()
@@ -277,10 +281,13 @@ class Network:
                         connection.listener_gone()
 
     def _keepalive_ran_out(self, hosts: frozenset[str], since_s: float) -> None:
-        if self._cuts.get(hosts) == since_s:
+        if self._is_cut_since(hosts, since_s):
             for connection in list(self.connections):
                 if connection.hosts == hosts:
                     connection.listener_gone()
+
+    def _is_cut_since(self, hosts: frozenset[str], since_s: float) -> bool:
+        return hosts in self._cuts and self._cuts[hosts][0] == since_s
 
     def unanswered_by(self, process: Process) -> None:
         """A listening process stands still: whoever pings it gives the connection up."""

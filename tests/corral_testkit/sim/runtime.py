@@ -34,6 +34,8 @@ class Script:
     """(after ms, stream, bytes)"""
     code: int | None = 0
     signal: int | None = None
+    oom: bool = False
+    """It is the out-of-memory killer's signal."""
     ignores_term: bool = False
     child_ms: int = 0
     """It leaves a child behind that holds stdout so long, and then prints `child_bytes`."""
@@ -109,6 +111,7 @@ class Running:
 
     def _done(self) -> None:
         if self.script.signal is not None:
+            self.life.oom = self.script.oom
             self.die({"type": "signalled", "signal": self.script.signal, "core": False})
         else:
             self.die({"type": "exited", "code": self.script.code or 0})
@@ -149,6 +152,7 @@ class Running:
     def _close(self, stream: int) -> None:
         if self.open[stream]:
             self.open[stream] = False
+            self.life.closed_s = self.kernel.process.loop.time()
             self.on_output(stream)
 
     def signal(self, number: int) -> None:

@@ -20,7 +20,8 @@ FAULTS = {
     "freeze_worker": 6,
     "freeze_broker": 3,
     "freeze_client": 3,
-    "cut": 8,
+    "cut": 6,
+    "half_cut": 4,
     "reset": 6,
     "slow_line": 3,
     "duplicates": 6,
@@ -228,6 +229,7 @@ class _Maker:
         script = Script(token, run_ms, code=chance.choice((0, 0, 1, 7, 137, 255)))
         if chance.random() < 0.1:
             script.code, script.signal = None, chance.choice((6, 9, 11, 15))
+            script.oom = script.signal == 9
         script.ignores_term = chance.random() < 0.2
         for _ in range(chance.choice((0, 1, 1, 3, 8))):
             count = chance.choice((1, 100, 4_000, 30_000, 70_000))

@@ -42,7 +42,7 @@ class SimShim:
         self._queue: deque[tuple[Key, Message, float]] = deque()  # (key, request, deadline)
         self._current: tuple[Key, Any, Callable[[], None]] | None = None  # what runs, its timer, and what cuts it off
         self._notices: dict[int, Message] = {}
-        self._notice_number = 0
+        self._notice_number = self._oom_kills = 0
         self._delete_key: Key | None = None
 
     # -- connections -----------------------------------------------------------------------------------------------------------
@@ -307,6 +307,9 @@ class SimShim:
     def _reap(self, process: ShimProcess) -> None:
         if process.exit is None:
             process.reap()
+            if process.life.oom:
+                self._oom_kills += 1
+                self.notify({"t": "oom", "count": self._oom_kills})
             self._settle(process)
 
     def _settle(self, process: ShimProcess) -> None:

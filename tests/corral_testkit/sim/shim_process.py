@@ -58,6 +58,7 @@ class ShimProcess:
         self.spool = SimSpoolWriter(directory, cap_bytes=parameters["cap_bytes"], policy="drop", on_gap=self._on_gap)
         self.spool.disk = disk
         self._open = {1: True, 2: True}
+        self._storage_is_full = False
         self._end_file: EndFile | None = None
 
     @property
@@ -78,6 +79,10 @@ class ShimProcess:
         for data in self.running.pipes[stream]:
             self.spool.append(stream, data, self._now_ns())
         self.running.pipes[stream].clear()
+        full = self.spool.storage_error is not None
+        if full != self._storage_is_full:
+            self._storage_is_full = full
+            self._tell({"t": "storage", "full": full})
         ended = self._open[stream] and not self.running.open[stream]
         if ended:
             self._open[stream] = False
@@ -93,7 +98,7 @@ class ShimProcess:
         self.spool.announce_gaps()
         self.exit = {
             **self.life.end,
-            "oom_seen": False,
+            "oom_seen": self.life.oom,
             "started_ns": self.started_ns,
             "exited_ns": self._now_ns(),
             "user_us": 0,

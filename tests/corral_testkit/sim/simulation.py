@@ -74,7 +74,7 @@ class World:
         self.clients = [
             SimClient(
                 self.network,
-                f"client{number}",
+                number,
                 addresses,
                 names,
                 [step for step in scenario.steps if step.client == number],
@@ -159,7 +159,17 @@ class World:
 
     def _evidence(self, audit: Audit) -> Evidence:
         guests = {guest.name: guest for guest in self.guests}
-        return Evidence(guests, self.witness, self.history, audit.truths, self.faults.rewound, self.audited_s, list(guests))
+        return Evidence(
+            guests,
+            self.witness,
+            self.history,
+            audit.truths,
+            self.faults.rewound,
+            self.faults.quiet,
+            self.zero_s,
+            self.audited_s,
+            list(guests),
+        )
 
     def trace(self, line: str) -> None:
         self._trace.update(f"{self.loop.time():.6f} {line}\n".encode())

@@ -40,6 +40,9 @@ class Evidence:
     truths: dict[str, GuestTruth]
     rewound: dict[str, list[float]]
     """Guest → when its journal was set back or lost."""
+    quiet: Callable[[set[str], float, float], bool]
+    """(hosts, from, to) → whether nothing was wrong with any of them, nor with a broker."""
+    began_s: float
     audited_s: float
     names: list[str]
     """Guests by their number in the scenario."""
@@ -77,6 +80,8 @@ def _wrong_exit(life: Life | None, told: Exit) -> str:
         known = life.reaped and not life.end_unsafe and life.why not in VIOLENT
         return f"lost, though its shim wrote down {life.end}" if known else ""
     same = life.end["type"] == told.type and life.end.get("code") == told.code and life.end.get("signal") == told.signal
+    if same and told.oom_seen != life.oom:
+        return "oom_seen is wrong"
     return "" if same else f"{told.type} {told.code} {told.signal}, but it was {life.end}"
 
 
@@ -134,13 +139,14 @@ def output_is_what_was_printed(evidence: Evidence) -> Findings:
 
 
 def _may_have_gaps(evidence: Evidence, life: Life, stream: str, reason: str) -> bool:
-    if reason == "cap":
-        return sum(state.offset for state in life.produced.values()) > CAP_SAFE_BYTES
-    if evidence.guests[life.guest].disk.was_full and reason in ("disk_full", "missing"):
+    if reason == "cap" and sum(state.offset for state in life.produced.values()) > CAP_SAFE_BYTES:
+        return True
+    if evidence.guests[life.guest].disk.was_full and reason in ("disk_full", "missing", "cap"):  # the oldest goes for the newest
         return True
     return life.spool_cut and reason != "unannounced"
 
 
+READ_S_MAX = 1.0
 CAP_SAFE_BYTES = 60 << 10
 """Output of less than this stays under the scenario's cap."""
 
@@ -156,6 +162,17 @@ def _totals(evidence: Evidence, life: Life, seen: OutputSeen, at: dict[str, int]
         produced = life.produced[1 if stream == "stdout" else 2].offset
         if life.reaped and not life.spool_cut and life.why not in VIOLENT and end.total != produced:
             yield f"G4 {where}: {stream} ends at {end.total}, but {produced} bytes were printed"
+
+
+def readers_do_not_wait_for_each_other(evidence: Evidence) -> Findings:
+    """G7: where nothing is wrong, a reader comes to the end soon after it is there, whoever else reads, slowly or not."""
+    for seen in evidence.history.outputs:
+        life = evidence.witness.by_instance.get(seen.instance)
+        if life is None or not seen.finished or not evidence.quiet({life.guest, seen.client}, seen.began_s, seen.finished_s):
+            continue
+        late_s = seen.finished_s - max(seen.began_s, life.ended_s, life.closed_s)
+        if late_s > READ_S_MAX:
+            yield f"G7 output of {_name(life, seen.instance)} to {seen.client}: its end came {late_s:.3f} s late"
 
 
 def _is_held_open(evidence: Evidence, life: Life) -> bool:
@@ -354,6 +371,19 @@ def commands_end_in_time(evidence: Evidence) -> Findings:
             yield f"G15 {asked.step.request_id} {asked.step.op} of {asked.client} ended {asked.done_s - asked.deadline_s:.3f} s late"
 
 
+def what_queues_behind_nothing_is_quick(evidence: Evidence) -> Findings:
+    """G7, G15, G17: where nothing is wrong, questions and kills are answered at once, whatever hangs or is slow beside them."""
+    for asked in evidence.history.asked:
+        if asked.step.op in AT_ONCE and asked.outcome is not None and asked.done_s - asked.sent_s > AT_ONCE_S_MAX:
+            hosts = {evidence.names[asked.step.guest], asked.client}
+            if evidence.quiet(hosts, asked.sent_s, asked.done_s) and asked.sent_s > evidence.began_s + STARTED_S:
+                yield f"G7 {asked.step.request_id} {asked.step.op} of {asked.client} took {asked.done_s - asked.sent_s:.3f} s"
+
+
+AT_ONCE = frozenset({"kill", "state", "list", "ps", "stats", "info", "guests", "result", "cancel"})
+AT_ONCE_S_MAX, STARTED_S = 0.5, 2.0
+
+
 def runtime_errors_have_their_codes(evidence: Evidence) -> Findings:
     """G18: by what the runtime says."""
     for asked in evidence.history.asked:
@@ -400,6 +430,7 @@ VALIDATORS: list[Callable[[Evidence], Findings]] = [
     exits_are_the_same_for_all,
     each_start_has_one_exit,
     output_is_what_was_printed,
+    readers_do_not_wait_for_each_other,
     events_are_contiguous,
     nothing_is_missed_from_the_start,
     events_are_the_same_for_all,
@@ -410,6 +441,7 @@ VALIDATORS: list[Callable[[Evidence], Findings]] = [
     kills_that_were_delivered_were,
     what_was_not_sent_never_ran,
     commands_end_in_time,
+    what_queues_behind_nothing_is_quick,
     runtime_errors_have_their_codes,
     nothing_is_left_running,
     stdin_came_once,

@@ -37,6 +37,10 @@ class Life:
     signals: list[tuple[int, float]] = field(default_factory=list)
     end: dict[str, Any] | None = None
     ended_s: float = 0.0
+    closed_s: float = 0.0
+    """When the last of its streams ended."""
+    oom: bool = False
+    """The out-of-memory killer ended it."""
     why: str = ""
     reaped: bool = False
     """Its shim has written its end down."""
