@@ -19,8 +19,10 @@ import msgspec
 
 from chaos.diary import Diary, Fact, facts_in
 from chaos.plan import Turn, turn_of
+from chaos.twice import TwiceWire
 from chaos.witness import Job, Witness
 from corral import AsyncClient, Chunk, ContainerSpec, CorralError, Mount, StdioOptions
+from corral.channel import Wire, ZmqWire
 from corral.container import Container
 from corral.process import Process
 from corral_schemas.base import Message
@@ -62,10 +64,11 @@ class Known:
 
 
 class Lane:
-    """Turn after turn, one at a time, until a file named `stop` lies beside the witness."""
+    """Turn after turn, one at a time, until a file named `stop` lies beside the witness. Each second lane sends every command twice."""
 
     def __init__(self, options: argparse.Namespace, number: int) -> None:
         self._options, self._name = options, f"{options.client}-{number}"
+        self._make_wire: Callable[[], Wire] = TwiceWire if number % 2 else ZmqWire
         self._witness = Witness(options.witness)
         path = options.diaries / f"client-{self._name}.jsonl"
         self._diary = Diary(path)
@@ -83,7 +86,9 @@ class Lane:
     async def run(self) -> None:
         dice = random.Random(f"{self._name}/{self._turn}")
         while not self._over or self._begun:
-            async with AsyncClient(self._options.broker, timeout_s=PATIENCE_S, connect_timeout_s=PATIENCE_S) as self._client:
+            async with AsyncClient(
+                self._options.broker, timeout_s=PATIENCE_S, connect_timeout_s=PATIENCE_S, make_wire=self._make_wire
+            ) as self._client:
                 for _ in range(dice.randint(1, 4)):  # then a new connection
                     if not self._over or self._begun:
                         await self._live(turn_of(self._options.seed, self._name, self._turn, self._options.guests))
