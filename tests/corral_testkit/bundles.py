@@ -42,6 +42,7 @@ def make_bundle(
     memory_limit_bytes: int | None = None,
     shared_pid_namespace: bool = False,
     mounts: list[dict[str, Any]] | None = None,
+    hooks: dict[str, Any] | None = None,
 ) -> Path:
     """Write ``directory/config.json`` for a process; returns ``directory``.
 
@@ -49,6 +50,7 @@ def make_bundle(
         rootfs: a root filesystem to share (an absolute path goes into the configuration); None: make ``rootfs`` inside.
         cgroups_path: e.g. ``/corral/guest/instance``; None leaves it to the runtime.
         mounts: further OCI mounts, after the usual ones.
+        hooks: OCI hooks by kind.
     """
     directory.mkdir(parents=True, exist_ok=True)
     if rootfs is None:
@@ -68,6 +70,8 @@ def make_bundle(
             "readonlyPaths": _READ_ONLY,
         },
     }
+    if hooks is not None:
+        config["hooks"] = hooks
     linux: dict[str, Any] = config["linux"]  # type: ignore[assignment]
     if memory_limit_bytes is not None:
         linux["resources"]["memory"] = {"limit": memory_limit_bytes}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from corral_worker.runc import Runtime
+from corral_worker.runc import Runtime, is_plain_runc
 
 RUNTIME = Runtime("/usr/sbin/runc", Path("/run/g1/runc"))
 LOG = Path("/state/log")
@@ -36,3 +36,13 @@ def test_exec_is_detached_and_takes_its_process_from_a_file() -> None:
 def test_further_arguments_of_the_runtime_come_first() -> None:
     crun = Runtime("crun", Path("/r"), ("--cgroup-manager=disabled",))
     assert crun.start("i1", LOG)[:4] == ["crun", "--cgroup-manager=disabled", "--root", "/r"]
+
+
+def test_plain_runc_is_a_binary_that_says_so_and_makes_its_cgroups_itself(tmp_path: Path) -> None:
+    binary, script = tmp_path / "binary", tmp_path / "script"
+    binary.write_bytes(b"\x7fELF and more")
+    script.write_text("#!/bin/sh\nexec runc\n")
+    assert is_plain_runc(binary, "runc version 1.1.5", ())
+    assert not is_plain_runc(binary, "runc version 1.1.5", ("--systemd-cgroup",))
+    assert not is_plain_runc(binary, "crun version 1.8", ())
+    assert not is_plain_runc(script, "runc version 1.1.5", ())

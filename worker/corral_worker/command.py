@@ -26,7 +26,7 @@ from corral_worker.journal.store import JournalCorruptError
 from corral_worker.keys import Keys, load_keys
 from corral_worker.malloc import keep_large_blocks
 from corral_worker.paths import SOCKET_PATH_BYTES_MAX, GuestPaths
-from corral_worker.runc import Runtime
+from corral_worker.runc import Runtime, is_plain_runc
 from corral_worker.service import Worker, real_parts
 from corral_worker.service_commands import install, zygote
 from corral_worker.service_manager import ServiceManager
@@ -139,7 +139,7 @@ def worker(
         settings = Settings(
             guest=guest,
             paths=GuestPaths(paths.state.resolve(), paths.run.resolve()),
-            runtime=Runtime(shutil.which(runtime) or runtime, paths.run.resolve() / "runc", runtime_args),
+            runtime=_runtime(runtime, paths.run.resolve() / "runc", runtime_args, version),
             labels=_parse_labels(labels),
             durability=durability,
             allowed_roots=tuple(root.resolve() for root in allowed_roots),
@@ -191,6 +191,11 @@ def _check_runtime(runtime: str, arguments: tuple[str, ...]) -> str:
     except (OSError, subprocess.SubprocessError) as why:
         raise StartError(f"runtime_unavailable: {path} --version failed: {why}") from why
     return done.stdout.splitlines()[0] if done.stdout else path
+
+
+def _runtime(name: str, root: Path, arguments: tuple[str, ...], version: str) -> Runtime:
+    binary = shutil.which(name) or name
+    return Runtime(binary, root, arguments, is_plain_runc(Path(binary), version, arguments))
 
 
 def _prepare(paths: GuestPaths, guest: str) -> None:

@@ -125,3 +125,55 @@ def test_the_cgroups_of_a_guest_go_when_no_container_is_left_in_them() -> None:
         (place / "container").rmdir() if (place / "container").exists() else None
     remove_guest_cgroups(guest)
     assert not [place for place in places if place.exists()]
+
+
+def test_a_shim_whose_container_was_deleted_serves_the_next_one_as_if_it_were_new(own_guest: Guest) -> None:
+    first = own_guest.fork()
+    for code in (3, 4):
+        shim = first if code == 3 else own_guest.fork()
+        assert shim.pid == first.pid
+        init = shim.run(["sh", "-c", f"echo {code}; exit {code}"])
+        told = shim.notice("exit", init)
+        assert (told["n"], told["exit"]["code"], shim.output(init)) == (1, code, b"%d\n" % code)
+        shim.verb("delete")
+        shim.wait_gone()
+        wait_until(lambda shim=shim: shim.instance not in own_guest.ask({"t": "list"})["shims"], "the zygote knows of its end")  # type: ignore[misc]
+        assert not (own_guest.run_dir / "s" / f"{shim.instance}.sock").exists()
+    open_files = [str(entry.readlink()) for entry in Path(f"/proc/{first.pid}/fd").iterdir()]
+    assert sum(name.startswith("socket:") for name in open_files) == 1, open_files  # its channel alone
+
+
+def test_a_shim_that_still_has_children_serves_no_other_container(own_guest: Guest) -> None:
+    shim, trace = own_guest.fork(), own_guest.run_dir / "left"
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"(sleep 1000 & echo $! > {trace}) </dev/null >/dev/null 2>&1"]}
+    init = shim.run(["true"], bundle={"hooks": {"createRuntime": [hook]}})
+    shim.notice("exit", init)
+    shim.verb("delete")
+    shim.wait_gone()
+    wait_until(lambda: _ended(shim.pid), "it ends")
+    left = int(trace.read_text())
+    assert not _ended(left)
+    os.kill(left, signal.SIGKILL)
+    wait_until(lambda: _ended(left), "the zygote reaps what it left")
+
+
+def test_shims_that_are_free_again_end_in_time_but_for_one(own_guest: Guest) -> None:
+    shims = [own_guest.fork() for _ in range(3)]
+    for shim in shims:
+        shim.notice("exit", shim.run(["true"]))
+        shim.verb("delete")
+        shim.wait_gone()
+    wait_until(lambda: len(_spares(own_guest)) >= 3, "they are spares")
+    wait_until(lambda: len(_spares(own_guest)) == 1, "they end", timeout_s=15)
+
+
+def test_a_spare_that_has_served_and_is_killed_is_no_dead_shim(own_guest: Guest) -> None:
+    shim = own_guest.fork()
+    shim.notice("exit", shim.run(["true"]))
+    shim.verb("delete")
+    shim.wait_gone()
+    wait_until(lambda: shim.pid in _spares(own_guest), "it is free")
+    os.kill(shim.pid, signal.SIGKILL)
+    wait_until(lambda: _ended(shim.pid), "it was reaped")
+    assert own_guest.fork().pid != shim.pid
+    assert not [message for message in own_guest.zygote.arrived() if message["t"] == "shim_gone"]

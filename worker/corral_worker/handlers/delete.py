@@ -12,7 +12,7 @@ from corral_worker import lifecycle
 from corral_worker.flight import Flight, internal_flight
 from corral_worker.guest import Guest
 from corral_worker.journal.records import ContainerRecord
-from corral_worker.shims import ShimGoneError
+from corral_worker.shims import Body, ShimGoneError
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +72,13 @@ async def remove_container(guest: Guest, container: ContainerRecord, flight: Fli
     log_path = Path(guest.settings.paths.container(container.instance)) / "delete.log"
     # not after the intent is on disk: deleting again is harmless
     # --force even for a stopped one: it also cleans what a container lost with its shim has left behind
-    argv = guest.settings.runtime.delete(container.instance, log_path, force=True)
+    runtime = guest.settings.runtime
+    argv = runtime.delete(container.instance, log_path, force=True)
     async with guest.turns.runtime_slot(None if link.knows(flight.id + suffix, "delete") else flight.deadline_s):
         link.closing = True  # it may end as soon as its answer is acknowledged
         try:
-            await flight.step(link, "delete", suffix=suffix, argv=argv, log=str(log_path), timeout_ms=flight.left_ms())
+            body: Body = {"argv": argv, "log": str(log_path), "timeout_ms": flight.left_ms(), "plain_runc": runtime.is_plain_runc}
+            await flight.step(link, "delete", suffix=suffix, **body)
         except CorralError:
             link.closing = False
             raise

@@ -55,6 +55,9 @@ class CallsHost(Protocol):
     def after_call(self, call: Call, error: RequestError | None) -> None:
         """It is over, and so is its clean-up: answer it."""
 
+    def does_itself(self, call: Call) -> bool:
+        """The call's effect was brought about without the runtime: it need not be run."""
+
     def must_clean(self, call: Call) -> bool:
         """A create or run that failed left something behind that is not a container in use."""
 
@@ -110,6 +113,9 @@ class Calls:
             self._running = call
             try:
                 self._host.before_call(call)
+                if self._host.does_itself(call):
+                    self._finish(call, None)
+                    continue
                 call.log_offset = self._prepare_log(call)
                 call.begun_ns = time.time_ns()
                 call.spawned_at_ticks = _uptime_ticks()

@@ -1,7 +1,13 @@
-"""Where shims are born: one is always forked beforehand and waits for its name."""
+"""Where shims are born, and where one whose container is gone waits for its next.
+
+A fork costs twice: in itself, and then in a page fault for each page that either side writes to. So a child is always
+forked beforehand and waits for its name, and one that has served a container to its end serves another: its pages are
+its own already. While it waits it has no socket and no title of a shim, and it ends when its channel is closed.
+"""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -9,25 +15,39 @@ from collections.abc import Callable
 
 from corral_worker.shim.light import Path
 from corral_worker.shim.linux import become_subreaper, log_exception, set_title
+from corral_worker.shim.loop import READABLE, Loop, Timer
 from corral_worker.shim.place import ShimPlace
 from corral_worker.shim.shim import run_shim
 
 NAME_BYTES_MAX = 64 * 1024
 BACKLOG = 16
+# Whatever might grow in a process over time ends with it: this many containers, one after the other.
+LIVES_MAX = 100
+SPARES_MAX = 8
+SPARES_KEPT = 1
+SPARE_IDLE_S = 5.0
+_FREE = b"free"
 
 
 class Nursery:
-    """Forks shims. The spare one has no socket and no title of a shim, and ends when its channel is closed."""
+    """Forks shims, and gives out those that are free again."""
 
-    def __init__(self, leave_parent: Callable[[], None]) -> None:
-        """``leave_parent`` is called in each child: it lets go of what is the parent's."""
+    def __init__(self, loop: Loop, leave_parent: Callable[[], None], on_free: Callable[[int], None]) -> None:
+        """``leave_parent`` is called in each child: it lets go of what is the parent's.
+
+        ``on_free`` is told the pid of a shim whose container's life ended: it is that container's shim no longer.
+        """
+        self._loop = loop
         self._leave_parent = leave_parent
-        self._spare: tuple[int, socket.socket] | None = None  # its pid, and our end of its channel
+        self._on_free = on_free
+        self._channels: dict[int, socket.socket] = {}  # pid -> our end, of every child of ours
+        self._spares: list[int] = []  # pids of those without a container, the last one freed last
+        self._trim_timer: Timer | None = None
 
     @property
-    def spare_pid(self) -> int | None:
-        """The child that is no shim yet, if there is one."""
-        return None if self._spare is None else self._spare[0]
+    def spare_pids(self) -> list[int]:
+        """The children that are no shims now."""
+        return self._spares
 
     def new_shim(self, place: ShimPlace, name: str) -> int:
         """Its pid. Its socket listens when this returns: who connects waits in its backlog. Raises OSError."""
@@ -42,8 +62,16 @@ class Nursery:
 
     def prepare(self) -> None:
         """Have a spare. Raises OSError."""
-        if self._spare is not None:
-            return
+        if not self._spares:
+            self._fork()
+
+    def ended(self, pid: int) -> None:
+        """It was reaped."""
+        self._close_channel(pid)
+        if pid in self._spares:
+            self._spares.remove(pid)
+
+    def _fork(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
@@ -54,48 +82,100 @@ class Nursery:
             if pid == 0:
                 ours.close()
                 self._be_child(theirs)
-            self._spare = (pid, ours)
-
-    def forget_spare(self) -> None:
-        """It died without a name."""
-        if self._spare is not None:
-            self._spare[1].close()
-            self._spare = None
+        self._channels[pid] = ours
+        self._spares.append(pid)
+        self._loop.watch(ours.fileno(), READABLE, lambda _events: self._hear(pid))
 
     def _give_name(self, place: ShimPlace, name: str, listener: socket.socket) -> int:
         said = json.dumps([place.guest, place.instance, str(place.run_dir), str(place.state_dir), name]).encode()
         while True:
-            fresh = self._spare is None
+            fresh = not self._spares
             self.prepare()
-            assert self._spare is not None
-            pid, channel = self._spare
+            pid = self._spares.pop()
             try:
-                socket.send_fds(channel, [said], [listener.fileno()])
+                socket.send_fds(self._channels[pid], [said], [listener.fileno()])
             except ConnectionError:  # it was killed while it waited
+                self._close_channel(pid)
                 if fresh:
                     raise
                 continue
-            finally:
-                self.forget_spare()
             return pid
+
+    def _hear(self, pid: int) -> None:
+        """Its container's life has ended, or its own."""
+        channel = self._channels[pid]
+        try:
+            free = channel.recv(len(_FREE), socket.MSG_DONTWAIT) == _FREE
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            free = False
+        if not free:
+            self._close_channel(pid)
+            return
+        self._on_free(pid)
+        if len(self._spares) < SPARES_MAX:
+            self._spares.append(pid)
+            if self._trim_timer is None:
+                self._trim_timer = self._loop.later(SPARE_IDLE_S, self._trim)
+        else:
+            self._close_channel(pid)
+
+    def _trim(self) -> None:
+        """Quiet times need few: the oldest goes, and the next one a little later."""
+        self._trim_timer = None
+        if len(self._spares) > SPARES_KEPT:
+            self._close_channel(self._spares.pop(0))
+            self._trim_timer = self._loop.later(SPARE_IDLE_S / SPARES_MAX, self._trim)
+
+    def _close_channel(self, pid: int) -> None:
+        channel = self._channels.pop(pid, None)
+        if channel is not None:
+            self._loop.unwatch(channel.fileno())
+            channel.close()
 
     def _be_child(self, channel: socket.socket) -> None:
         """Never returns."""
         status = 1
         try:
+            for other in self._channels.values():
+                other.close()
             self._leave_parent()
             os.setpgid(0, 0)  # no session of its own: that would be a scheduling group of its own, too
             become_subreaper()
-            set_title("corral-spare")
-            said, descriptors, _, _ = socket.recv_fds(channel, NAME_BYTES_MAX, 1)
-            channel.close()
-            if descriptors:
-                _be_shim(said, socket.socket(fileno=descriptors[0]))
+            for _ in range(LIVES_MAX):
+                if not _serve_one(channel):
+                    break
             status = 0
         except Exception:  # noqa: BLE001  (whatever it was, it must be in the log before the process ends)
             log_exception("a shim ended")
         finally:
             os._exit(status)
+
+
+def _serve_one(channel: socket.socket) -> bool:
+    """Wait for a name, be that container's shim to the end; True when it can be another's."""
+    set_title("corral-spare")
+    said, descriptors, _, _ = socket.recv_fds(channel, NAME_BYTES_MAX, 1)
+    if not descriptors:
+        return False
+    _be_shim(said, socket.socket(fileno=descriptors[0]))
+    if _has_children():  # what a hook left running, say: it must not come to be among another container's
+        return False
+    try:
+        channel.send(_FREE)
+    except ConnectionError:  # the zygote is gone
+        return False
+    gc.collect()
+    return True
+
+
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def _listen(place: ShimPlace) -> socket.socket:

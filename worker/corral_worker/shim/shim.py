@@ -22,6 +22,7 @@ from corral_worker.shim.output import ReadBuffer
 from corral_worker.shim.place import ShimPlace
 from corral_worker.shim.process import Process
 from corral_worker.shim.record import Record
+from corral_worker.shim.removal import remove_stopped
 from corral_worker.shim.wire import Message
 
 QUEUED_STEPS = (*PROCESS_STEPS, "start", "pause", "resume", "update", "delete")
@@ -152,6 +153,13 @@ class Shim:
             call.process.announced()
         if call.step == "start" and self._init is not None:
             self._init.hold_exit(False)
+
+    def does_itself(self, call: Call) -> bool:
+        """See CallsHost: a deletion of what has ended, where the worker says that the runtime is runc itself."""
+        if call.step != "delete" or not call.request.get("plain_runc"):
+            return False
+        all_ended = self._init is not None and all(process.is_gone for process in self.processes.values())
+        return all_ended and remove_stopped(self.place.runtime_directory)
 
     def must_clean(self, call: Call) -> bool:
         """See CallsHost."""

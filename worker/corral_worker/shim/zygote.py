@@ -38,7 +38,7 @@ class Zygote:
         self._run_dir, self._state_dir, self._guest = run_dir, state_dir, guest
         self._lock_fd = lock_fd
         self._loop = Loop(self._reap)
-        self._nursery = Nursery(self._leave_zygote)
+        self._nursery = Nursery(self._loop, self._leave_zygote, self._shim_free)
         self._shims: dict[str, int] = {}  # instance -> pid, alive
         self._adopted: dict[str, int] = {}  # instance -> pidfd, of shims that are not our children
         self._dying: set[str] = set()  # instances whose container is being killed
@@ -172,15 +172,21 @@ class Zygote:
                 return
             if pid == 0:
                 return
-            if pid == self._nursery.spare_pid:
-                self._nursery.forget_spare()
-                continue
-            instance = next((instance for instance, shim in self._shims.items() if shim == pid), None)
-            if instance is None:  # an orphan of a shim that died
-                continue
-            del self._shims[instance]
-            if status != 0:
+            self._nursery.ended(pid)
+            instance = self._forget_shim(pid)
+            if instance is not None and status != 0:
                 self._died(instance, status)
+
+    def _shim_free(self, pid: int) -> None:
+        """See Nursery: its container was deleted."""
+        self._forget_shim(pid)
+
+    def _forget_shim(self, pid: int) -> str | None:
+        """Whose shim it was; None for a spare, and for an orphan of a shim that died."""
+        instance = next((instance for instance, shim in self._shims.items() if shim == pid), None)
+        if instance is not None:
+            del self._shims[instance]
+        return instance
 
     def _died(self, instance: str, status: int | None) -> None:
         """Kill what it left, then say so."""
@@ -203,7 +209,7 @@ class Zygote:
         """Our children that are no shims came to us when their shim died: a runtime at work, processes of a container."""
         own = os.getpid()
         for pid, row in process_table().items():
-            ours = (*self._shims.values(), self._nursery.spare_pid)
+            ours = (*self._shims.values(), *self._nursery.spare_pids)
             if row.parent == own and pid not in ours and not row.zombie:
                 send_signal(pid, signal.SIGKILL)
 

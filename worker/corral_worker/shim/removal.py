@@ -1,0 +1,48 @@
+"""Removing a stopped container's runtime state without a run of the runtime, where that is all a run would do.
+
+What `runc delete` does for a container whose processes have all ended: remove its cgroups, then its directory, then run
+the poststop hooks. Without hooks no program is needed for that, and a whole process is saved. Whatever is not plainly
+so is left to the runtime, which also finishes what was only begun here: the directory goes last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from corral_worker.shim.cgroup import Cgroup
+from corral_worker.shim.files import remove_tree
+from corral_worker.shim.light import Path
+
+
+def remove_stopped(runtime_directory: Path) -> bool:
+    """Remove what runc has of a container in which nothing lives. False: (also) to be done by the runtime."""
+    cgroups = _plain_cgroups(runtime_directory / "state.json")
+    if cgroups is None:
+        return False
+    for path in set(cgroups.values()):
+        try:
+            os.rmdir(path)  # noqa: PTH106
+        except FileNotFoundError:
+            continue
+        except OSError:  # cgroups below it, or somebody in it
+            return _remove_slowly(Cgroup(cgroups)) and remove_tree(runtime_directory)
+    return remove_tree(runtime_directory)
+
+
+def _remove_slowly(cgroup: Cgroup) -> bool:
+    return cgroup.kill() and cgroup.remove()
+
+
+def _plain_cgroups(state_file: Path) -> dict[str, str] | None:
+    """Its cgroups by controller; None when there is more to undo than those, or this is no state of runc's that we know."""
+    try:
+        state = json.loads(state_file.read_bytes())
+        config, cgroups = state["config"], state["cgroup_paths"]
+        hooks = config["Hooks"] or {}
+        systemd = config["cgroups"]["Systemd"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if systemd or state.get("intel_rdt_path") or any(hooks.values()) or not isinstance(cgroups, dict):
+        return None
+    return cgroups
