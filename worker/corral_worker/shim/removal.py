@@ -13,6 +13,7 @@ import os
 from corral_worker.shim.cgroup import Cgroup
 from corral_worker.shim.files import remove_tree
 from corral_worker.shim.light import Path
+from corral_worker.shim.linux import log
 
 
 def remove_stopped(runtime_directory: Path) -> bool:
@@ -31,7 +32,11 @@ def remove_stopped(runtime_directory: Path) -> bool:
 
 
 def _remove_slowly(cgroup: Cgroup) -> bool:
-    return cgroup.kill() and cgroup.remove()
+    try:
+        return cgroup.kill() and cgroup.remove()
+    except OSError as error:
+        log(f"a cgroup could not be looked at: {error}")
+        return False
 
 
 def _plain_cgroups(state_file: Path) -> dict[str, str] | None:
