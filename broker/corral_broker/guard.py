@@ -45,6 +45,7 @@ class Guard:
         assert sockets.zap is not None
         self._zap = sockets.zap
         self._routers = (sockets.clients, sockets.workers)
+        self._publishers = (sockets.events_out, sockets.stdio_out)
         self._keyring = keyring
         self._counters = counters
         self._audit = Audit(options.audit_log)
@@ -63,16 +64,18 @@ class Guard:
 
     def turn(self, now_s: float, judge_again: Callable[[], None], worker_closed: Callable[[int, float], None]) -> None:
         """What begins a turn: handshakes, and now and then a look at keys and connections."""
-        self._zap.answer_all(now_s)
-        if now_s < self.next_due_s:
+        asked = self._zap.answer_all(now_s)
+        if not asked and now_s < self.next_due_s:
             return
-        self.next_due_s = now_s + LOOK_INTERVAL_S
 
         def on_closed(name: SocketName, descriptor: int) -> None:
             if name == "workers":
                 worker_closed(descriptor, now_s)
 
         self._peers.read_monitors(now_s, on_closed)
+        if now_s < self.next_due_s:
+            return
+        self.next_due_s = now_s + LOOK_INTERVAL_S
         if self._keyring.refresh(now_s, time.time()):
             cut = self._peers.cut(lambda name, sender: sender.key in self._keyring.withdrawn or bool(self._zap.refusal(name, sender.key)))
             if cut:
@@ -96,6 +99,8 @@ class Guard:
             self._counters.add("revoked_cut")
             self._peers.cut_one(last)
             return None
+        if socket in self._publishers:
+            self._peers.subscribed(last, sender, frames[0], self.next_due_s)
         return sender
 
     def close(self) -> None:

@@ -17,8 +17,14 @@ from zmq.utils.monitor import parse_monitor_message
 from corral_broker.addresses import SocketName
 from corral_broker.counters import Counters
 from corral_broker.senders import NOBODY, Sender
+from corral_broker.subscribers import SUBSCRIBED_BYTES_PER_KEY_MAX, Subscribers
+from corral_schemas.keyfiles import fingerprint
 
 CONNECTIONS_PER_ADDRESS_MAX = 1_024
+SPEAKING: tuple[SocketName, ...] = ("clients", "workers", "events_out", "stdio_out")
+"""Sockets to which nobody connects without saying something: a command, a registration, a subscription."""
+SILENT_S = 10.0
+"""A connection to one of them that has said nothing for so long is cut: nobody knows whose it is."""
 STRANGER_BYTES_MAX = 1 << 20
 """What a connection may send before an accepted key is known behind it: a register with its token is far smaller."""
 _BYTES_RECEIVED = struct.Struct("<128xQ")  # tcpi_bytes_received in struct tcp_info
@@ -35,10 +41,10 @@ class Peers:
         self._ports = ports
         self._counters = counters
         self._per_address_max = per_address_max
-        self._open: dict[int, tuple[SocketName, str]] = {}  # descriptor -> socket, address of the peer
+        self._open: dict[int, tuple[SocketName, str, float]] = {}  # descriptor -> socket, address of the peer, since when
         self._per_address: Counter[str] = Counter()
         self._senders: dict[str, Sender] = {}  # descriptor, as messages tell it -> who sent by it last
-        self._heard: set[str] = set()  # descriptors that sent something since the monitors were read
+        self._subscribers = Subscribers()
 
     def sender(self, frame: zmq.Frame) -> Sender:
         """Who sent the message that this frame is of; NOBODY for the end of a subscription whose connection is gone."""
@@ -46,14 +52,26 @@ class Peers:
             key, descriptor = frame.get("User-Id"), str(frame.get("__fd"))
         except zmq.ZMQError:
             return NOBODY
-        self._heard.add(descriptor)
         known = self._senders.get(descriptor)
         if known is None or known.key != key:  # descriptors are reused: the key on the message decides
             known = self._senders[descriptor] = Sender(str(key), str(frame.get("Peer-Address")))
         return known
 
+    def subscribed(self, last: zmq.Frame, sender: Sender, frame: bytes, now_s: float) -> None:
+        """A subscription, or the end of one. A key that has too many loses the connections it has them by, and may begin anew."""
+        if sender is NOBODY or not self._subscribers.changed(str(last.get("__fd")), sender.key, frame):
+            return
+        count = self.cut(lambda name, one: one.key == sender.key and name in ("events_out", "stdio_out"))
+        what = f"{fingerprint(sender.key)} from {sender.address}: {count} connections, over {SUBSCRIBED_BYTES_PER_KEY_MAX} bytes"
+        self._counters.note("subscribers_cut", what, now_s)
+
     def read_monitors(self, now_s: float, on_closed: Callable[[SocketName, int], None]) -> None:
-        """Keeps account of connections; those beyond what an address may hold are cut."""
+        """Keeps account of connections; those beyond what an address may hold are cut.
+
+        To be called whenever handshakes were asked about, before messages are taken: no message comes by a connection whose handshake was
+        not answered here, and libzmq tells of a connection (and of the end of the one before it) ahead of its handshake. So whatever a
+        descriptor brings is of the connection that is known here under it.
+        """
         for name, monitor in self._monitors.items():
             while True:
                 try:
@@ -64,9 +82,9 @@ class Peers:
                 if event["event"] == zmq.EVENT_ACCEPTED:
                     self._accepted(name, descriptor, now_s)
                 else:
-                    self._closed(descriptor)
+                    if self._open.get(descriptor, (name,))[0] == name:  # else another socket's monitor was read first
+                        self._closed(descriptor)
                     on_closed(name, descriptor)
-        self._heard.clear()
 
     def cut(self, is_out: Callable[[SocketName, Sender], bool]) -> int:
         """Cuts every connection whose last sender is out. Returns how many."""
@@ -84,9 +102,12 @@ class Peers:
 
     def cut_strangers(self, is_known: Callable[[Sender], bool], now_s: float) -> None:
         """Cuts connections that send much without an accepted key behind them: libzmq keeps an unfinished message of any length."""
-        for descriptor, (name, address) in list(self._open.items()):
+        for descriptor, (name, address, since_s) in list(self._open.items()):
             sender = self._senders.get(str(descriptor))
-            if (sender is None or not is_known(sender)) and name in ("clients", "workers") and _received(descriptor) > STRANGER_BYTES_MAX:
+            if sender is None and name in SPEAKING and now_s - since_s > SILENT_S:
+                self._counters.note("silent_cut", f"{name} from {address}: no message within {SILENT_S:g} s", now_s)
+                self._shut(descriptor)
+            elif (sender is None or not is_known(sender)) and name in ("clients", "workers") and _received(descriptor) > STRANGER_BYTES_MAX:
                 self._counters.note("stranger_cut", f"{name} from {address}: over {STRANGER_BYTES_MAX} bytes", now_s)
                 self._shut(descriptor)
 
@@ -95,15 +116,15 @@ class Peers:
         address = _peer_address(descriptor)
         if address is None:  # it is gone already, and its end is the next thing the monitor tells
             return
-        self._open[descriptor] = (name, address)
+        self._open[descriptor] = (name, address, now_s)
         self._per_address[address] += 1
         if self._per_address[address] > self._per_address_max:
             self._counters.note("connection_cut", f"{address} holds {self._per_address[address]} connections", now_s)
             self._shut(descriptor)
 
     def _closed(self, descriptor: int) -> None:
-        if str(descriptor) not in self._heard:  # else it may be the next connection's already: its messages are faster than the monitor
-            self._senders.pop(str(descriptor), None)
+        self._senders.pop(str(descriptor), None)
+        self._subscribers.closed(str(descriptor))
         there = self._open.pop(descriptor, None)
         if there is not None:
             self._per_address[there[1]] -= 1

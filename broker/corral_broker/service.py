@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from corral_broker.addresses import BindAddress, SocketName
+from corral_broker.addresses import NAMES, BindAddress, SocketName
 from corral_broker.answers import Identity
 from corral_broker.connections import Connections
 from corral_broker.core import BrokerCore
@@ -107,6 +107,7 @@ class Service:
         self._stopped = False
         self._poller = zmq.Poller()
         self._takers = self._make_takers()  # in the order in which a turn serves them
+        self._taken = {self._sockets.named(name): f"taken_{name}" for name in NAMES}  # socket -> counter of messages taken from it
         watched = [self._sockets.monitor] if self._guard is None else [self._guard.zap_socket]
         for pollable in (*self._takers, *watched, self._wakened):
             self._poller.register(pollable, zmq.POLLIN)
@@ -179,6 +180,7 @@ class Service:
     def _burst(self, socket: "Socket", take: Callable[[list[Opaque], Sender], None]) -> bool:
         """Takes up to a burst's worth; True when nothing was left."""
         bytes_taken = 0
+        counter = self._taken[socket]
         is_clients = socket is self._sockets.clients
         for number in range(BURST_MESSAGES):
             if is_clients and number % LOOK_ASIDE_MESSAGES == LOOK_ASIDE_MESSAGES - 1 and self._guests_wait():
@@ -186,6 +188,7 @@ class Service:
             message = receive(socket)
             if message is None:
                 return True
+            self._core.counters.add(counter)
             frames, last = message
             sender = ANYONE
             if self._guard is not None:

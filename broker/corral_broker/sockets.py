@@ -1,6 +1,8 @@
 """The broker's six sockets: types, options, keys and binding."""
 
+import ctypes
 import errno
+import secrets
 
 import zmq
 
@@ -16,8 +18,8 @@ CLIENT_REPLIES_HWM = 10_000
 """Replies queued per client before further ones are dropped; the client asks again."""
 WORKER_HWM = 8_192
 """Messages queued per worker; above what a guest's credits allow."""
-XPUB_FRAME_BYTES_MAX = 4 << 10
-"""Largest subscription."""
+XPUB_FRAME_BYTES_MAX = 512
+"""Largest subscription: longer than any topic. A connection that sends a larger one is closed by libzmq."""
 CLIENT_PING_MS = 2_000
 CLIENT_SILENT_MS = 6_000
 """A client that does not answer libzmq's own pings for so long (a stopped one too) loses its connection, and its queue with it."""
@@ -88,6 +90,10 @@ class Sockets:
         endpoint = self._all["clients"].get_string(zmq.LAST_ENDPOINT)
         return f"tcp://{advertise}:{self.port_or_suffix('clients')}" if advertise and self.is_tcp else endpoint
 
+    def named(self, name: SocketName) -> "zmq.Socket[bytes]":
+        """One of the six."""
+        return self._all[name]
+
     def port_or_suffix(self, name: SocketName) -> str:
         """What a peer joins to the address it dialled."""
         endpoint = self._all[name].get_string(zmq.LAST_ENDPOINT)
@@ -108,6 +114,8 @@ class Sockets:
             self._files.release()
 
     def _bind(self, address: BindAddress) -> None:
+        # A ROUTER numbers its peers from rand(), which libzmq seeds with the time and the pid: nobody is to work those numbers out.
+        ctypes.CDLL(None).srand(secrets.randbits(32))
         for name in NAMES:
             socket = self._all[name] = self.context.socket(_TYPES[name])
             self._configure(name, socket, address)

@@ -9,6 +9,7 @@ import zmq
 from zmq.utils import z85
 
 from corral_broker.counters import Counters
+from corral_broker.handshakes import Handshakes
 from corral_broker.keyring import Keyring
 
 ENDPOINT = "inproc://zeromq.zap.01"
@@ -25,14 +26,17 @@ class ZapHandler:
         self.socket.bind(ENDPOINT)
         self._keyring = keyring
         self._counters = counters
+        self._handshakes = Handshakes()
 
-    def answer_all(self, now_s: float) -> None:
-        """Answers whatever is asked now."""
+    def answer_all(self, now_s: float) -> bool:
+        """Answers whatever is asked now. False when nothing was."""
+        count = 0
         while True:
             try:
                 asked = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
-                return
+                return count > 0
+            count += 1
             self.socket.send_multipart(self._answer(asked, now_s))
 
     def close(self) -> None:
@@ -46,6 +50,9 @@ class ZapHandler:
         key = z85.encode(asked[6]).decode()
         domain, address = asked[2].decode(errors="replace"), asked[3].decode(errors="replace")
         why = self.refusal(domain, key)
+        if not why and (why := self._handshakes.refusal(key, address, self._keyring.grant(key), now_s)):
+            self._counters.note("handshake_too_many", f"{domain} from {address}: {why}", now_s)
+            return [VERSION, request_id, b"300", b"not now", b"", b""]
         if why:
             self._counters.note("handshake_refused", f"{domain} from {address}: {why}", now_s)
             return [VERSION, request_id, b"300", b"not accepted", b"", b""]

@@ -71,7 +71,7 @@ def test_the_address_of_a_live_broker_is_refused_with_its_pid_and_a_dead_ones_is
 
 def test_tcp_without_keys_is_refused_unless_insecure_is_typed_and_then_said(start_broker: Start) -> None:
     refused = run("--bind", "tcp://127.0.0.1:0")
-    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert refused.returncode == 1
     assert "--insecure" in refused.stderr
     assert "insecure" in start_broker("--bind", "tcp://127.0.0.1:0", "--insecure").end()[1]
 

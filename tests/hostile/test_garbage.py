@@ -12,7 +12,8 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corral_schemas.queries import Nothing
+from corral_broker.peers import SILENT_S
+from corral_schemas.queries import InfoReply, Nothing
 from corral_testkit.wire_peers import Keys, Peer, repeat_until
 from hostile.keyed_broker import KeyedBroker
 
@@ -104,8 +105,9 @@ def test_an_address_that_opens_too_many_connections_loses_those_beyond_its_share
             port = port_of(keyed.address)
             many = [opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5)) for _ in range(60)]
             repeat_until(lambda: None, lambda: sum(_is_closed(one) for one in many) >= 25)
-            client.call("guests", Nothing())
-            assert keyed.count(operator, "connection_cut") >= 25
+            info = client.call("info", Nothing())  # by the connection that was there before
+            assert isinstance(info, InfoReply)
+            assert info.counters["connection_cut"] >= 25
 
 
 def _is_closed(connection: socket.socket) -> bool:
@@ -131,3 +133,33 @@ def test_a_stranger_that_sends_more_than_a_registration_needs_is_cut(keyed: Keye
                     opened.send_multipart([b"register", frame], zmq.NOBLOCK)
     assert keyed.count(operator, "stranger_cut") >= 1
     assert keyed.rss_bytes() - before < 300 << 20
+
+
+def test_a_peer_that_connects_and_says_nothing_is_cut(keyed: KeyedBroker, operator: Keys) -> None:
+    with Peer(keys=keyed.new_keys()) as peer, peer.context.socket(zmq.DEALER) as opened:
+        opened.linger = 0
+        opened.routing_id = b"\x00claim"
+        opened.curve_publickey, opened.curve_secretkey, opened.curve_serverkey = (key.encode() for key in peer.keys or ())
+        monitor = opened.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        opened.connect(keyed.address)
+        assert monitor.poll(int(1000 * (SILENT_S + 5))), "it still stands"
+        opened.disable_monitor()
+        monitor.close(0)
+    assert keyed.count(operator, "silent_cut") >= 1
+
+
+def test_a_reader_that_subscribes_without_end_loses_its_connection_and_may_begin_anew(keyed: KeyedBroker, operator: Keys) -> None:
+    with Peer(keys=operator) as peer, peer.dial(zmq.SUB, keyed.endpoint("events_out")) as opened:
+        monitor = opened.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        number = 0
+        while not monitor.poll(0) and number < 10_000:
+            for _ in range(500):  # as many as its socket takes at once
+                number += 1
+                opened.subscribe(f"event/{number}/".ljust(400, "x"))
+                opened.poll(0)  # it hears only now that more can be sent
+            keyed.client(operator).call("guests", Nothing())
+        assert monitor.poll(5_000), "it still stands"
+        opened.disable_monitor()
+        monitor.close(0)
+    assert keyed.count(operator, "subscribers_cut") >= 1
+    keyed.subscriber(operator, b"event/").close()
