@@ -176,6 +176,16 @@ def test_worker_time_goes_on_where_it_was(tmp_path: Path) -> None:
     run(work())
 
 
+def test_worker_time_of_a_worker_that_was_killed_goes_on_from_its_last_request(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with open_room(tmp_path) as room:
+            room.journal.save(RequestRecord(id="r1", op="kill", digest=b"d", recorded_ms=room.journal.worker_ms() + 30_000))
+        async with open_room(tmp_path) as room:
+            assert room.journal.worker_ms() >= 30_000  # else its commands would have half a minute more
+
+    run(work())
+
+
 def test_what_was_published_is_there_after_kill_9(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, env=environment)

@@ -133,12 +133,15 @@ class Faults:
             guest.kill_shim(instances[fault.other % len(instances)])
 
     def _freeze_worker(self, fault: Fault) -> None:
-        worker = self._guest(fault).worker
+        guest = self._guest(fault)
+        worker = guest.worker
         if worker is not None and worker.alive:
             worker.freeze()
+            since_s = self._world.loop.time()
 
             def thaw() -> None:
                 if worker.alive and worker.frozen:
+                    guest.absences.append((since_s, self._world.loop.time()))
                     if fault.lasts_s > FROZEN_BREAKS_S and fault.amount < 0.5:
                         self._world.network.frozen_too_long(worker)
                     worker.thaw()

@@ -48,7 +48,10 @@ class SimGuest:
         """How much longer runtime calls may take."""
         self.failures: list[str] = []
         """What no worker should do."""
+        self.absences: list[tuple[float, float]] = []
+        """(from, until): when no worker was there, or it stood still."""
         self._brokers = brokers
+        self._left_s = 0.0  # when the last worker ended
         self._boots = 1
         self._snapshot_instances: set[str] = set()
         self.kernel = self._boot_kernel()
@@ -74,8 +77,14 @@ class SimGuest:
 
     def start_worker(self) -> None:
         if not self.worker_is_alive:
+            if self.worker is not None:
+                self.absences.append((self._left_s, self.loop.time()))
             self.worker = Process(self.loop, self.host, f"worker-{self.name}")
+            self.worker.on_death.append(self._left)
             self.worker.spawn(self._run_worker(self.worker))
+
+    def _left(self) -> None:
+        self._left_s = self.loop.time()
 
     async def _run_worker(self, process: Process) -> None:
         settings = Settings(guest=self.name, paths=self.paths, runtime=Runtime("runc", self.paths.runtime_root))

@@ -166,6 +166,7 @@ class World:
             audit.truths,
             self.faults.rewound,
             self.faults.quiet,
+            frozenset(fault.kind for fault in self.scenario.faults),
             self.zero_s,
             self.audited_s,
             list(guests),

@@ -42,6 +42,8 @@ class Evidence:
     """Guest → when its journal was set back or lost."""
     quiet: Callable[[set[str], float, float], bool]
     """(hosts, from, to) → whether nothing was wrong with any of them, nor with a broker."""
+    faults: frozenset[str]
+    """Kinds of those that took place."""
     began_s: float
     audited_s: float
     names: list[str]
@@ -361,6 +363,26 @@ def what_was_not_sent_never_ran(evidence: Evidence) -> Findings:
                 yield f"G14 {target.request_id if target else ''} was cancelled, but {_name(lives[0], lives[0].instance)} was made"
 
 
+def nothing_runs_after_its_deadline(evidence: Evidence) -> Findings:
+    """G14, G15: what was not begun in time is not begun at all. Time in which no worker ran does not count."""
+    latest_s: dict[str, float] = {}
+    if "duplicates" in evidence.faults:  # a copy has a deadline of its own
+        return
+    for asked in evidence.history.asked:
+        if asked.step.script is not None:
+            latest_s[asked.step.token] = max(latest_s.get(asked.step.token, 0.0), asked.deadline_s)
+    for life in evidence.witness.lives:
+        deadline_s = latest_s.get(life.token, life.created_s)
+        absences = evidence.guests[life.guest].absences
+        away_s = sum(min(until_s, life.created_s) - from_s + RESTART_S for from_s, until_s in absences if from_s < life.created_s)
+        if life.created_s > deadline_s + GHOST_S + away_s:
+            yield f"G14 {_name(life, life.instance)} was made {life.created_s - deadline_s:.3f} s after its deadline"
+
+
+GHOST_S, RESTART_S = 0.5, 5.0
+"""What a deadline may be off by: at once, and for each restart (since the journal's last request)."""
+
+
 def commands_end_in_time(evidence: Evidence) -> Findings:
     """G15: by the deadline, and a moment."""
     for asked in evidence.history.asked:
@@ -440,6 +462,7 @@ VALIDATORS: list[Callable[[Evidence], Findings]] = [
     replies_agree_and_are_true,
     kills_that_were_delivered_were,
     what_was_not_sent_never_ran,
+    nothing_runs_after_its_deadline,
     commands_end_in_time,
     what_queues_behind_nothing_is_quick,
     runtime_errors_have_their_codes,

@@ -57,7 +57,8 @@ class Journal:
         self.generation = int(meta.get("generation", b"0")) + 1
         self.boot_id = meta.get("boot_id", b"").decode()
         self.guest_recorded = meta.get("guest", b"").decode()
-        self._worker_ms_base = int(meta.get("worker_ms", b"0"))
+        # one that was killed has not said when: its last request did, and deadlines go on from there
+        self._worker_ms_base = max(int(meta.get("worker_ms", b"0")), self.store.last_recorded_ms())
         self._started_s = time.monotonic()
         self.set_meta("generation", str(self.generation))
 

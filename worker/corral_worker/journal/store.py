@@ -213,6 +213,10 @@ class SqliteStore:
         rows = self._read.execute("SELECT record FROM requests WHERE done = 0 ORDER BY recorded_ms, rowid")
         return [msgspec.msgpack.decode(blob, type=RequestRecord) for (blob,) in rows]
 
+    def last_recorded_ms(self) -> int:
+        """Worker time of the newest request; 0 where there is none."""
+        return int(self._read.execute("SELECT coalesce(max(recorded_ms), 0) FROM requests").fetchone()[0])
+
     def live_containers(self) -> list[ContainerRecord]:
         rows = self._read.execute("SELECT record FROM containers WHERE deleted_ns = 0 ORDER BY instance")
         return [msgspec.msgpack.decode(blob, type=ContainerRecord) for (blob,) in rows]
