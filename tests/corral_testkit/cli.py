@@ -33,13 +33,17 @@ class Up:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "CORRAL_BROKER": self.address}
+        return {**os.environ, "CORRAL_BROKER": self.address, "XDG_CONFIG_HOME": str(self.directory / "config")}
 
     def corral(self, *args: object, stdin: str | bytes | None = None) -> "subprocess.CompletedProcess[str]":
         """Runs `corral ARGS` to its end; its stdin is empty unless given."""
+        return self.corral_in(self.environment, *args, stdin=stdin)
+
+    def corral_in(self, environment: dict[str, str], *args: object, stdin: str | bytes | None = None) -> "subprocess.CompletedProcess[str]":
+        """The same in another environment."""
         data = stdin.encode() if isinstance(stdin, str) else stdin
         done = subprocess.run(
-            [*CORRAL, *map(str, args)], input=data or b"", capture_output=True, env=self.environment, timeout=PATIENCE_S, check=False
+            [*CORRAL, *map(str, args)], input=data or b"", capture_output=True, env=environment, timeout=PATIENCE_S, check=False
         )
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -94,8 +98,9 @@ def start_up(directory: Path, rootfs: Path, *flags: str, guests: int = 2) -> Up:
         "1",
         *flags,
     ]
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(directory / "config")}
     with (directory / "err").open("a") as log:
-        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, text=True)
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, text=True, env=environment)
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line.startswith("corral up ready at ipc://"), (line, (directory / "err").read_text())

@@ -141,6 +141,7 @@ class Session:
         assert self._holder.stdout.readline() == b"\n"
         self._environment = {key: value for key, value in os.environ.items() if not key.startswith("CORRAL_")}
         self._environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_COLOR": "1", "TERM": "dumb"}
+        self._environment["XDG_CONFIG_HOME"] = str(self.directory / ".config")
         self._others: list[Terminal] = []
         return self
 

@@ -1,6 +1,6 @@
 """What every command of ours is: help like a man page, docker's foreign flags refused in a sentence, failures said in a line."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -71,6 +71,35 @@ class CorralCommand(click.Command):
                 for text, line in self.examples:
                     formatter.write_text(f"{text}:")
                     formatter.write(f"{'':>{formatter.current_indent + 2}}{line}\n")
+
+
+class CommandGroup(CorralCommand, click.Group):
+    """Commands below one word, such as `corral context`. aliases: other spelling → name. status: of a word that is none of them."""
+
+    status = USAGE
+
+    def __init__(self, *args: Any, aliases: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, subcommand_metavar="COMMAND [ARGS]...", no_args_is_help=False, **kwargs)
+        self.aliases = aliases or {}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(self.status)
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        word, *rest = args
+        found = self.commands.get(self.aliases.get(word, word))
+        if found is not None:
+            return word, found, rest
+        if ctx.resilient_parsing or word.startswith("-"):
+            return super().resolve_command(ctx, args)
+        from difflib import get_close_matches
+
+        nearest = get_close_matches(word, [*self.commands, *self.aliases], 1)
+        hint = f"did you mean corral {self.name} {nearest[0]}?" if nearest else f"there are: {', '.join(self.commands)}"
+        raise Failed(f"{self.name} has no command {word!r}", status=self.status, hint=hint)
 
 
 PROCESS_STATUSES = (

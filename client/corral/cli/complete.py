@@ -32,6 +32,17 @@ def guests(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(g.guest, help="up" if g.up else "down") for g in known if g.guest.startswith(incomplete)]
 
 
+def contexts(incomplete: str) -> list[CompletionItem]:
+    """Names in config.toml."""
+    from corral import CorralError
+    from corral.cli.contexts import known
+
+    try:
+        return [CompletionItem(one.name, help=one.broker) for one in known() if one.name.startswith(incomplete)]
+    except CorralError:
+        return []
+
+
 def signals(incomplete: str) -> list[CompletionItem]:
     from corral.cli.units import signal_names
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from corral.cli.failures import USAGE, Failed
+from corral.cli.failures import USAGE, Failed, told
 
 ENTRY_POINTS = "corral.commands"
 """Entry-point group in which other packages offer commands: `broker` and `worker` come from there."""
@@ -15,6 +15,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "up": ("up", "Start a broker and workers on this machine"),
         "broker": ("", "Forward commands and events between clients and guests"),
         "worker": ("", "Run containers in this guest"),
+        "context": ("context", "Name brokers, and choose the one to talk to"),
         "keys": ("keys", "Make, accept and revoke the keys that TCP is served to"),
         "doctor": ("doctor", "Check what Corral needs, and say what to do"),
     },
@@ -47,7 +48,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
 }
 """section → command → (module under corral.cli.commands; empty: from the entry points, one line of help)."""
-ALIASES = {"rm": "delete"}
+ALIASES = {"rm": "delete", "unpause": "resume", "ls": "ps"}
 EPILOG = """\b
 Start here:
   corral up --guests 2
@@ -135,15 +136,21 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
     no_args_is_help=False,
 )
 @click.option("--broker", metavar="ADDRESS", help="Broker to talk to, for any command: tcp://HOST:PORT or ipc://PATH.")
+@click.option("--context", "context_name", metavar="NAME", help="Context whose broker to talk to (corral context list), for any command.")
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version and exit.")
 @click.pass_context
-def corral(ctx: click.Context, broker: str | None) -> None:
+def corral(ctx: click.Context, broker: str | None, context_name: str | None) -> None:
     """Run OCI containers inside many guest VMs from one place.
 
     A broker forwards commands to one worker in each guest; the worker has them carried out by runc, keeps all output and every exit
     on the guest's disk, and publishes events.
     """
     ctx.obj = broker
+    if context_name and not broker:
+        with told(USAGE):
+            from corral.cli.contexts import named
+
+            ctx.obj = named(context_name).broker
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from corral.cli.options import SIZE, complete_guests
 
 if TYPE_CHECKING:
     from corral import AsyncClient, ContainerSpec, Mount, StdioOptions
+    from corral.cli.selecting import Choice
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -162,6 +163,18 @@ def check_terminal(*, tty: bool, stdin: bool) -> None:
     """Raises click.UsageError for -it whose input is no terminal: raw keys cannot come from there."""
     if tty and stdin and not os.isatty(0):
         raise click.UsageError("-t with -i needs a terminal as stdin; for piped input use -i without -t")
+
+
+def check_fleet(choice: "Choice | None", limit_s: float | None, *, tty: bool, stdin: bool, detach: bool, as_json: bool) -> None:
+    """Raises click.UsageError for options that do not go with --select, or only with it."""
+    if choice is None and limit_s is not None:
+        raise click.UsageError("--for goes with --select; for one container use `corral run -d` and `corral wait --for`")
+    if choice is not None and (tty or stdin):
+        raise click.UsageError("one terminal and one stdin are not for many guests: --select goes without -i and -t")
+    if choice is not None and detach and limit_s is not None:
+        raise click.UsageError("--for goes without -d: nobody stays to count")
+    if choice is not None and as_json and not detach:
+        raise click.UsageError("--json with --select goes with -d")
 
 
 def variables(given: Sequence[str], files: Sequence[Path] = ()) -> list[str]:

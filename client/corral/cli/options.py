@@ -156,6 +156,18 @@ def json_only(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of plain text.")(function)
 
 
+def limit(function: F) -> F:
+    """--for of run and exec; the parameter is `limit_s`."""
+    return click.option(
+        "--for",
+        "limit_s",
+        type=DURATION,
+        default=None,
+        metavar="DURATION",
+        help="With --select: kill what has not ended by then; it counts as timeout.",
+    )(function)
+
+
 def container_argument(function: F) -> F:
     return click.argument("container", metavar="CONTAINER", shell_complete=complete_containers)(function)
 

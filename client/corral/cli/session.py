@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from corral.cli.failures import FAILED, NoBroker, hint_of, say
+from corral.cli.patience import Patience, waiting
 
 if TYPE_CHECKING:
     from corral import AsyncClient
@@ -35,15 +36,16 @@ async def opened(broker: str | None, *, timeout_s: float = 30.0, connect_timeout
 
     try:
         client = AsyncClient(broker, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
-        return await client.__aenter__()
+        async with waiting("waiting for the broker"):
+            return await client.__aenter__()
     except RetryError as why:
         raise NoBroker(why.message) from why
 
 
-async def each(targets: "Sequence[Target]", act: "Callable[[Target], Awaitable[str]]") -> int:
+async def each(targets: "Sequence[Target]", act: "Callable[[Target], Awaitable[str | None]]", *, doing: str) -> int:
     """Does the same to each target, AT_ONCE_MAX at a time, and prints what `act` gives in the order of the targets.
 
-    A failure is said under the target's name and does not stop the others; the status is 1 then.
+    A failure is said under the target's name and does not stop the others; the status is 1 then. doing: what is shown to who waits.
     """
     import click
 
@@ -51,27 +53,35 @@ async def each(targets: "Sequence[Target]", act: "Callable[[Target], Awaitable[s
 
     async def gated(target: "Target") -> str:
         async with gate:
-            return await act(target)
+            return await act(target) or ""
 
     tasks = [asyncio.create_task(gated(target)) for target in targets]
+
+    def standing() -> str:
+        left = [target.text for target, task in zip(targets, tasks, strict=True) if not task.done()]
+        return f"{doing}: {len(targets) - len(left)} of {len(targets)}, waiting for {', '.join(left)}"
+
     try:
-        failed = 0
-        for target, task in zip(targets, tasks, strict=True):
-            line = await _line_or_failure(target, task, alone=len(targets) == 1)
-            failed += line is None
-            if line:
-                click.echo(line)
-        return FAILED if failed else 0
+        async with waiting(standing) as patience:
+            failed = 0
+            for target, task in zip(targets, tasks, strict=True):
+                line = await _line_or_failure(target, task, patience, alone=len(targets) == 1)
+                failed += line is None
+                if line:
+                    click.echo(line)
+            return FAILED if failed else 0
     finally:
         for task in tasks:
             task.cancel()
 
 
-async def _line_or_failure(target: "Target", task: "asyncio.Task[str]", *, alone: bool) -> str | None:
+async def _line_or_failure(target: "Target", task: "asyncio.Task[str]", patience: Patience, *, alone: bool) -> str | None:
     from corral import CorralError
 
+    await asyncio.wait({task})
+    patience.hide()
     try:
-        return await task
+        return task.result()
     except CorralError as failure:
         say(str(failure) if alone else f"{target.text}: {failure}", hint=hint_of(failure))
         return None

@@ -1,34 +1,19 @@
 """corral kill, stop, pause, resume, delete: one act on each of several containers, whose names are printed when it is done."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from corral.cli import options
+from corral.cli.acting import Whom, act_on
 from corral.cli.command import command
-from corral.cli.targets import Target, container_only, find_container, find_process, parse_target
+from corral.cli.selecting import choice
+from corral.cli.targets import Target, container_only, find_container, find_process
 
 if TYPE_CHECKING:
     from corral import AsyncClient
-
-Act = Callable[["AsyncClient", Target], Awaitable[None]]
-
-
-def _on_each(texts: Sequence[str], guest: str, broker: str | None, timeout_s: float, act: Act, *, processes: bool = False) -> int:
-    """Does `act` to each container (or process) named and echoes the names as they were given."""
-    from corral.cli.session import each, with_client
-
-    targets = [parse_target(text, guest) if processes else container_only(parse_target(text, guest)) for text in texts]
-
-    async def body(client: "AsyncClient") -> int:
-        async def act_and_echo(target: Target) -> str:
-            await act(client, target)
-            return target.text
-
-        return await each(targets, act_and_echo)
-
-    return with_client(broker, body, timeout_s=timeout_s)
+    from corral.cli.selecting import Choice
 
 
 @command(
@@ -37,9 +22,11 @@ def _on_each(texts: Sequence[str], guest: str, broker: str | None, timeout_s: fl
         ("End it at once", "corral kill g1/web"),
         ("Another signal, to one exec", "corral kill -s HUP g1/web/worker"),
         ("To every process in the container", "corral kill --all -s TERM web"),
+        ("The same container in many guests, without being asked", "corral kill --select role=web --yes web"),
     ],
 )
 @options.guest
+@choice(destroys=True)
 @click.option(
     "-s",
     "--signal",
@@ -54,19 +41,22 @@ def _on_each(texts: Sequence[str], guest: str, broker: str | None, timeout_s: fl
 @options.timeout
 @options.broker
 @options.containers_argument
-def kill(containers: Sequence[str], guest: str, signal: int, everything: bool, timeout_s: float, broker: str | None) -> int:
+def kill(
+    containers: Sequence[str], guest: str, choice: "Choice | None", signal: int, everything: bool, timeout_s: float, broker: str | None
+) -> int:
     """Send a signal to containers' init processes, or to the execs named by GUEST/NAME/EXEC, and print the name of each.
 
     It never waits behind another command, and KILL reaches a paused container too.
     """
 
-    async def act(client: "AsyncClient", target: Target) -> None:
+    async def act(client: "AsyncClient", target: Target) -> str:
         if everything:
             await (await find_container(client, container_only(target))).kill(signal, all=True)
         else:
             await (await find_process(client, target)).kill(signal)
+        return target.text
 
-    return _on_each(containers, guest, broker, timeout_s, act, processes=True)
+    return act_on(Whom(containers, guest, choice, broker, timeout_s), "kill", act, processes=True, destroys=True)
 
 
 @command(
@@ -74,9 +64,11 @@ def kill(containers: Sequence[str], guest: str, signal: int, everything: bool, t
     examples=[
         ("Ask, then kill after 10 s", "corral stop g1/web"),
         ("Longer, with the signal that it knows", "corral stop -t 60 -s INT web"),
+        ("Everything in some guests, four at a time", "corral stop --select 'web-*' --window 4 '*'"),
     ],
 )
 @options.guest
+@choice(destroys=True)
 @click.option(
     "-t",
     "--time",
@@ -100,41 +92,48 @@ def kill(containers: Sequence[str], guest: str, signal: int, everything: bool, t
 @options.timeout
 @options.broker
 @options.containers_argument
-def stop(containers: Sequence[str], guest: str, grace_s: float, signal: int, timeout_s: float, broker: str | None) -> int:
+def stop(
+    containers: Sequence[str], guest: str, choice: "Choice | None", grace_s: float, signal: int, timeout_s: float, broker: str | None
+) -> int:
     """Ask containers to end with SIGTERM, kill those that have not after a while, and print the name of each once it has ended."""
 
-    async def act(client: "AsyncClient", target: Target) -> None:
+    async def act(client: "AsyncClient", target: Target) -> str:
         await (await find_container(client, target)).stop(grace_s, signal)
+        return target.text
 
-    return _on_each(containers, guest, broker, timeout_s, act)
+    return act_on(Whom(containers, guest, choice, broker, timeout_s), "stop", act, destroys=True)
 
 
 @command("pause", examples=[("Freeze it", "corral pause g1/web")])
 @options.guest
+@choice()
 @options.timeout
 @options.broker
 @options.containers_argument
-def pause(containers: Sequence[str], guest: str, timeout_s: float, broker: str | None) -> int:
+def pause(containers: Sequence[str], guest: str, choice: "Choice | None", timeout_s: float, broker: str | None) -> int:
     """Freeze all processes of containers, and print the name of each."""
 
-    async def act(client: "AsyncClient", target: Target) -> None:
+    async def act(client: "AsyncClient", target: Target) -> str:
         await (await find_container(client, target)).pause()
+        return target.text
 
-    return _on_each(containers, guest, broker, timeout_s, act)
+    return act_on(Whom(containers, guest, choice, broker, timeout_s), "pause", act)
 
 
 @command("resume", examples=[("Let it go on", "corral resume g1/web")])
 @options.guest
+@choice()
 @options.timeout
 @options.broker
 @options.containers_argument
-def resume(containers: Sequence[str], guest: str, timeout_s: float, broker: str | None) -> int:
+def resume(containers: Sequence[str], guest: str, choice: "Choice | None", timeout_s: float, broker: str | None) -> int:
     """Let paused containers go on, and print the name of each."""
 
-    async def act(client: "AsyncClient", target: Target) -> None:
+    async def act(client: "AsyncClient", target: Target) -> str:
         await (await find_container(client, target)).resume()
+        return target.text
 
-    return _on_each(containers, guest, broker, timeout_s, act)
+    return act_on(Whom(containers, guest, choice, broker, timeout_s), "resume", act)
 
 
 @command(
@@ -146,17 +145,18 @@ def resume(containers: Sequence[str], guest: str, timeout_s: float, broker: str 
     ],
 )
 @options.guest
+@choice(destroys=True)
 @click.option("-f", "--force", is_flag=True, help="Kill what runs in it first. One that does not exist is fine then.")
 @options.timeout
 @options.broker
 @options.containers_argument
-def delete(containers: Sequence[str], guest: str, force: bool, timeout_s: float, broker: str | None) -> int:
+def delete(containers: Sequence[str], guest: str, choice: "Choice | None", force: bool, timeout_s: float, broker: str | None) -> int:
     """Delete containers that have stopped or never ran, and print the name of each. Also spelled `corral rm`.
 
     What they wrote and how they ended stays readable in the guest for a day: `corral logs`, `corral wait`.
     """
 
-    async def act(client: "AsyncClient", target: Target) -> None:
+    async def act(client: "AsyncClient", target: Target) -> str:
         from corral import NotFoundError
 
         try:
@@ -167,5 +167,6 @@ def delete(containers: Sequence[str], guest: str, force: bool, timeout_s: float,
         except NotFoundError:
             if not force:
                 raise
+        return target.text
 
-    return _on_each(containers, guest, broker, timeout_s, act, processes=True)
+    return act_on(Whom(containers, guest, choice, broker, timeout_s), "delete", act, processes=True, destroys=True)

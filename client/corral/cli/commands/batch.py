@@ -9,7 +9,7 @@ import click
 from corral.cli import options
 from corral.cli.batch_plan import NOT_RUN, checked, mistakes, plan_given, plan_read, run_options
 from corral.cli.batch_run import check_targets, conduct, print_dry, with_files
-from corral.cli.command import CorralCommand
+from corral.cli.command import CommandGroup, CorralCommand
 from corral.cli.failures import Failed
 
 if TYPE_CHECKING:
@@ -40,19 +40,11 @@ class BatchCommand(CorralCommand):
         return Failed(failure.message, status=NOT_RUN, hint=f"corral batch {self.name} --help" if failure.hint == ours else failure.hint)
 
 
-class BatchGroup(CorralCommand, click.Group):
+class BatchGroup(CommandGroup):
     """`corral batch`; its commands are BatchCommands."""
 
     command_class = BatchCommand
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        from difflib import get_close_matches
-
-        if not ctx.resilient_parsing and args[0] not in self.commands:
-            nearest = get_close_matches(args[0], self.commands, 1)
-            hint = f"did you mean corral batch {nearest[0]}?" if nearest else f"there are: {', '.join(self.commands)}"
-            raise Failed(f"batch has no command {args[0]!r}", status=NOT_RUN, hint=hint)
-        return super().resolve_command(ctx, args)
+    status = NOT_RUN
 
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -9,9 +9,11 @@ import click
 from corral.cli import options
 from corral.cli.command import command
 from corral.cli.event_text import Wanted, line_for_people, record_of
+from corral.cli.selecting import guests_asked, select
 
 if TYPE_CHECKING:
     from corral import AsyncClient, Event, EventGap, Resync
+    from corral.selectors import Selector
 
 
 def _complete_kinds(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -25,6 +27,7 @@ def _complete_kinds(ctx: click.Context, param: click.Parameter, incomplete: str)
     examples=[
         ("Everything from now on", "corral events"),
         ("Exits in one guest, for a script", "corral events --json --guest g1 --kind exit | jq -c '[.container, .data.exit]'"),
+        ("In guests chosen by label, those that come later too", "corral events --select role=web"),
         ("What happened in the last hour", "corral events --since 1h --no-follow"),
         ("On from where a script left off", 'corral events --json --after "$(tail -1 seen.jsonl | jq -r .cursor)" >> seen.jsonl'),
     ],
@@ -38,6 +41,7 @@ def _complete_kinds(ctx: click.Context, param: click.Parameter, incomplete: str)
 )
 @click.option("-k", "--kind", "kinds", multiple=True, metavar="KIND", shell_complete=_complete_kinds, help="Only this kind. Repeatable.")
 @options.several_guests
+@select
 @click.option("-c", "--container", "containers", multiple=True, metavar="NAME", help="Only containers of this name. Repeatable.")
 @click.option(
     "-f", "--filter", "filters", multiple=True, metavar="K=V", help="kind=, guest= or container=, as docker spells it. Repeatable."
@@ -58,6 +62,7 @@ def _complete_kinds(ctx: click.Context, param: click.Parameter, incomplete: str)
 def events(
     kinds: Sequence[str],
     guest_names: Sequence[str],
+    select: "Selector | None",
     containers: Sequence[str],
     filters: Sequence[str],
     since_ns: int | None,
@@ -76,6 +81,8 @@ def events(
 
     if after and since_ns is not None:
         raise click.UsageError("--after and --since are two ways to say where to begin: give one")
+    if select and guest_names:
+        raise click.UsageError("--select and --guest are two ways to say where: give one")
     wanted = Wanted.read(kinds, guest_names, containers, filters, since_ns or 0)
 
     async def body(client: "AsyncClient") -> int:
@@ -85,7 +92,12 @@ def events(
         from corral_schemas.cursor import cursor_from_text
 
         beginning = cursor_from_text(after) if after else Cursor() if since_ns is not None or no_follow else None
-        source = replayed(client, wanted.guests, beginning or Cursor()) if no_follow else _followed(client, wanted, beginning)
+        source: AsyncIterator[Event | EventGap | Resync]
+        if no_follow:
+            asked = await guests_asked(client, [], select) if select else wanted.guests
+            source = replayed(client, asked or (), beginning or Cursor())
+        else:
+            source = _followed(client, wanted, select, beginning)
         chosen = chosen_format(form)
         async for item in source:
             if wanted.admits(item):
@@ -96,9 +108,16 @@ def events(
     return with_client(broker, body, timeout_s=timeout_s)
 
 
-async def _followed(client: "AsyncClient", wanted: Wanted, beginning: Any) -> "AsyncIterator[Event | EventGap | Resync]":
+async def _followed(
+    client: "AsyncClient", wanted: Wanted, select: "Selector | None", beginning: Any
+) -> "AsyncIterator[Event | EventGap | Resync]":
     stream = client.events(
-        kinds=wanted.kinds or None, guests=wanted.guests or None, after=beginning, broker_events=True, beacons="beacon" in wanted.kinds
+        kinds=wanted.kinds or None,
+        guests=wanted.guests or None,
+        select=select,
+        after=beginning,
+        broker_events=True,
+        beacons="beacon" in wanted.kinds,
     )
     async with stream:
         async for item in stream:

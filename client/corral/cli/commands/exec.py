@@ -1,6 +1,6 @@
 """corral exec."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,10 +8,13 @@ import click
 
 from corral.cli import making, options
 from corral.cli.command import command
-from corral.cli.targets import container_only, find_container, parse_target, path_of
+from corral.cli.selecting import choice
+from corral.cli.targets import Target, container_only, find_container, parse_target, path_of
 
 if TYPE_CHECKING:
     from corral import AsyncClient
+    from corral.cli.selecting import Choice
+    from corral.cli.sweep import Manner
     from corral.process import Process
 
 
@@ -22,10 +25,13 @@ if TYPE_CHECKING:
     examples=[
         ("A shell beside what runs", "corral exec -it g1/web sh"),
         ("One command and its status", "corral exec web test -f /run/ready && echo ready"),
+        ("In the containers of that name, in many guests", "corral exec --select all --window 8 web -- uptime"),
         ("In the background; its exit later", "p=$(corral exec -d g1/web backup) && corral wait $p"),
     ],
 )
 @options.guest
+@choice()
+@options.limit
 @click.option("-i", "--interactive", is_flag=True, help="Keep the process's stdin open, and feed it ours.")
 @click.option("-t", "--tty", is_flag=True, help="Give the process a terminal.")
 @click.option("-d", "--detach", is_flag=True, help="Leave it running and print GUEST/NAME/EXEC.")
@@ -58,6 +64,8 @@ def exec(
     container: str,
     args: Sequence[str],
     guest: str,
+    choice: "Choice | None",
+    limit_s: float | None,
     timeout_s: float,
     broker: str | None,
     detach: bool,
@@ -71,19 +79,25 @@ def exec(
     Without -d the command stays until the process has ended and everything it wrote is here; a descendant that still holds its output
     is not waited for. A process without --process is forgotten by `inspect` once it has ended here; its output and exit stay in the
     guest for a day.
+
+    With --select it is done in the container NAME of every guest selected (NAME may be a pattern such as 'web-*'): see `corral run`.
     """
     from corral.cli.session import with_client
+    from corral.cli.sweep import Manner, check_names
 
-    target = container_only(parse_target(container, guest))
     program = list(args[1:] if args[0] == "--" else args)
     if not program:
         raise click.UsageError("say what to run after --")
+    making.check_fleet(choice, limit_s, tty=tty, stdin=interactive, detach=detach, as_json=as_json)
+    if choice:
+        check_names([container], processes=False)
+    target = Target(container, "", container, "") if choice else container_only(parse_target(container, guest))
     if not detach:
         making.check_terminal(tty=tty, stdin=interactive)
     oci = _process_members(rest["process_json"])
     env = making.variables(rest["env"], rest["env_file"])
 
-    async def start(client: "AsyncClient") -> "Process":
+    async def start(client: "AsyncClient", target: Target) -> "Process":
         found = await find_container(client, target)
         return await found.exec(
             program,
@@ -96,31 +110,70 @@ def exec(
         )
 
     async def body(client: "AsyncClient") -> int:
+        if choice:
+            fleet = Manner("exec", [container])
+            return await _over_fleet(client, choice, fleet, start, detach, as_json, rest["signal_proxy"], limit_s, bool(rest["process"]))
         if detach:
-            _print_started(await start(client), as_json=as_json)
+            click.echo(_started_text(await start(client, target), as_json=as_json))
             return 0
         return await _in_foreground(
-            client, start, tty=tty, stdin=interactive, keys=rest["detach_keys"], proxy=rest["signal_proxy"], named=bool(rest["process"])
+            start(client, target),
+            tty=tty,
+            stdin=interactive,
+            keys=rest["detach_keys"],
+            proxy=rest["signal_proxy"],
+            named=bool(rest["process"]),
         )
 
     return with_client(broker, body, timeout_s=timeout_s)
 
 
-async def _in_foreground(client: "AsyncClient", start: Any, *, tty: bool, stdin: bool, keys: bytes, proxy: bool, named: bool) -> int:
+async def _over_fleet(
+    client: "AsyncClient",
+    choice: "Choice",
+    manner: "Manner",
+    start: "Callable[[AsyncClient, Target], Awaitable[Process]]",
+    detach: bool,
+    as_json: bool,
+    signal_proxy: bool,
+    limit_s: float | None,
+    named: bool,
+) -> int:
+    """One more process in each container of that name."""
+    from corral.cli.crowd import crowd
+    from corral.cli.sweep import sweep
+
+    async def start_and_tell(target: Target, _: object) -> str:
+        return _started_text(await start(client, target), as_json=as_json)
+
+    if detach:
+        return await sweep(client, choice, manner, start_and_tell)
+    after = None if named else _forget
+    return await crowd(
+        client, choice, manner, lambda target: start(client, target), signal_proxy=signal_proxy, limit_s=limit_s, after=after
+    )
+
+
+async def _forget(process: "Process") -> None:
+    """Frees the id nobody chose. It may be running still (detached), or the guest be away: then it just stays in the list."""
     import contextlib
 
     from corral import CorralError
+
+    with contextlib.suppress(CorralError):
+        await process.delete()
+
+
+async def _in_foreground(starting: "Coroutine[Any, Any, Process]", *, tty: bool, stdin: bool, keys: bytes, proxy: bool, named: bool) -> int:
     from corral.cli.foreground import Foreground, Manner
     from corral.cli.signals import SignalInbox
 
     with SignalInbox(passed_on=proxy) as inbox:
-        process: Process = await inbox.during(start(client), "the process")
+        process: Process = await inbox.during(starting, "the process")
         manner = Manner(path=path_of(process.container, process.process), tty=tty, stdin=stdin, detach_keys=keys)
         status = await Foreground(process, manner, inbox).run()
         if not named:
-            # It may be running still (detached), or the guest be away: then it just stays in the list.
-            with contextlib.suppress(CorralError):
-                await process.delete()
+            await _forget(process)
         return status
 
 
@@ -138,13 +191,12 @@ def _process_members(file: Any) -> dict[str, Any] | None:
     return members
 
 
-def _print_started(process: "Process", *, as_json: bool) -> None:
+def _started_text(process: "Process", *, as_json: bool) -> str:
     from corral.cli.output import json_line
 
     container = process.container
     if not as_json:
-        click.echo(path_of(container, process.process))
-        return
+        return path_of(container, process.process)
     record = {
         "guest": container.guest,
         "container": container.name,
@@ -153,4 +205,4 @@ def _print_started(process: "Process", *, as_json: bool) -> None:
         "process_instance": process.instance,
         "pid": process.pid,
     }
-    click.echo(json_line(record))
+    return json_line(record)

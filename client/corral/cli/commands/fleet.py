@@ -7,23 +7,28 @@ import click
 
 from corral.cli import options
 from corral.cli.command import command
+from corral.cli.patience import waiting
+from corral.cli.selecting import select
 
 if TYPE_CHECKING:
     from corral import AsyncClient
     from corral.cli.output import Column
+    from corral.selectors import Selector
 
 
 @command(
     "guests",
     examples=[
         ("Who is there", "corral guests"),
+        ("Those with a label", "corral guests --select role=web"),
         ("Those that are down, for a script", "corral guests --json | jq -r 'select(.up | not) | .guest'"),
     ],
 )
+@select
 @options.formats
 @options.timeout
 @options.broker
-def guests(form: str | None, timeout_s: float, broker: str | None) -> int:
+def guests(select: "Selector | None", form: str | None, timeout_s: float, broker: str | None) -> int:
     """List the guests that the broker knows of, up or down, with their labels and load.
 
     STATE says why a guest is down, and what is wrong with one that is up: a clock that is off, an older version of Corral, another
@@ -33,8 +38,12 @@ def guests(form: str | None, timeout_s: float, broker: str | None) -> int:
 
     async def body(client: "AsyncClient") -> int:
         from corral.cli.output import as_record, print_records
+        from corral.fleet_map import meant
 
-        known = sorted(await client.guests(), key=lambda guest: guest.guest)
+        async with waiting("asking the broker"):
+            known = sorted(await client.guests(), key=lambda guest: guest.guest)
+        if select:
+            known = meant(select, known)
         print_records([as_record(guest) for guest in known], _columns(), form)
         return 0
 
@@ -83,7 +92,8 @@ def info(guest: str, form: str | None, timeout_s: float, broker: str | None) -> 
     async def body(client: "AsyncClient") -> int:
         from corral.cli.output import as_record, chosen_format, line_of
 
-        record = {**as_record(await client.info(guest)), "address": client.address}
+        async with waiting(f"asking {guest or 'the broker'}"):
+            record = {**as_record(await client.info(guest)), "address": client.address}
         if chosen_format(form) == "table":
             _print_tree(record)
         else:

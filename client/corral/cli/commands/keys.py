@@ -5,16 +5,9 @@ from typing import Any
 
 import click
 
-from corral.cli.command import CorralCommand, command
+from corral.cli.command import CommandGroup, command
 from corral.cli.failures import Failed
 from corral.cli.options import DURATION, formats
-
-
-class KeysGroup(CorralCommand, click.Group):
-    """Commands about keys, below one word."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, subcommand_metavar="COMMAND [ARGS]...", no_args_is_help=False, **kwargs)
 
 
 def _default_directory() -> Path:
@@ -42,7 +35,7 @@ ROLE_HELP = "operator (everything), observer (reading), guest (a worker; with --
 
 @click.command(
     "keys",
-    cls=KeysGroup,
+    cls=CommandGroup,
     statuses=(("0", "done"), ("1", "failed"), ("2", "wrong usage")),
     examples=[
         ("The broker's own key, once", "corral keys new --broker"),

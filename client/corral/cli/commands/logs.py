@@ -2,7 +2,8 @@
 
 import base64
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -10,12 +11,16 @@ import click
 from corral.cli import options
 from corral.cli.command import command
 from corral.cli.failures import say
+from corral.cli.selecting import choice
 from corral.cli.targets import find_process, parse_target, path_of
 
 if TYPE_CHECKING:
     from corral import AsyncClient, Chunk, Gap
     from corral.cli.bounds import Bound
     from corral.cli.lines import Line, LineSplitter
+    from corral.cli.selecting import Choice
+    from corral.cli.tagged import TaggedOutput
+    from corral.cli.targets import Target
     from corral.process import Process
 
 
@@ -25,11 +30,13 @@ if TYPE_CHECKING:
         ("What it wrote, both streams on their descriptors", "corral logs g1/web"),
         ("The last lines, and on", "corral logs -f --tail 20 g1/web"),
         ("With times, from ten minutes ago", "corral logs -t --since 10m g1/web"),
+        ("The same container in many guests, each line with its guest", "corral logs -f --select role=web web"),
         ("stderr of an exec", "corral logs --stderr g1/web/backup"),
     ],
     statuses=(("0", "done"), ("1", "failed"), ("2", "wrong usage"), ("130", "interrupted"), ("255", "no broker answered within 5 s")),
 )
 @options.guest
+@choice(at_once=True)
 @click.option("-f", "--follow", is_flag=True, help="Go on to the end of the process.")
 @click.option("-n", "--tail", default="all", metavar="N|all", show_default=True, help="Begin with the last N lines.")
 @click.option(
@@ -55,6 +62,7 @@ if TYPE_CHECKING:
 def logs(
     container: str,
     guest: str,
+    choice: "Choice | None",
     follow: bool,
     tail: str,
     since_ns: int | None,
@@ -74,46 +82,107 @@ def logs(
 
     if tail != "all" and not tail.isdecimal():
         raise click.UsageError(f"--tail: {tail!r} is neither a number nor all")
+    wanted = _Wanted(follow, tail, since_ns, timestamps, _hidden(only_stdout, only_stderr), as_json)
+    if choice:
+        from corral.cli.sweep import check_names
+
+        check_names([container])
+        return with_client(broker, lambda client: _over_fleet(client, choice, container, wanted), timeout_s=timeout_s)
     target = parse_target(container, guest)
 
     async def body(client: "AsyncClient") -> int:
-        from corral.cli.bounds import LineBound, OffsetBound
-        from corral.cli.positions import offsets_now
+        from corral.cli.pumps import DescriptorWriter
 
-        process = await find_process(client, target)
-        hidden = set() if only_stdout == only_stderr else {"stderr" if only_stdout else "stdout"}
-        bound: Bound | None = None
-        if not follow and tail == "all":
-            bound = OffsetBound({name: at for name, at in (await offsets_now(client, process)).items() if name not in hidden})
-        elif not follow:
-            bound = LineBound(int(tail))
-        output = process.output(
-            stdout=None if "stdout" in hidden else 0,
-            stderr=None if "stderr" in hidden else 0,
-            follow=follow,
-            tail_lines=None if tail == "all" else int(tail),
-            since_ns=since_ns if tail == "all" else None,
-        )
-        printer = _Printer(process, bound=bound, since_ns=since_ns, timestamps=timestamps, as_json=as_json)
-        async with contextlib.aclosing(output):
-            await printer.print(output)
+        writer = DescriptorWriter()
+
+        async def write(stream: str, data: bytes) -> None:
+            await writer.write(2 if stream == "stderr" else 1, data)
+
+        async def tell(message: str) -> None:
+            say(message)
+
+        await _print(client, await find_process(client, target), wanted, _Sink(write, tell))
         return 0
 
     return with_client(broker, body, timeout_s=timeout_s)
 
 
+async def _over_fleet(client: "AsyncClient", choice: "Choice", container: str, wanted: "_Wanted") -> int:
+    from corral.cli.sweep import Manner, sweep, tag_of
+
+    manner = Manner("logs", [container], at_once=True)
+
+    async def act(target: "Target", output: "TaggedOutput") -> None:
+        async def write(stream: str, data: bytes) -> None:
+            if wanted.as_json:
+                await output.plain(data.decode().removesuffix("\n"))
+            else:
+                await output.lines(tag_of(target, manner), data, 2 if stream == "stderr" else 1)
+
+        async def tell(message: str) -> None:
+            await output.say(f"{target.text}: {message}")
+
+        await _print(client, await find_process(client, target), wanted, _Sink(write, tell, by_line=True))
+
+    return await sweep(client, choice, manner, act)
+
+
+def _hidden(only_stdout: bool, only_stderr: bool) -> frozenset[str]:
+    return frozenset() if only_stdout == only_stderr else frozenset(["stderr" if only_stdout else "stdout"])
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What the options said."""
+
+    follow: bool
+    tail: str
+    since_ns: int | None
+    timestamps: bool
+    hidden: frozenset[str]
+    as_json: bool
+
+
+@dataclass(frozen=True)
+class _Sink:
+    """Where it goes."""
+
+    write: Callable[[str, bytes], Awaitable[None]]
+    """Takes a stream's name and bytes."""
+    tell: Callable[[str], Awaitable[None]]
+    by_line: bool = False
+    """Only whole lines are written, and what was begun at the end."""
+
+
+async def _print(client: "AsyncClient", process: "Process", wanted: _Wanted, sink: _Sink) -> None:
+    from corral.cli.bounds import LineBound, OffsetBound
+    from corral.cli.positions import offsets_now
+
+    tail_lines = None if wanted.tail == "all" else int(wanted.tail)
+    bound: Bound | None = None
+    if not wanted.follow and tail_lines is None:
+        bound = OffsetBound({name: at for name, at in (await offsets_now(client, process)).items() if name not in wanted.hidden})
+    elif not wanted.follow:
+        bound = LineBound(tail_lines or 0)
+    output = process.output(
+        stdout=None if "stdout" in wanted.hidden else 0,
+        stderr=None if "stderr" in wanted.hidden else 0,
+        follow=wanted.follow,
+        tail_lines=tail_lines,
+        since_ns=wanted.since_ns if tail_lines is None else None,
+    )
+    async with contextlib.aclosing(output):
+        await _Printer(process, wanted, sink, bound).print(output)
+
+
 class _Printer:
     """Writes chunks as they are, or line by line where something goes before each line."""
 
-    def __init__(self, process: "Process", *, bound: "Bound | None", since_ns: int | None, timestamps: bool, as_json: bool) -> None:
-        from corral.cli.pumps import DescriptorWriter
-
+    def __init__(self, process: "Process", wanted: _Wanted, sink: _Sink, bound: "Bound | None") -> None:
         self._path = path_of(process.container, process.process)
-        self._bound = bound
-        self._since_ns = since_ns or 0
-        self._timestamps = timestamps
-        self._as_json = as_json
-        self._writer = DescriptorWriter()
+        self._wanted, self._sink, self._bound = wanted, sink, bound
+        self._since_ns = wanted.since_ns or 0
+        self._by_line = sink.by_line or wanted.timestamps or wanted.as_json
         self._splitters: dict[str, LineSplitter] = {}
 
     async def print(self, items: "AsyncIterator[Chunk | Gap]") -> None:
@@ -124,7 +193,7 @@ class _Printer:
             item = self._bound.cut(piece) if self._bound else piece
             if isinstance(item, Gap):
                 await self._rest(item.stream)
-                say(f"{item.end - item.start} bytes of {item.stream} are missing ({item.reason})")
+                await self._sink.tell(f"{item.end - item.start} bytes of {item.stream} are missing ({item.reason})")
             elif item.time_ns >= self._since_ns:
                 await self._chunk(item)
             if self._bound and self._bound.reached:
@@ -135,8 +204,8 @@ class _Printer:
     async def _chunk(self, chunk: "Chunk") -> None:
         from corral.cli.lines import LineSplitter
 
-        if not self._timestamps and not self._as_json:
-            await self._write(chunk.stream, chunk.data)
+        if not self._by_line:
+            await self._sink.write(chunk.stream, chunk.data)
             return
         splitter = self._splitters.setdefault(chunk.stream, LineSplitter())
         await self._lines(chunk.stream, list(splitter.feed(chunk.offset, chunk.time_ns, chunk.data)))
@@ -148,15 +217,14 @@ class _Printer:
     async def _lines(self, stream: str, lines: "list[Line]") -> None:
         if not lines:
             return
-        if self._as_json:
-            await self._writer.write(1, "".join(self._json(stream, line) + "\n" for line in lines).encode())
+        if self._wanted.as_json:
+            await self._sink.write("stdout", "".join(self._json(stream, line) + "\n" for line in lines).encode())
             return
         from corral.cli.units import rfc3339_text
 
-        await self._write(stream, b"".join(rfc3339_text(line.time_ns).encode() + b" " + line.data for line in lines))
-
-    async def _write(self, stream: str, data: bytes) -> None:
-        await self._writer.write(2 if stream == "stderr" else 1, data)
+        stamped = self._wanted.timestamps
+        rows = [rfc3339_text(line.time_ns).encode() + b" " + line.data if stamped else line.data for line in lines]
+        await self._sink.write(stream, b"".join(rows))
 
     def _json(self, stream: str, line: "Line") -> str:
         from corral.cli.output import json_line

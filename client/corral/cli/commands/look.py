@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from corral.cli import options
+from corral.cli.acting import Whom, act_on
 from corral.cli.command import command
 from corral.cli.failures import FAILED, say
+from corral.cli.patience import waiting
+from corral.cli.selecting import choice, guests_asked, select
 from corral.cli.targets import container_only, find_container, parse_target
 
 if TYPE_CHECKING:
     from corral import AsyncClient
     from corral.cli.output import Column, Record
+    from corral.cli.selecting import Choice
     from corral.cli.targets import Target
+    from corral.selectors import Selector
 
 STATUS_STYLES = {"running": "green", "paused": "yellow", "created": "cyan", "creating": "cyan"}
 
@@ -24,6 +29,7 @@ STATUS_STYLES = {"running": "green", "paused": "yellow", "created": "cyan", "cre
     examples=[
         ("What runs, everywhere", "corral ps"),
         ("Also what has stopped, in one guest", "corral ps -a --guest g1"),
+        ("In some guests", "corral ps --select 'role=web,zone!=b'"),
         ("Names only", "corral ps -q | xargs corral stop"),
         ("For a script", "corral ps -a --json | jq -r 'select(.status == \"stopped\") | .path'"),
         ("Your own columns", "corral ps --format '{path}\\t{status}\\t{pid}'"),
@@ -32,10 +38,19 @@ STATUS_STYLES = {"running": "green", "paused": "yellow", "created": "cyan", "cre
 @click.option("-a", "--all", "everything", is_flag=True, help="Also containers that have not started or have stopped.")
 @click.option("-q", "--quiet", is_flag=True, help="Print GUEST/NAME only.")
 @options.several_guests
+@select
 @options.formats
 @options.timeout
 @options.broker
-def ps(everything: bool, quiet: bool, guest_names: Sequence[str], form: str | None, timeout_s: float, broker: str | None) -> int:
+def ps(
+    everything: bool,
+    quiet: bool,
+    guest_names: Sequence[str],
+    select: "Selector | None",
+    form: str | None,
+    timeout_s: float,
+    broker: str | None,
+) -> int:
     """List containers over all guests, newest first.
 
     Guests that do not answer are named on stderr, the others listed all the same, and the status is 1.
@@ -46,7 +61,8 @@ def ps(everything: bool, quiet: bool, guest_names: Sequence[str], form: str | No
     async def body(client: "AsyncClient") -> int:
         from corral.cli.output import as_record
 
-        fleet = await client.list(list(guest_names) or None)
+        async with waiting("asking the guests for their containers"):
+            fleet = await client.list(await guests_asked(client, guest_names, select))
         shown = [s for s in fleet.containers if everything or s.status in ("running", "paused", "creating")]
         shown.sort(key=lambda s: s.instance, reverse=True)
         records = [{"path": f"{state.guest}/{state.id}", **as_record(state)} for state in shown]
@@ -120,7 +136,8 @@ def processes(container: str, guest: str, everything: bool, form: str | None, ti
     async def body(client: "AsyncClient") -> int:
         from corral.cli.output import Column, as_record, print_records
 
-        found = await (await find_container(client, target)).ps(all=everything)
+        async with waiting(f"asking for the processes of {container}"):
+            found = await (await find_container(client, target)).ps(all=everything)
         columns = [
             Column("PID", lambda r: str(r["pid"] or "-"), "bold"),
             Column("PROCESS", lambda r: r["process"] or "-", "cyan"),
@@ -138,27 +155,23 @@ def processes(container: str, guest: str, everything: bool, form: str | None, ti
     examples=[
         ("Everything about it", "corral inspect g1/web"),
         ("One field", "corral inspect --format '{status}' g1/web"),
+        ("What became of it in each guest", "corral inspect --select all --format '{path} {status}' web"),
         ("How an exec ended", "corral inspect --json g1/web/backup | jq .exit"),
     ],
 )
 @options.guest
+@choice()
 @options.formats
 @options.timeout
 @options.broker
 @options.containers_argument
-def inspect(containers: Sequence[str], guest: str, form: str | None, timeout_s: float, broker: str | None) -> int:
+def inspect(containers: Sequence[str], guest: str, choice: "Choice | None", form: str | None, timeout_s: float, broker: str | None) -> int:
     """Show the state of containers (or of the execs named by GUEST/NAME/EXEC) in full, as JSON: indented on a terminal, else JSON Lines."""
-    from corral.cli.session import each, with_client
 
-    targets = [parse_target(text, guest) for text in containers]
+    async def act(client: "AsyncClient", target: "Target") -> str:
+        return _shown(await _record_of(client, target), form)
 
-    async def body(client: "AsyncClient") -> int:
-        async def act(target: "Target") -> str:
-            return _shown(await _record_of(client, target), form)
-
-        return await each(targets, act)
-
-    return with_client(broker, body, timeout_s=timeout_s)
+    return act_on(Whom(containers, guest, choice, broker, timeout_s), "inspect", act, processes=True)
 
 
 async def _record_of(client: "AsyncClient", target: "Target") -> "Record":

@@ -6,10 +6,14 @@ import click
 
 from corral.cli import making, options
 from corral.cli.command import command
+from corral.cli.selecting import choice
 
 if TYPE_CHECKING:
     from corral import AsyncClient, ContainerSpec
+    from corral.cli.selecting import Choice
+    from corral.cli.targets import Target
     from corral.container import Container
+    from corral.process import Process
 
 _ARGS = click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[--] CMD [ARG...]")
 
@@ -26,10 +30,13 @@ _ARGS = click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[--] C
         ),
         ("A shell, gone afterwards", "corral run -it --rm --rootfs /srv/bb sh"),
         ("In the background, with a limit", "corral run -d --name web --memory 64M --bundle /srv/web"),
+        ("The same in many guests, a tenth of them at a time", "corral run --rm --select role=web --window 10% --rootfs /srv/bb -- df -h"),
         ("A pipe through a container", "tar c . | corral run -i --rm --rootfs /srv/bb -v /data:/data --rw tar x -C /data"),
     ],
 )
 @making.making_options
+@choice()
+@options.limit
 @click.option("-d", "--detach", is_flag=True, help="Leave it running and print GUEST/NAME.")
 @click.option(
     "--rm",
@@ -44,6 +51,8 @@ _ARGS = click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[--] C
 @options.broker
 @_ARGS
 def run(
+    choice: "Choice | None",
+    limit_s: float | None,
     detach: bool,
     auto_delete: bool,
     detach_keys: bytes,
@@ -61,26 +70,66 @@ def run(
     Without -d the command stays until the process has ended and everything it wrote is here. Ctrl-C and SIGTERM go to the process; a
     third within 2 s detaches, as ctrl-p ctrl-q does on a terminal. If the reader of the output goes away (`| head`), the process is
     ended like one that writes into a broken pipe.
+
+    With --select it runs in every guest selected, under the same name. Each line of output begins with its guest, whatever did not end
+    with 0 is named on stderr, a last line counts ok, failed, timeout and unreachable, and the status is 0 only if all are ok. Signals go
+    to all of them.
     """
     from corral.cli.session import with_client
 
     made = making.Making(**what)
     made.check()
     spec = made.spec()
+    making.check_fleet(choice, limit_s, tty=made.tty, stdin=made.interactive, detach=detach, as_json=as_json)
     if not detach:
         making.check_terminal(tty=made.tty, stdin=made.interactive)
 
     async def body(client: "AsyncClient") -> int:
+        if choice:
+            return await _over_fleet(client, choice, made, spec, detach, auto_delete, as_json, signal_proxy, limit_s)
         if detach:
             guest = await making.chosen_guest(client, made.guest)
             container = await client.guest(guest).run(
                 made.name, bundle=made.bundle or None, spec=spec, stdio=made.stdio(), auto_delete=auto_delete
             )
-            _print_made(container, as_json=as_json)
+            click.echo(_made_text(container, as_json=as_json))
             return 0
         return await _in_foreground(client, made, spec, auto_delete=auto_delete, detach_keys=detach_keys, signal_proxy=signal_proxy)
 
     return with_client(broker, body, timeout_s=timeout_s)
+
+
+async def _over_fleet(
+    client: "AsyncClient",
+    choice: "Choice",
+    made: making.Making,
+    spec: "ContainerSpec | None",
+    detach: bool,
+    auto_delete: bool,
+    as_json: bool,
+    signal_proxy: bool,
+    limit_s: float | None,
+) -> int:
+    """A container of the same name in each guest."""
+    from corral.cli.crowd import crowd
+    from corral.cli.sweep import Manner, sweep
+    from corral.words import generated_name
+
+    manner = Manner("run", [made.name or generated_name()], literal=True)
+
+    async def make(target: "Target") -> "Container":
+        guest = client.guest(target.guest)
+        return await guest.run(target.container, bundle=made.bundle or None, spec=spec, stdio=made.stdio(), auto_delete=auto_delete)
+
+    async def start(target: "Target") -> "Process":
+        return (await make(target)).init
+
+    async def make_and_tell(target: "Target", _: object) -> str:
+        return _made_text(await make(target), as_json=as_json)
+
+    if detach:
+        return await sweep(client, choice, manner, make_and_tell)
+    return await crowd(client, choice, manner, start, signal_proxy=signal_proxy, limit_s=limit_s)
 
 
 async def _in_foreground(
@@ -126,18 +175,17 @@ def create(as_json: bool, timeout_s: float, broker: str | None, **what: Any) -> 
     async def body(client: "AsyncClient") -> int:
         guest = await making.chosen_guest(client, made.guest)
         container = await client.guest(guest).create(made.name, bundle=made.bundle or None, spec=spec, stdio=made.stdio())
-        _print_made(container, as_json=as_json)
+        click.echo(_made_text(container, as_json=as_json))
         return 0
 
     return with_client(broker, body, timeout_s=timeout_s)
 
 
-def _print_made(container: "Container", *, as_json: bool) -> None:
+def _made_text(container: "Container", *, as_json: bool) -> str:
     from corral.cli.output import json_line
     from corral.cli.targets import path_of
 
-    if as_json:
-        record = {"guest": container.guest, "container": container.name, "instance": container.instance, "pid": container.init.pid}
-        click.echo(json_line(record))
-    else:
-        click.echo(path_of(container))
+    if not as_json:
+        return path_of(container)
+    record = {"guest": container.guest, "container": container.name, "instance": container.instance, "pid": container.init.pid}
+    return json_line(record)

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 import click
 
 from corral.cli import options
+from corral.cli.acting import Whom, act_on
 from corral.cli.command import command
+from corral.cli.selecting import choice
 from corral.cli.targets import container_only, find_container, parse_target, path_of
 
 if TYPE_CHECKING:
     from corral import AsyncClient
+    from corral.cli.selecting import Choice
     from corral.cli.targets import Target
 
 
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     ),
 )
 @options.guest
+@choice()
 @click.option("-a", "--attach", is_flag=True, help="Stay, with its output here, and end with its status.")
 @click.option("-i", "--interactive", is_flag=True, help="With -a: feed it our stdin too.")
 @options.detach_keys
@@ -33,32 +37,34 @@ if TYPE_CHECKING:
 @options.broker
 @options.containers_argument
 def start(
-    containers: Sequence[str], guest: str, attach: bool, interactive: bool, detach_keys: bytes, timeout_s: float, broker: str | None
+    containers: Sequence[str],
+    guest: str,
+    choice: "Choice | None",
+    attach: bool,
+    interactive: bool,
+    detach_keys: bytes,
+    timeout_s: float,
+    broker: str | None,
 ) -> int:
     """Start created containers, and print the name of each.
 
     A container runs once: one that has stopped is not started again, but made anew with `corral run`.
     """
-    from corral.cli.session import each, with_client
+    from corral.cli.session import with_client
 
-    targets = [container_only(parse_target(text, guest)) for text in containers]
-    if attach and len(targets) > 1:
+    if attach and (choice or len(containers) > 1):
         raise click.UsageError("-a takes one container")
     if interactive and not attach:
         raise click.UsageError("-i goes with -a")
-
-    async def body(client: "AsyncClient") -> int:
-        async def act(target: "Target") -> str:
-            await (await find_container(client, target)).start()
-            return target.text
-
-        return await each(targets, act)
+    if not attach:
+        return act_on(Whom(containers, guest, choice, broker, timeout_s), "start", _start)
+    target = container_only(parse_target(containers[0], guest))
 
     async def attached(client: "AsyncClient") -> int:
         from corral.cli.foreground import Foreground, Manner
         from corral.cli.signals import SignalInbox
 
-        container = await find_container(client, targets[0])
+        container = await find_container(client, target)
         state = await container.state()
         tty = any(process.tty for process in state.processes if process.process == "init")
         manner = Manner(path=path_of(container), tty=tty, stdin=interactive, detach_keys=detach_keys)
@@ -68,4 +74,9 @@ def start(
                 inbox.resized.set()
             return await Foreground(container.init, manner, inbox).run()
 
-    return with_client(broker, attached if attach else body, timeout_s=timeout_s)
+    return with_client(broker, attached, timeout_s=timeout_s)
+
+
+async def _start(client: "AsyncClient", target: "Target") -> str:
+    await (await find_container(client, target)).start()
+    return target.text

@@ -10,6 +10,8 @@ import click
 from corral.cli import options
 from corral.cli.command import command
 from corral.cli.failures import FAILED, say
+from corral.cli.patience import waiting
+from corral.cli.selecting import guests_asked, select
 from corral.cli.targets import container_only, find_container, parse_target
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from corral.cli.output import Column, Record
     from corral.cli.targets import Target
     from corral.container import Container
+    from corral.selectors import Selector
     from corral_schemas.containers import ContainerStats
 
 FIRST_INTERVAL_S = 0.5
@@ -31,13 +34,14 @@ FIRST_INTERVAL_S = 0.5
     ],
     statuses=(
         ("0", "done"),
-        ("1", "a container named could not be read"),
+        ("1", "a container named could not be read, or a guest did not answer"),
         ("2", "wrong usage"),
         ("130", "interrupted"),
         ("255", "no broker"),
     ),
 )
 @options.guest
+@select
 @click.option("--no-stream", is_flag=True, help="Print once and end.")
 @click.option(
     "--interval", "interval_s", type=options.DURATION, default="1s", show_default=True, metavar="DURATION", help="Between readings."
@@ -47,21 +51,32 @@ FIRST_INTERVAL_S = 0.5
 @options.broker
 @click.argument("containers", metavar="[CONTAINER...]", nargs=-1, shell_complete=options.complete_containers)
 def stats(
-    containers: Sequence[str], guest: str, no_stream: bool, interval_s: float, form: str | None, timeout_s: float, broker: str | None
+    containers: Sequence[str],
+    guest: str,
+    select: "Selector | None",
+    no_stream: bool,
+    interval_s: float,
+    form: str | None,
+    timeout_s: float,
+    broker: str | None,
 ) -> int:
     """Show what containers use: those named, or all that run."""
     from corral.cli.session import with_client
 
+    if select and (containers or guest):
+        raise click.UsageError("--select is for all that runs there: it goes neither with --guest nor with CONTAINER")
     targets = [container_only(parse_target(text, guest)) for text in containers]
 
     async def body(client: "AsyncClient") -> int:
-        sampler = Sampler(client, targets, guest)
-        await sampler.sample()
-        await asyncio.sleep(min(FIRST_INTERVAL_S, interval_s))
+        sampler = Sampler(client, targets, await guests_asked(client, [guest] if guest else [], select))
+        async with waiting("reading what containers use"):
+            await sampler.sample()
+            await asyncio.sleep(min(FIRST_INTERVAL_S, interval_s))
+            records = await sampler.sample()
         if no_stream:
             from corral.cli.output import print_records
 
-            print_records(await sampler.sample(), _columns(), form)
+            print_records(records, _columns(), form)
         else:
             await _stream(sampler, interval_s, form)
         return FAILED if sampler.failed else 0
@@ -89,13 +104,13 @@ async def _stream(sampler: "Sampler", interval_s: float, form: str | None) -> No
 class Sampler:
     """Reads the figures of the containers again and again; keeps the last reading of each, for rates."""
 
-    def __init__(self, client: "AsyncClient", targets: "Sequence[Target]", guest: str) -> None:
+    def __init__(self, client: "AsyncClient", targets: "Sequence[Target]", guests: "list[str] | None") -> None:
         self._client = client
         self._targets = targets
-        self._guest = guest
+        self._guests = guests
         self._before: dict[str, ContainerStats] = {}
         self.failed: set[str] = set()
-        """Containers named on the command line that could not be read."""
+        """Containers named on the command line that could not be read, and guests that do not answer: each is said once."""
 
     async def sample(self) -> "list[Record]":
         """One record for each container."""
@@ -105,7 +120,11 @@ class Sampler:
     async def _containers(self) -> "list[tuple[str, Container]]":
         if self._targets:
             return [(target.text, await find_container(self._client, target)) for target in self._targets]
-        fleet = await self._client.list([self._guest] if self._guest else None)
+        fleet = await self._client.list(self._guests)
+        for name, why in fleet.silent.items():
+            if name not in self.failed:
+                self.failed.add(name)
+                say(f"guest {name} did not answer: {why}")
         running = [state for state in fleet.containers if state.status in ("running", "paused")]
         running.sort(key=lambda state: (state.guest, state.id))
         return [(f"{s.guest}/{s.id}", self._client.guest(s.guest).container(s.id, s.instance)) for s in running]

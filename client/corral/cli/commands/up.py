@@ -102,7 +102,8 @@ def up(
 ) -> int:
     """Start a broker and workers for guests g1 to gN on this machine, and keep them running until Ctrl-C or SIGTERM.
 
-    The address is printed, and written to the file `address` in the run directory, where every command looks for it. A broker or
+    The address is printed, and written to the file `address` in the run directory, where every command looks for it, and to the
+    context `local`. A broker or
     worker that dies is started again at once; containers are not touched by that.
 
     At the end containers are stopped and deleted (their output and exits stay readable for a day), then the workers end, then the
@@ -168,6 +169,7 @@ async def _start(plan: Plan, place: Place, broker: Child, workers: Sequence[Chil
     await broker.start()
     await asyncio.gather(*(worker.start() for worker in workers))
     place.announce(plan.address)
+    _write_context(plan.address)
     if plan.as_json:
         from corral.cli.output import json_line
 
@@ -175,6 +177,21 @@ async def _start(plan: Plan, place: Place, broker: Child, workers: Sequence[Chil
     else:
         click.echo(f"corral up ready at {plan.address} with guests {' '.join(plan.guests)}")
     sys.stdout.flush()
+
+
+def _write_context(address: str) -> None:
+    """The context `local`. Which one is current is the person's choice; that another one is they are told."""
+    from corral import CorralError
+    from corral.cli import contexts
+
+    try:
+        current = next((one.name for one in contexts.known() if one.current and one.name != contexts.LOCAL), "")
+        contexts.put(contexts.Context(contexts.LOCAL, address))
+    except (CorralError, Failed) as why:
+        say(f"the context {contexts.LOCAL!r} was not written: {why}")
+        return
+    if current:
+        say(f"commands go to the current context, {current!r}", hint=f"corral context use {contexts.LOCAL}")
 
 
 async def _clear(plan: Plan, hurry: asyncio.Event) -> None:

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from corral.cli import options
+from corral.cli.acting import Whom, act_on
 from corral.cli.command import command
-from corral.cli.targets import container_only, find_container, parse_target
+from corral.cli.selecting import choice
+from corral.cli.targets import find_container
 
 if TYPE_CHECKING:
     from corral import AsyncClient
+    from corral.cli.selecting import Choice
     from corral.cli.targets import Target
 
 CFS_PERIOD_US = 100_000
@@ -26,6 +29,7 @@ CFS_PERIOD_US = 100_000
     ],
 )
 @options.guest
+@choice()
 @click.option("-m", "--memory", type=options.SIZE, default=None, metavar="SIZE", help="Memory limit; swap adds nothing to it.")
 @click.option("--cpus", type=click.FloatRange(min=0, min_open=True), default=None, metavar="X", help="Processor limit, such as 0.5.")
 @click.option("--pids-limit", type=click.IntRange(min=-1), default=None, metavar="N", help="Most processes and threads; -1: no limit.")
@@ -36,6 +40,7 @@ CFS_PERIOD_US = 100_000
 def update(
     containers: Sequence[str],
     guest: str,
+    choice: "Choice | None",
     memory: int | None,
     cpus: float | None,
     pids_limit: int | None,
@@ -44,21 +49,15 @@ def update(
     broker: str | None,
 ) -> int:
     """Change the resources of running or created containers, and print the name of each."""
-    from corral.cli.session import each, with_client
-
     wanted = _merged(_read(resources), limits(memory, cpus, pids_limit))
     if not wanted:
         raise click.UsageError("say what to change: --memory, --cpus, --pids-limit or --resources")
-    targets = [container_only(parse_target(text, guest)) for text in containers]
 
-    async def body(client: "AsyncClient") -> int:
-        async def act(target: "Target") -> str:
-            await (await find_container(client, target)).update(wanted)
-            return target.text
+    async def act(client: "AsyncClient", target: "Target") -> str:
+        await (await find_container(client, target)).update(wanted)
+        return target.text
 
-        return await each(targets, act)
-
-    return with_client(broker, body, timeout_s=timeout_s)
+    return act_on(Whom(containers, guest, choice, broker, timeout_s), "update", act)
 
 
 def limits(memory_bytes: int | None, cpus: float | None, pids_limit: int | None) -> dict[str, Any]:

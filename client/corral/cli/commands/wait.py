@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 import click
 
 from corral.cli import options
+from corral.cli.acting import Whom, act_on
 from corral.cli.command import command
 from corral.cli.failures import FAILED
-from corral.cli.targets import find_process, parse_target, path_of
+from corral.cli.selecting import choice
+from corral.cli.targets import find_process, path_of
 
 if TYPE_CHECKING:
     from corral import AsyncClient, Exit
+    from corral.cli.selecting import Choice
     from corral.cli.targets import Target
     from corral.process import Process
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     examples=[
         ("The code, once it is there", "corral wait g1/job"),
         ("Not for ever", "corral wait --for 30s g1/job || echo 'still at it'"),
+        ("The same job in every guest: which guests are through, and with what", "corral wait --select all --for 10m job"),
         ("How it ended, in full", "corral wait --json g1/job"),
     ],
     statuses=(
@@ -32,33 +36,35 @@ if TYPE_CHECKING:
     ),
 )
 @options.guest
+@choice(at_once=True)
 @click.option("--for", "patience_s", type=options.DURATION, default=None, metavar="DURATION", help="Wait so long at most.")
 @options.json_only
 @options.timeout
 @options.broker
 @options.containers_argument
-def wait(containers: Sequence[str], guest: str, patience_s: float | None, as_json: bool, timeout_s: float, broker: str | None) -> int:
+def wait(
+    containers: Sequence[str],
+    guest: str,
+    choice: "Choice | None",
+    patience_s: float | None,
+    as_json: bool,
+    timeout_s: float,
+    broker: str | None,
+) -> int:
     """Wait until processes have ended, and print the code of each: one a line, in the order given.
 
     It may be asked before or after the exit, and again. A process killed by signal N has the code 128+N, one that could not be started
     127, 126 or 125; where the end is not known `lost` is printed and the status is 1.
     """
-    from corral.cli.session import each, with_client
+    ends: list[Exit] = []
 
-    targets = [parse_target(text, guest) for text in containers]
+    async def act(client: "AsyncClient", target: "Target") -> str:
+        process = await find_process(client, target)
+        ends.append(end := await process.wait(patience_s))
+        return _line(process, end, as_json=as_json)
 
-    async def body(client: "AsyncClient") -> int:
-        ends: list[Exit] = []
-
-        async def act(target: "Target") -> str:
-            process = await find_process(client, target)
-            ends.append(end := await process.wait(patience_s))
-            return _line(process, end, as_json=as_json)
-
-        status = await each(targets, act)
-        return FAILED if any(end.type == "lost" for end in ends) else status
-
-    return with_client(broker, body, timeout_s=timeout_s)
+    status = act_on(Whom(containers, guest, choice, broker, timeout_s), "wait", act, processes=True, tagged=not as_json)
+    return FAILED if any(end.type == "lost" for end in ends) else status
 
 
 def _line(process: "Process", end: "Exit", *, as_json: bool) -> str:
