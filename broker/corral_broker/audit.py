@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 class _Target(msgspec.Struct):
     container: str = ""
     process: str = ""
+    bundle: str = ""
+    digest: str = ""
+    path: str = ""
 
 
 _target = msgspec.msgpack.Decoder(_Target)
@@ -53,7 +56,7 @@ class Audit:
         if self._path is None:
             return
         op = OPS.get(header.op)
-        if refusal is None and op is not None and op.role == "observer":
+        if refusal is None and op is not None and (op.role == "observer" or op.upload):
             return
         about = {"op": header.op[:64], "guest": header.guest[:64], "target": _target_of(args), "id": header.id[:128]}
         self._add(name, sender, about, refusal.message if refusal is not None else "")
@@ -118,7 +121,8 @@ def _target_of(args: Opaque) -> str:
         found = _target.decode(args)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
-    return f"{found.container}/{found.process}"[:300].rstrip("/")
+    named = found.bundle or found.digest or f"{found.container}/{found.process or found.path.lstrip('/')}"
+    return named[:300].rstrip("/")
 
 
 def _now_text() -> str:

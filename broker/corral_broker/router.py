@@ -187,7 +187,10 @@ class Router:
             self._refuse_busy(client, header, busy, WAITS_PER_GUEST_MAX if long_poll else IN_FLIGHT_PER_GUEST_MAX)
             return
         pending = self.pending.add(guest.credits, client, header.id, deadline_s, print_, long_poll=long_poll, bulk=bulk, key=key)
-        delivery = self._ports.to_worker([guest.main, COMMAND, pending.ref, header_frame, args])
+        session = guest.bulk if op is not None and op.upload and guest.bulk is not None else guest.main
+        delivery = self._ports.to_worker([session, COMMAND, pending.ref, header_frame, args])
+        if delivery == "gone" and session != guest.main:
+            delivery = self._ports.to_worker([guest.main, COMMAND, pending.ref, header_frame, args])
         if delivery == "sent":
             self._counters.add("commands")
             return

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from corral.async_client import AsyncClient
+    from corral.bundle.opening import pack_bundle
+    from corral.bundle.pack import Packed
+    from corral.bundle.push import Pushed, PushProgress
     from corral.completed import Completed, ProcessFailedError
     from corral.core.items import Event, EventGap, Resync
     from corral.fleet import FleetList
@@ -52,7 +55,10 @@ __all__ = [
     "NotFoundError",
     "OciProcess",
     "OutcomeUnknownError",
+    "Packed",
     "ProcessFailedError",
+    "PushProgress",
+    "Pushed",
     "Resync",
     "ResyncError",
     "RetryError",
@@ -60,6 +66,7 @@ __all__ = [
     "StateError",
     "StdioOptions",
     "UnauthorizedError",
+    "pack_bundle",
     "shell_status",
 ]
 
@@ -82,6 +89,10 @@ _HOMES = {
     "StdioOptions": "corral_schemas.stdio",
     **{name: _ERRORS for name in __all__ if name.endswith("Error")},
     "Completed": "corral.completed",
+    "Packed": "corral.bundle.pack",
+    "PushProgress": "corral.bundle.push",
+    "Pushed": "corral.bundle.push",
+    "pack_bundle": "corral.bundle.opening",
     "ProcessFailedError": "corral.completed",
 }
 

@@ -24,6 +24,8 @@ from corral_schemas.limits import COMMAND_TIMEOUT_S
 from corral_schemas.queries import GuestInfo, GuestsReply, HelloReply, InfoReply, Nothing
 
 if TYPE_CHECKING:
+    from corral.bundle.pack import Packed
+    from corral.bundle.push import OnProgress, Pushed
     from corral.completed import Completed
     from corral.fleet_map import Command, Mapped
     from corral.selectors import Selector
@@ -209,3 +211,24 @@ class AsyncClient:
         from corral.fleet_map import fleet_map
 
         return fleet_map(self._connection, select, act, window=window, timeout_s=timeout_s)
+
+    def push(
+        self,
+        select: "str | Selector",
+        bundle: "Packed",
+        names: Sequence[str] = (),
+        *,
+        window: int | str = 16,
+        on_progress: "OnProgress | None" = None,
+    ) -> "AsyncIterator[Mapped[Pushed]]":
+        """Brings a packed bundle (`corral.pack_bundle`) to every guest selected, each outcome as it comes.
+
+        names: what it is called there, NAME[:TAG]. on_progress: called in the event loop with a PushProgress whenever one guest has come
+        further. See Bundles.push for what a push does and raises, and `map` for the rest.
+        """
+        from corral.fleet_map import fleet_map
+
+        async def one(guest: Guest) -> "Pushed":
+            return await guest.bundles.push(bundle, names, on_progress=on_progress)
+
+        return fleet_map(self._connection, select, one, window=window)

@@ -23,6 +23,8 @@ R = TypeVar("R", bound=Message)
 
 _POLL_FIELDS = ("wait_ms", "timeout_ms", "grace_ms")
 """Arguments that say how long a guest may rightly take before it answers, milliseconds."""
+UPLOAD_SILENCE_S = 30.0
+"""A message full of bytes may be long on a slow link: repeating it sooner would only make that slower. A broken link is seen at once."""
 
 
 class Connection:
@@ -150,7 +152,7 @@ class Connection:
             first_s=now_s - (age_s or 0.0),
             deadline_s=now_s + (self.timeout_s if timeout_s is None else timeout_s),
             bulk=op_named(op).bulk and bool(guest),
-            poll_s=max(getattr(args, field, 0) for field in _POLL_FIELDS) / 1000,
+            poll_s=UPLOAD_SILENCE_S if op_named(op).upload else max(getattr(args, field, 0) for field in _POLL_FIELDS) / 1000,
             patience_s=self._patience_s if patience_s is None else max(patience_s, self._patience_s),
             epoch=epoch,
             sent_before=age_s is not None,

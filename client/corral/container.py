@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from corral.connection import Connection
@@ -135,6 +136,23 @@ class Container:
             raise
         await process.delete()
         return completed.check() if check else completed
+
+    async def copy_in(self, source: str | Path, path: str) -> str:
+        """A file of this machine into it, with its mode and time, whole or not at all; → its path there.
+
+        path: of the file, or of a directory there, which then gets it under its own name. Raises file_not_found, bad_request (no single
+        file, a read-only place), storage_full, OSError.
+        """
+        from corral.copying import copy_in
+
+        return await copy_in(self._connection, self.guest, self.target, Path(source), path)
+
+    async def copy_out(self, path: str, destination: str | Path) -> Path:
+        """One of its files onto this machine, with its mode and time; → where it is. Raises file_not_found, bad_request (no single file),
+        file_changed (it would not stand still), OSError."""
+        from corral.copying import copy_out
+
+        return await copy_out(self._connection, self.guest, self.target, path, Path(destination))
 
     async def kill(self, signal: int = SIGTERM, all: bool = False) -> KillReply:
         """Sends a signal to init, or with `all` to each of its processes."""

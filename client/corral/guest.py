@@ -1,5 +1,6 @@
 """A guest: make and list containers in it."""
 
+from corral.bundle.bundles import Bundles
 from corral.connection import Connection
 from corral.container import Container
 from corral.words import generated_name
@@ -61,6 +62,11 @@ class Guest:
     async def list(self) -> ListReply:
         """Its containers, all at one place of its journal."""
         return await self._connection.ask(self.name, "list", ListArgs(), ListReply)
+
+    @property
+    def bundles(self) -> Bundles:
+        """The bundles that were pushed to it."""
+        return Bundles(self._connection, self.name)
 
     def container(self, name: str, instance: str = "") -> Container:
         """A container by name, without asking the guest."""

@@ -22,19 +22,28 @@ class Mount(Message, frozen=True, kw_only=True):
 
 
 class ContainerSpec(Message, frozen=True, kw_only=True):
-    """A container made from a root file system: the worker writes the OCI bundle."""
+    """A container made from a root file system, or from a bundle that was pushed (one of them): the worker writes the OCI bundle."""
 
-    rootfs: Annotated[str, Meta(description="Directory in the guest that becomes /", min_length=1)]
-    args: Annotated[list[str], Meta(min_length=1, description="Program and its arguments")]
+    rootfs: Annotated[str, Meta(description="Directory in the guest that becomes /")] = ""
+    image: Annotated[str, Meta(max_length=330, description="Pushed bundle whose root file system becomes /, in place of rootfs")] = ""
+    args: Annotated[
+        list[str], Meta(description="Program and its arguments; with an image: what follows its entrypoint, in place of cmd")
+    ] = []
+    entrypoint: Annotated[list[str] | None, Meta(description="In place of the image's; its cmd is left out then too")] = None
     env: Annotated[list[str], Meta(description="NAME=VALUE, added to PATH, HOSTNAME and, with a tty, TERM")] = []
-    cwd: Annotated[str, Meta(description="Working directory in the container")] = "/"
-    user: Annotated[str, Meta(description="UID, UID:GID, or a name[:group] looked up in the rootfs")] = ""
+    cwd: Annotated[str, Meta(description="Working directory in the container; empty: the image's, or /")] = ""
+    user: Annotated[str, Meta(description="UID, UID:GID, or a name[:group] looked up in the rootfs; empty: the image's, or root")] = ""
     mounts: list[Mount] = []
     memory_bytes: Annotated[Count | None, Meta(description="Memory limit; swap gets none beyond it")] = None
     cpus: Annotated[Annotated[float, Meta(gt=0)] | None, Meta(description="Processor time per time, as a CFS quota")] = None
     pids_limit: Annotated[Annotated[int, Meta(ge=-1)] | None, Meta(description="Most processes and threads; -1 for no limit")] = None
     network: Annotated[Literal["none", "host"], Meta(description="`none`: a namespace with only loopback")] = "none"
-    writable: Annotated[bool, Meta(description="Write to the rootfs itself; otherwise read-only with a tmpfs on /tmp")] = False
+    writable: Annotated[
+        bool, Meta(description="Write to the rootfs itself (an image: as overlay); otherwise read-only with a tmpfs on /tmp")
+    ] = False
+    overlay: Annotated[bool, Meta(description="Writes go to a layer of this container's own, gone with it; the rootfs stays as it is")] = (
+        False
+    )
     hostname: str = ""
 
 

@@ -95,7 +95,15 @@ TABLE: dict[str, Row] = {
     "runtime_failed": Row(RuntimeFailedError, _E_FAIL, "EIO", "everything else the runtime says; its text is kept"),
     "command_not_found": Row(InvalidError, _E_FAIL, "ENOENT", "the program to run does not exist in the container"),
     "command_not_executable": Row(InvalidError, _E_FAIL, "EACCES", "the program to run may not be executed"),
-    "bundle_invalid": Row(InvalidError, _E_FAIL, "EINVAL", "bundle without a readable config.json or rootfs"),
+    "bundle_invalid": Row(
+        InvalidError, _E_FAIL, "EINVAL", "bundle without a readable config.json or rootfs, or with content that none may have"
+    ),
+    "bundle_not_found": Row(NotFoundError, _E_FAIL, "ENOENT", "no bundle of that name or digest in the guest"),
+    "bundle_in_use": Row(StateError, _E_FAIL, "EBUSY", "removal of a bundle that is a container's root file system"),
+    "bundle_incomplete": Row(RetryError, _E_FAIL, "EAGAIN", "commit of a bundle of which chunks are missing: open it again, send them"),
+    "content_corrupt": Row(RetryError, _E_FAIL, "EBADMSG", "bytes that do not have the checksum stated for them; they were dropped"),
+    "file_not_found": Row(NotFoundError, _E_FAIL, "ENOENT", "no such path in the container"),
+    "file_changed": Row(RetryError, _E_FAIL, "ESTALE", "the file was replaced or written to while it was being read"),
     "runtime_unavailable": Row(RetryError, _E_FAIL, "ENOENT", "the runtime binary is missing or not executable"),
     "guest_unreachable": Row(RetryError, _E_FAIL, "EHOSTUNREACH", "guest unknown, down, or gone before it answered"),
     "guest_busy": Row(RetryError, _E_FAIL, "EAGAIN", "too many unanswered commands at the guest"),

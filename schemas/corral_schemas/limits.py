@@ -81,3 +81,24 @@ REMAINS_KEPT_S = 86_400
 """Exits and output kept after a container was deleted."""
 RUNTIME_CALLS_PER_CORE = 3
 """Runtime calls in flight per core; further ones queue."""
+
+BUNDLE_CHUNK_BYTES = 1 << 20
+"""Files of a bundle are cut into chunks of this size; each has its digest."""
+BUNDLE_PIECES_MAX = 1_024
+"""Most chunks in one write_bundle, whose data together have at most BUNDLE_WRITE_BYTES_MAX."""
+BUNDLE_WRITE_BYTES_MAX = 1 << 20
+"""Most bytes of chunks in one write_bundle."""
+BUNDLE_ENTRIES_MAX = 200_000
+"""Most files, directories and links in a bundle."""
+BUNDLE_ENTRIES_PER_REPLY_MAX = 1_000
+"""Most entries in one inspect_bundle reply."""
+BUNDLE_MANIFEST_BYTES_MAX = 48 << 20
+"""Largest manifest of a bundle."""
+BUNDLE_BYTES_MAX = 64 << 30
+"""Largest bundle, its files together."""
+BUNDLE_DISK_RESERVE_BYTES = 64 << 20
+"""A push or a copied file leaves at least this much of the guest's disk free."""
+BUNDLE_INCOMING_KEPT_S = 86_400
+"""What came of a push that was broken off is kept for so long, to go on from."""
+UPLOAD_BYTES_MAX = 1 << 20
+"""Most bytes in one upload, or in one read_file reply."""

@@ -10,6 +10,11 @@ ID_PATTERN = r"^[A-Za-z0-9_+.-]+\Z"
 INIT = "init"
 """The process id of a container's first process."""
 
+BUNDLE_NAME_CHARS_MAX = 256
+_BUNDLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*(?:[/][A-Za-z0-9][A-Za-z0-9_.-]*)*(?::[A-Za-z0-9_][A-Za-z0-9_.-]*)?")
+_BUNDLE_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_BUNDLE_SHORT_DIGEST = re.compile(r"sha256:[0-9a-f]{12,64}")
+
 _CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 _INSTANCE = re.compile(rf"^[{_CROCKFORD}]{{26}}\Z")
 _ID = re.compile(ID_PATTERN)
@@ -55,6 +60,24 @@ def check_request_id(request_id: str) -> None:
     """Raises bad_request for an empty, overlong or unprintable request id."""
     if not 1 <= len(request_id) <= REQUEST_ID_CHARS_MAX or not request_id.isascii() or not request_id.isprintable():
         raise error("bad_request", f"request id must be 1-{REQUEST_ID_CHARS_MAX} printable ASCII characters")
+
+
+def bundle_name(text: str) -> str:
+    """NAME:TAG, with the tag `latest` where none is given. Raises bad_request."""
+    if len(text) > BUNDLE_NAME_CHARS_MAX or not _BUNDLE_NAME.fullmatch(text):
+        shape = f"1-{BUNDLE_NAME_CHARS_MAX} characters of A-Z a-z 0-9 _ . - and /"
+        raise error("bad_request", f"bundle name {text[:80]!r} is not NAME[:TAG], with {shape}", name=text[:80])
+    return text if ":" in text else f"{text}:latest"
+
+
+def bundle_ref(text: str) -> tuple[str, str]:
+    """(name, digest or its beginning) of NAME[:TAG], sha256:… or NAME@sha256:…; what is not given is empty. Raises bad_request."""
+    name, at, digest = text.partition("@")
+    if not at and _BUNDLE_SHORT_DIGEST.fullmatch(text):
+        return "", text
+    if at and not _BUNDLE_DIGEST.fullmatch(digest):
+        raise error("bad_request", f"{text[:160]!r}: after @ comes sha256: and 64 hexadecimal digits", name=text[:160])
+    return bundle_name(name), digest
 
 
 def _refusal(what: str, name: str, chars_max: int) -> CorralError:

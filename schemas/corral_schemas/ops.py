@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-from corral_schemas import commands, queries, stdio
+from corral_schemas import bundles, commands, files, queries, stdio
 from corral_schemas.base import Message
 
 Role = Literal["observer", "operator"]
@@ -23,6 +23,9 @@ class Op(NamedTuple):
     """Answered by the broker (with an empty guest)."""
     bulk: bool = False
     """Its replies are full of bytes and travel on the bulk session."""
+    upload: bool = False
+    """Its arguments are full of bytes: they travel to the guest on the bulk session too, where one stands. Each is a part of what another
+    command names, so that the audit log leaves it out."""
 
 
 OPS: dict[str, Op] = {
@@ -48,6 +51,16 @@ OPS: dict[str, Op] = {
     "read_stdio": Op(stdio.ReadStdioArgs, stdio.ReadStdioReply, "observer", long_poll=True, bulk=True),
     "replay": Op(queries.ReplayArgs, queries.ReplayReply, "observer", long_poll=True, bulk=True),
     "result": Op(queries.ResultArgs, queries.ResultReply, "observer"),
+    "upload": Op(bundles.UploadArgs, bundles.UploadReply, "operator", long_poll=True, bulk=True, upload=True),
+    "open_bundle": Op(bundles.OpenBundleArgs, bundles.OpenBundleReply, "operator", long_poll=True, bulk=True),
+    "write_bundle": Op(bundles.WriteBundleArgs, stdio.Done, "operator", long_poll=True, bulk=True, upload=True),
+    "commit_bundle": Op(bundles.CommitBundleArgs, bundles.BundleReply, "operator", mutating=True, long_poll=True),
+    "list_bundles": Op(bundles.ListBundlesArgs, bundles.ListBundlesReply, "observer"),
+    "inspect_bundle": Op(bundles.InspectBundleArgs, bundles.InspectBundleReply, "observer", bulk=True),
+    "remove_bundle": Op(bundles.RemoveBundleArgs, bundles.RemovedBundlesReply, "operator", mutating=True),
+    "collect_bundles": Op(bundles.CollectBundlesArgs, bundles.RemovedBundlesReply, "operator", mutating=True, long_poll=True),
+    "read_file": Op(files.ReadFileArgs, files.ReadFileReply, "operator", bulk=True),
+    "write_file": Op(files.WriteFileArgs, files.WriteFileReply, "operator", mutating=True, long_poll=True),
     "info": Op(queries.Nothing, queries.InfoReply, "observer", broker=True),
     "guests": Op(queries.Nothing, queries.GuestsReply, "observer", broker=True),
     "hello": Op(queries.Nothing, queries.HelloReply, "observer", broker=True),

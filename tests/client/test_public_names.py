@@ -10,8 +10,8 @@ def test_the_public_names_are_these_and_all_of_them_load() -> None:
     assert corral.__all__ == [
         "AsyncClient", "Chunk", "Client", "Completed", "ContainerSpec", "CorralError", "Cursor", "DeadlineError", "Event",
         "EventGap", "Exit", "FleetList", "Gap", "InvalidError", "Mount", "NotFoundError", "OciProcess", "OutcomeUnknownError",
-        "ProcessFailedError", "Resync", "ResyncError", "RetryError", "RuntimeFailedError", "StateError", "StdioOptions",
-        "UnauthorizedError", "shell_status",
+        "Packed", "ProcessFailedError", "PushProgress", "Pushed", "Resync", "ResyncError", "RetryError", "RuntimeFailedError",
+        "StateError", "StdioOptions", "UnauthorizedError", "pack_bundle", "shell_status",
     ]  # fmt: skip
     assert all(getattr(corral, name) is not None for name in corral.__all__)
 

@@ -4,6 +4,7 @@ from corral_schemas import events, frames, queries, session
 from corral_schemas.base import Message
 from corral_schemas.events import EventHeader, StdioHeader
 from corral_schemas.topics import event_topic
+from schemas.golden_bundles import BUNDLES, RUN_OF_AN_IMAGE
 from schemas.golden_samples import (
     COMMANDS,
     CONTAINER,
@@ -80,7 +81,9 @@ EVENTS: list[Message] = [
     events.GuestDown(reason="silent for 15 s"),
     events.Beacon(mark=0x5EA1, last_seq_by_kind={"exit": 40, "deleted": 42}, load=LOAD),
 ]
-FULL: dict[str, Message] = {type(one).__name__: one for one in [*HEADERS, *SESSION, *COMMANDS, *STDIO, *QUERIES, *EVENTS, REPLAY_REPLY]}
+FULL: dict[str, Message] = {
+    type(one).__name__: one for one in [*HEADERS, *SESSION, *COMMANDS, *STDIO, *QUERIES, *BUNDLES, *EVENTS, REPLAY_REPLY]
+}
 """Message name → the instance with every field set. ReplyBody is not here: it has one of two fields, never both."""
 
 MORE: dict[str, dict[str, Message]] = {
@@ -94,6 +97,7 @@ MORE: dict[str, dict[str, Message]] = {
         "running": queries.ResultReply(state="running", op="stop"),
         "unknown": queries.ResultReply(state="unknown"),
     },
+    "RunArgs": {"of_an_image": RUN_OF_AN_IMAGE},
     "HeartbeatAck": {"no_subscriptions": session.HeartbeatAck(stdio_prefixes=[])},
 }
 REPLY_BODIES = {"full": {"error": ERROR}, "ok": {"ok": {"pid": 4242, "started_ns": NOW}}, "ok_empty": {"ok": {}}}

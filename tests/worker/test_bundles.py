@@ -95,7 +95,7 @@ def test_a_relative_bundle_path_is_refused(tmp_path: Path) -> None:
     assert refusal.value.code == "bundle_invalid"
 
 
-@pytest.mark.parametrize("rootfs", ["", "relative", "/no/such/directory", "/etc/hostname"])
+@pytest.mark.parametrize("rootfs", ["relative", "/no/such/directory", "/etc/hostname"])
 def test_a_spec_needs_an_absolute_directory_as_rootfs(tmp_path: Path, rootfs: str) -> None:
     with pytest.raises(CorralError, match="not an absolute path of a directory") as refusal:
         made(ContainerSpec(rootfs=rootfs, args=["true"]), tmp_path)

@@ -276,7 +276,10 @@ class BrokerSession:
 
     def _bulk_burst(self, burst: list[list[bytes]]) -> None:
         for frames in burst:
-            if frames[0] == session.PLEASE_REGISTER:
+            if frames[0] == session.COMMAND:  # one that is full of bytes
+                self._bulk_used_s = self._loop.time()
+                self._burst([frames])
+            elif frames[0] == session.PLEASE_REGISTER:
                 self._sockets["bulk"].send([session.REGISTER, pack(self._face.register("bulk", False))])
             elif frames[0] == session.REFUSED:
                 log.warning("broker %s refused the bulk session", self.address)

@@ -13,8 +13,11 @@ from corral_schemas.commands import CreateArgs
 from corral_schemas.containers import OciProcess
 from corral_schemas.errors import error
 from corral_schemas.limits import FRAME_BYTES_MAX
+from corral_worker.bundle_store.store import Image
 from corral_worker.containment import ANYWHERE, Roots, confine_config, confined
+from corral_worker.images import layered, resolved_spec
 from corral_worker.oci import config_from_spec
+from corral_worker.overlay import make_layer
 from corral_worker.users import resolve_user
 
 
@@ -30,20 +33,25 @@ class Bundle:
     """No pid namespace of its own: when init ends the kernel does not end the rest, so the shim does."""
 
 
-def make_bundle(args: CreateArgs, directory: Path, cgroup: str, roots: Roots = ANYWHERE) -> Bundle:
-    """Writes `directory`/config.json; with `roots` nothing from outside them is taken in.
+def make_bundle(
+    args: CreateArgs, directory: Path, cgroup: str, roots: Roots = ANYWHERE, *, image: Image | None = None, overlays: bool = False
+) -> Bundle:
+    """Writes `directory`/config.json; with `roots` nothing from outside them is taken in. `image`: the bundle that the spec names.
+    `overlays`: whether a layer of the container's own can be one (else it is a copy).
 
     Raises bundle_invalid or bad_request (only the directory is left then), OSError on a full disk."""
     if bool(args.bundle) == (args.spec is not None):
         raise error("bad_request", "give either a bundle or a spec, not both and not neither")
     if args.spec is not None:
-        config = config_from_spec(args.spec, args.container, tty=args.stdio.tty)
+        spec = resolved_spec(args.spec, image)
+        config = config_from_spec(spec, args.container, tty=args.stdio.tty)
         source = directory
     else:
         source = confined(Path(args.bundle), roots, "bundle")
         config = read_config(source)
         config["process"]["terminal"] = args.stdio.tty
-    rootfs = confined(_rootfs(config, source), roots, "rootfs")
+    # a bundle that was pushed is named by no path: there is nothing to confine
+    rootfs = _rootfs(config, source) if image is not None else confined(_rootfs(config, source), roots, "rootfs")
     confine_config(config, roots)
     config["root"]["path"] = str(rootfs)
     linux = config.setdefault("linux", {})
@@ -53,6 +61,10 @@ def make_bundle(args: CreateArgs, directory: Path, cgroup: str, roots: Roots = A
     if args.stdio.tty:
         config["process"]["consoleSize"] = {"height": args.stdio.rows, "width": args.stdio.columns}
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if args.spec is not None and layered(args.spec):
+        layer = make_layer(directory, rootfs, overlays=overlays)
+        config["root"] = {"path": str(layer), "readonly": False}
+        rootfs = rootfs if overlays else layer
     (directory / "config.json").write_text(json.dumps(config))
     return Bundle(
         bundle_path=str(source),

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from corral_schemas.commands import CreateArgs
@@ -19,6 +19,8 @@ from corral_schemas.limits import REMAINS_KEPT_S, REQUESTS_KEPT_S, RUNTIME_CALLS
 from corral_schemas.names import INIT, new_instance
 from corral_schemas.queries import Load
 from corral_schemas.stdio import StdioOptions
+from corral_worker import overlay
+from corral_worker.bundle_store.store import BundleStore
 from corral_worker.containment import ANYWHERE, Roots
 from corral_worker.journal.journal import Journal
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
@@ -74,6 +76,12 @@ class Guest:
         self._held: dict[str, list[Body]] = {}  # process instance -> notices that must not overtake its start
         self.turns = Turns(RUNTIME_CALLS_PER_CORE * (os.cpu_count() or 1))
         self.waiters = Waiters(journal)
+        self.bundle_store = BundleStore(settings.paths.bundles, lambda: [(one.name, one.rootfs_path) for one in self.containers.values()])
+
+    @cached_property
+    def overlays(self) -> bool:
+        """Whether containers' layers can be overlays here. Asked in a thread: it is tried."""
+        return overlay.available(self.settings.paths.state)
 
     def new_instance(self) -> str:
         return new_instance(time.time_ns(), os.urandom(10))

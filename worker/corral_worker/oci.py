@@ -76,7 +76,7 @@ def config_from_spec(spec: ContainerSpec, hostname: str, *, tty: bool) -> dict[s
             "rlimits": [{"type": "RLIMIT_NOFILE", "hard": _open_files_max(), "soft": 1024}],
             "noNewPrivileges": True,
         },
-        "root": {"path": str(rootfs), "readonly": not spec.writable},
+        "root": {"path": str(rootfs), "readonly": not (spec.writable or spec.overlay)},
         "hostname": hostname,
         "mounts": [*_MOUNTS, *_tmp(spec, rootfs), *_host_files(spec, rootfs), *(_bind(mount) for mount in spec.mounts)],
         "linux": {
@@ -108,7 +108,7 @@ def resources_of(spec: ContainerSpec) -> dict[str, Any]:
 
 def _tmp(spec: ContainerSpec, rootfs: Path) -> list[dict[str, Any]]:
     """A read-only root gets a tmpfs where it has the directory to mount it on."""
-    if spec.writable or not (rootfs / "tmp").is_dir():
+    if spec.writable or spec.overlay or not (rootfs / "tmp").is_dir():
         return []
     return [{"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "mode=1777"]}]
 

@@ -31,6 +31,11 @@ class GuestPaths:
         return self.state / "instances"
 
     @property
+    def bundles(self) -> Path:
+        """Bundles that were pushed. Made by the first push."""
+        return self.state / "bundles"
+
+    @property
     def runtime_root(self) -> Path:
         """The runtime's --root."""
         return self.run / "runc"

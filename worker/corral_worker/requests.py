@@ -26,7 +26,7 @@ Send = Callable[[Any, CommandHeader, bytes], None]
 Query = Callable[[Guest, Any], Awaitable[Message]]
 Change = Callable[[Guest, Any, Flight], Awaitable[Message]]
 
-FREES_SPACE = frozenset({"kill", "stop", "delete", "resume"})
+FREES_SPACE = frozenset({"kill", "stop", "delete", "resume", "remove_bundle", "collect_bundles"})
 """Still accepted when the disk is full."""
 
 

@@ -41,6 +41,7 @@ async def tidy(guest: Guest, spools: Spools) -> None:
             await _forget(guest, spools, container)
         await journal.durable()  # then the next look does not find them again
     await _keep_under_cap(guest, spools)
+    await guest.bundle_store.tidy()
 
 
 def _prune_events(guest: Guest) -> None:
@@ -63,12 +64,12 @@ async def _forget(guest: Guest, spools: Spools, container: ContainerRecord) -> N
 
 async def _keep_under_cap(guest: Guest, spools: Spools) -> None:
     """Beyond the guest's cap the oldest deleted containers' output goes before its time."""
-    used = await asyncio.to_thread(_bytes_below, guest.settings.paths.instances)
+    used = await asyncio.to_thread(_spool_bytes, guest.settings.paths.instances, "*/*/*.spool")
     if used <= SPOOL_BYTES_PER_GUEST:
         return
     for container in guest.journal.store.deleted_containers(time.time_ns(), BATCH):
         directory = guest.settings.paths.container(container.instance)
-        freed = await asyncio.to_thread(_bytes_below, directory)
+        freed = await asyncio.to_thread(_spool_bytes, directory, "*/*.spool")
         log.warning("output of deleted container %s (%d bytes) goes early: the guest keeps %d bytes", container.name, freed, used)
         await _forget(guest, spools, container)
         used -= freed
@@ -76,9 +77,10 @@ async def _keep_under_cap(guest: Guest, spools: Spools) -> None:
             return
 
 
-def _bytes_below(directory: Path) -> int:
+def _spool_bytes(directory: Path, pattern: str) -> int:
+    """Of the spools that match; root file systems of containers, which also lie there, are not looked through."""
     total = 0
-    for path in directory.glob("**/*.spool"):
+    for path in directory.glob(pattern):
         try:
             total += path.stat().st_blocks * 512
         except FileNotFoundError:

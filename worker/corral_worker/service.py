@@ -24,7 +24,7 @@ from corral_worker.dialer import Dialer, ZmqDialer
 from corral_worker.drift import Drift
 from corral_worker.flight import Flight, internal_flight
 from corral_worker.guest import Guest, Settings
-from corral_worker.handlers import change, create, delete, query, stdio
+from corral_worker.handlers import bundles, change, create, delete, files, query, stdio
 from corral_worker.journal.journal import Journal
 from corral_worker.journal.port import OpenStore
 from corral_worker.journal.records import EventRecord
@@ -104,6 +104,10 @@ class Worker:
             "resume": change.resume,
             "update": change.update,
             "delete": delete.delete,
+            "commit_bundle": bundles.commit_bundle,
+            "remove_bundle": bundles.remove_bundle,
+            "collect_bundles": bundles.collect_bundles,
+            "write_file": files.write_file,
         }
 
     def _queries(self) -> dict[str, Callable[[Guest, Any], Awaitable[Message]]]:
@@ -114,6 +118,12 @@ class Worker:
             "stats": self._stats,
             "wait": query.wait,
             "replay": query.replay,
+            "upload": bundles.upload,
+            "open_bundle": bundles.open_bundle,
+            "write_bundle": bundles.write_bundle,
+            "list_bundles": bundles.list_bundles,
+            "inspect_bundle": bundles.inspect_bundle,
+            "read_file": files.read_file,
             "read_stdio": self._read_stdio,
             "write_stdin": partial(self._at_once, stdio.write_stdin),
             "close_stdin": partial(self._at_once, stdio.close_stdin),
@@ -183,6 +193,7 @@ class Worker:
         self.journal.set_meta("guest", self._settings.guest)
         await self.guest.shims.start()
         unfinished = await adopt.take_over(self.guest, self._notices, journal_is_new=journal_is_new)
+        await self.guest.bundle_store.load()
         for record in unfinished:
             self._requests.go_on(record)
         self._notices.resume_auto_deletes()
@@ -215,6 +226,7 @@ class Worker:
             link.close()
         self.guest.shims.close()
         self._spools.close()
+        self.guest.bundle_store.close()
         self.journal.close()
         self._parts.dialer.close()
 

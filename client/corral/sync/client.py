@@ -22,6 +22,8 @@ from corral_schemas.limits import COMMAND_TIMEOUT_S
 from corral_schemas.queries import GuestInfo, HelloReply, InfoReply
 
 if TYPE_CHECKING:
+    from corral.bundle.pack import Packed
+    from corral.bundle.push import OnProgress, Pushed
     from corral.completed import Completed
     from corral.fleet_map import Command, Mapped
     from corral.selectors import Selector
@@ -180,6 +182,18 @@ class Client:
                 yield from mapped
             finally:
                 mapped.close()
+
+    def push(
+        self,
+        select: "str | Selector",
+        bundle: "Packed",
+        names: Sequence[str] = (),
+        *,
+        window: int | str = 16,
+        on_progress: "OnProgress | None" = None,
+    ) -> "Iterator[Mapped[Pushed]]":
+        """See AsyncClient.push. `on_progress` is called in the client's own thread."""
+        return self._portal.iterate(self._client.push(select, bundle, names, window=window, on_progress=on_progress))
 
 
 class Events(Iterator[Item]):

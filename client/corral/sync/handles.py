@@ -1,8 +1,12 @@
 """Guests, containers and processes without `await`: each stands for the asynchronous one of the same name, which documents it."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+from corral.bundle.bundles import Bundles as AsyncBundles
+from corral.bundle.pack import Packed
+from corral.bundle.push import OnProgress, Pushed
 from corral.completed import Completed
 from corral.container import Container as AsyncContainer
 from corral.core.pull import Piece
@@ -12,6 +16,7 @@ from corral.output import Output as AsyncOutput
 from corral.process import Process as AsyncProcess
 from corral.stdin import Stdin as AsyncStdin
 from corral.sync.portal import Portal, PortalIterator
+from corral_schemas.bundles import InspectBundleReply, ListBundlesReply, RemovedBundlesReply
 from corral_schemas.commands import SIGTERM, KillReply, StartReply
 from corral_schemas.containers import ContainerProcessState, ContainerSpec, ContainerState, ContainerStats
 from corral_schemas.cursor import Place
@@ -68,8 +73,34 @@ class Guest:
     def list(self) -> ListReply:
         return self._portal.run(self._guest.list())
 
+    @property
+    def bundles(self) -> "Bundles":
+        return Bundles(self._portal, self._guest.bundles)
+
     def container(self, name: str, instance: str = "") -> "Container":
         return Container(self._portal, self._guest.container(name, instance))
+
+
+class Bundles:
+    """See corral.bundle.bundles.Bundles."""
+
+    def __init__(self, portal: Portal, bundles: AsyncBundles) -> None:
+        self._portal, self._bundles = portal, bundles
+
+    def push(self, bundle: Packed, names: Sequence[str] = (), *, on_progress: OnProgress | None = None) -> Pushed:
+        return self._portal.run(self._bundles.push(bundle, names, on_progress=on_progress))
+
+    def list(self) -> ListBundlesReply:
+        return self._portal.run(self._bundles.list())
+
+    def inspect(self, bundle: str, *, entries_from: int = 0, entries_max: int = 0) -> InspectBundleReply:
+        return self._portal.run(self._bundles.inspect(bundle, entries_from=entries_from, entries_max=entries_max))
+
+    def remove(self, bundle: str) -> RemovedBundlesReply:
+        return self._portal.run(self._bundles.remove(bundle))
+
+    def collect(self, *, named: bool = False, idle_s: float = 3_600.0) -> RemovedBundlesReply:
+        return self._portal.run(self._bundles.collect(named=named, idle_s=idle_s))
 
 
 class Container:
@@ -134,6 +165,12 @@ class Container:
         timeout_s: float | None = None,
     ) -> Completed:
         return self._portal.run(self._container.run(args, env=env, cwd=cwd, user=user, stdin=stdin, check=check, timeout_s=timeout_s))
+
+    def copy_in(self, source: str | Path, path: str) -> str:
+        return self._portal.run(self._container.copy_in(source, path))
+
+    def copy_out(self, path: str, destination: str | Path) -> Path:
+        return self._portal.run(self._container.copy_out(path, destination))
 
     def kill(self, signal: int = SIGTERM, all: bool = False) -> KillReply:
         return self._portal.run(self._container.kill(signal, all))

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from corral_schemas.events import Created, ExecStarted, Started
 from corral_schemas.names import check_container_id, check_process_id
 from corral_schemas.stdio import StdioOptions
 from corral_worker import lifecycle
+from corral_worker.bundle_store.store import Image
 from corral_worker.bundles import Bundle, exec_process, make_bundle
 from corral_worker.flight import Flight, settle
 from corral_worker.guest import Guest, response_error
 from corral_worker.handlers.change import json_is_the_callers
+from corral_worker.images import layered
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
+from corral_worker.overlay import argv_in
 from corral_worker.rebuild import note_container, note_process
 from corral_worker.remains import remove_remains
 from corral_worker.runtime_errors import error_for
@@ -81,7 +85,8 @@ async def _create_in_shim(guest: Guest, container: ContainerRecord, args: Create
     process = guest.processes[container.instance][container.init]
     linking = asyncio.ensure_future(guest.shim(container))  # the fork goes on while the bundle is made
     try:
-        bundle = await asyncio.to_thread(_lay_out, guest, container, process, args)
+        with guest.bundle_store.pinned(args.spec.image) if args.spec and args.spec.image else nullcontext() as image:
+            bundle = await asyncio.to_thread(_lay_out, guest, container, process, args, image)
     except Exception:
         await asyncio.wait([linking])  # then the clean-up finds the shim and ends it
         linking.exception()  # that there is none is no second failure
@@ -98,7 +103,9 @@ async def _create_in_shim(guest: Guest, container: ContainerRecord, args: Create
         ok = await flight.runtime_step(
             link,
             "run" if start else "create",
-            command(container.instance, paths.bundle(container.instance), pid_file, log_path, console),
+            argv_in(
+                paths.bundle(container.instance), command(container.instance, paths.bundle(container.instance), pid_file, log_path, console)
+            ),
             process=_process_body(process, args.stdio, pid_file),
             log=str(log_path),
             cleanup_argv=runtime.delete(container.instance, log_path.with_name("cleanup.log"), force=True),
@@ -117,12 +124,17 @@ async def _linked(linking: "asyncio.Future[ShimLink]") -> ShimLink:
         raise error("runtime_failed", f"no shim could be started: {why}") from why
 
 
-def _lay_out(guest: Guest, container: ContainerRecord, process: ProcessRecord, args: CreateArgs) -> Bundle:
+def _lay_out(guest: Guest, container: ContainerRecord, process: ProcessRecord, args: CreateArgs, image: Image | None) -> Bundle:
     """Directories and bundle on disk (in a thread: a disk may stall)."""
     paths = guest.settings.paths
     try:
         bundle = make_bundle(
-            args, paths.bundle(container.instance), guest.settings.cgroup(container.instance), guest.settings.allowed_roots
+            args,
+            paths.bundle(container.instance),
+            guest.settings.cgroup(container.instance),
+            guest.settings.allowed_roots,
+            image=image,
+            overlays=args.spec is not None and layered(args.spec) and guest.overlays,
         )
         directory = paths.process(container.instance, process.instance)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from corral_worker import lifecycle
 from corral_worker.flight import Flight, internal_flight
 from corral_worker.guest import Guest
 from corral_worker.journal.records import ContainerRecord
+from corral_worker.overlay import has_layer, remove_layer
 from corral_worker.shims import Body, ShimGoneError
 
 log = logging.getLogger(__name__)
@@ -86,6 +87,9 @@ async def remove_container(guest: Guest, container: ContainerRecord, flight: Fli
     lifecycle.apply(container, "deleted")
     guest.mark_deleted(container)
     guest.journal.event("deleted", why, container)
+    directory = guest.settings.paths.bundle(container.instance)
+    if has_layer(directory):
+        await asyncio.to_thread(remove_layer, directory)
 
 
 async def _last_exits(guest: Guest, container: ContainerRecord) -> None:

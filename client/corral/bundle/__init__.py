@@ -1,0 +1,1 @@
+"""Bundles on the pushing side: packing a root file system, and bringing it to guests."""

@@ -1,0 +1,92 @@
+"""Single files into and out of containers: in pieces with checksums, whole at the end or not at all."""
+
+import hashlib
+import os
+import tempfile
+import zlib
+from pathlib import Path
+
+from corral.bundle.push import PATIENCE_S, STEP_TIMEOUT_S, upload
+from corral.connection import Connection
+from corral_schemas.commands import ContainerTarget
+from corral_schemas.errors import CorralError, error
+from corral_schemas.files import ReadFileArgs, ReadFileReply, WriteFileArgs, WriteFileReply
+from corral_schemas.limits import UPLOAD_BYTES_MAX
+
+CHANGED_TRIES = 3
+"""A file that changes while it is read is read again so often."""
+
+
+async def copy_in(connection: Connection, guest: str, target: ContainerTarget, source: Path, path: str) -> str:
+    """A file of this machine into a container, with its mode and time, owned by root there; → its path there.
+
+    Raises file_not_found, bad_request (no single file, a read-only place), storage_full, OSError.
+    """
+    if not source.is_file():
+        why = (
+            "is a directory: single files are copied" if source.is_dir() else "is not there" if not source.exists() else "is no plain file"
+        )
+        raise error("bad_request" if source.exists() else "file_not_found", f"{source} {why}", path=str(source))
+    with source.open("rb") as file:
+        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        about = os.fstat(file.fileno())
+        await upload(connection, guest, digest, lambda offset: os.pread(file.fileno(), UPLOAD_BYTES_MAX, offset))
+    args = WriteFileArgs(
+        container=target.container,
+        instance=target.instance,
+        path=path,
+        name=source.name,
+        content=digest,
+        size=about.st_size,
+        mode=about.st_mode & 0o7777,
+        mtime_ns=about.st_mtime_ns,
+    )
+    reply = await connection.ask(guest, "write_file", args, WriteFileReply, timeout_s=STEP_TIMEOUT_S, patience_s=PATIENCE_S)
+    return reply.path
+
+
+async def copy_out(connection: Connection, guest: str, target: ContainerTarget, path: str, destination: Path) -> Path:
+    """A file of a container onto this machine, with its mode and time; → where it is. A directory as destination keeps the file's name.
+
+    Raises file_not_found, bad_request (no single file), file_changed (also after several tries), OSError.
+    """
+    place = destination / Path(path).name if destination.is_dir() else destination
+    for turn in range(CHANGED_TRIES):
+        try:
+            await _fetch(connection, guest, target, path, place)
+            return place
+        except CorralError as why:
+            if why.code != "file_changed" or turn == CHANGED_TRIES - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+async def _fetch(connection: Connection, guest: str, target: ContainerTarget, path: str, place: Path) -> None:
+    """Beside its place first, so that nobody finds half of it there."""
+    descriptor, aside = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            offset, version = 0, ""
+            while True:
+                reply = await _part(connection, guest, target, path, offset, version)
+                file.write(reply.data)
+                offset, version = offset + len(reply.data), reply.version
+                if offset >= reply.size:
+                    break
+                if not reply.data:
+                    raise error("file_changed", f"{path} became shorter while it was being read", path=path)
+            file.flush()
+            os.fchmod(file.fileno(), reply.mode & 0o777)  # no set-id program that somebody in a container made
+        os.utime(aside, ns=(reply.mtime_ns, reply.mtime_ns))
+        Path(aside).replace(place)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+
+
+async def _part(connection: Connection, guest: str, target: ContainerTarget, path: str, offset: int, version: str) -> ReadFileReply:
+    args = ReadFileArgs(container=target.container, instance=target.instance, path=path, offset=offset, version=version)
+    reply = await connection.ask(guest, "read_file", args, ReadFileReply, patience_s=PATIENCE_S)
+    if zlib.crc32(reply.data) != reply.crc:
+        raise error("content_corrupt", f"the bytes of {path} at {offset} do not have the checksum stated for them", path=path)
+    return reply

@@ -1,0 +1,79 @@
+"""What the store asks of the guest's disk. Everything here may block: it runs in threads."""
+
+import ctypes
+import os
+import stat
+from pathlib import Path
+
+from corral_schemas.errors import CorralError, error
+from corral_schemas.limits import BUNDLE_DISK_RESERVE_BYTES
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def free_bytes(directory: Path) -> int:
+    """What may still be written there, less the reserve that exits and the journal need."""
+    found = os.statvfs(directory)
+    return max(0, found.f_bavail * found.f_frsize - BUNDLE_DISK_RESERVE_BYTES)
+
+
+def check_space(directory: Path, needed: int) -> None:
+    """Raises storage_full."""
+    free = free_bytes(directory)
+    if needed > free:
+        raise error("storage_full", f"{needed} bytes are needed, {free} are free in {directory}", needed=needed, free=free)
+
+
+def storage_error(why: OSError, what: str) -> CorralError:
+    """The error for a write that the disk refused."""
+    return error("storage_full", f"{what}: {why.strerror or why}", errno=why.errno or 0)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Afterwards the file is there whole, whatever happens to the machine. Raises OSError."""
+    aside = path.with_name(f"{path.name}.new")
+    with aside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """What was renamed into it is there after a power cut. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_filesystem(directory: Path) -> None:
+    """syncfs(2): all that was written to that file system is on disk then, by one commit for any number of files. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _libc.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(directory))
+    finally:
+        os.close(descriptor)
+
+
+def remove_tree(directory: Path) -> int:
+    """Removes a tree without following any link in it; → bytes of disk freed. What is gone already is no failure. Raises OSError."""
+    freed = 0
+    for _, directories, files, descriptor in os.fwalk(directory, topdown=False, follow_symlinks=False):
+        for name in files:
+            found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            if found.st_nlink == 1:
+                freed += found.st_blocks * 512
+            os.unlink(name, dir_fd=descriptor)
+        for name in directories:
+            if stat.S_ISLNK(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=descriptor)
+            else:
+                os.rmdir(name, dir_fd=descriptor)
+    if directory.exists():
+        directory.rmdir()
+    return freed
