@@ -99,6 +99,17 @@ def test_busy_after_an_unanswered_copy_never_hides_that_the_copy_may_run() -> No
     assert outcome.code == "deadline_exceeded"
 
 
+def test_a_broker_that_held_a_copy_in_vain_never_hides_that_an_earlier_one_may_have_run() -> None:
+    requests = make()
+    requests.submit(request(), 0.0)
+    requests.on_down(0, 0.1)  # its broker died before it answered
+    requests.on_up(0, 0.2)
+    in_vain = error("deadline_exceeded", "guest g did not come up by the deadline", sent=False)
+    outcome = only_outcome(requests.on_reply(0, reply(outcome=in_vain), 29.0))
+    assert isinstance(outcome, CorralError)
+    assert (outcome.code, outcome.details["sent"]) == ("deadline_exceeded", True)
+
+
 def test_an_unreachable_guest_is_the_outcome_at_once_unless_the_caller_has_patience() -> None:
     away = error("guest_unreachable", "down")
     requests = make()

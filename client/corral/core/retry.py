@@ -187,8 +187,8 @@ class Requests:
             return self._send(request, now_s)
         if why.code == "guest_busy":
             return self._try_later(request, why, now_s)
-        if why.code != "guest_unreachable":
-            return [self._finish(request, why)]
+        if why.code != "guest_unreachable":  # a broker that says "not sent" speaks of this copy alone
+            return [self._finish(request, _marked(why, request) if "sent" in why.details else why)]
         request.reached = request.reached or bool(why.details.get("sent"))
         if link in request.refused_by:
             request.refused_by.clear()

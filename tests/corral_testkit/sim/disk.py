@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import random
 import sqlite3
 from collections.abc import Callable
@@ -9,6 +10,9 @@ from collections.abc import Callable
 from corral_testkit.sim.process import Process
 from corral_worker.journal.port import Statement
 from corral_worker.journal.store import _SCHEMA, RETRY_S, SqliteStore
+
+CRASH_COMMIT_S = 0.03
+"""How much longer a write takes during which the machine or the worker ends: what was told too early arrives first."""
 
 
 class Disk:
@@ -20,6 +24,22 @@ class Disk:
         self.slow_s = 0.0
         self.database = _new_database()
         self.snapshot: bytes | None = None
+        self._crash: tuple[str, Callable[[], None]] | None = None  # (what the write is of, what happens then)
+
+    def crash_at(self, what: str, crash: Callable[[], None]) -> None:
+        """In the middle of the next write that holds an event of this kind, or any change of this table."""
+        self._crash = (what, crash)
+
+    def disarm(self) -> None:
+        self._crash = None
+
+    def take_crash(self, batch: list[Statement]) -> Callable[[], None] | None:
+        """What is to happen during this write."""
+        if self._crash is None or not any(self._crash[0] in (sql.split()[4], row[1]) for sql, row in batch if sql.startswith("INSERT")):
+            return None
+        _, crash = self._crash
+        self._crash = None
+        return crash
 
     def take_snapshot(self) -> None:
         self.snapshot = self.database.serialize()
@@ -84,6 +104,10 @@ class SimStore(SqliteStore):
             return
         self._committing, self._queue = self._queue, []
         delay_s = self._disk.commit_s()
+        crash = self._disk.take_crash(self._committing)
+        if crash is not None:
+            delay_s += CRASH_COMMIT_S
+            self._process.loop.call_later(delay_s * self._disk.randomness.random(), crash, context=contextvars.Context())
         if self._disk.full and not self._full:  # the commit fails, the reserve is given up, it is tried again
             self._full = True
             self._on_full(True)

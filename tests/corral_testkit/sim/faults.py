@@ -16,6 +16,8 @@ FROZEN_BREAKS_S = 6.0
 GOT_OVER_S = 30.0
 """So long after a fault its effects may still be felt: silence is noticed, connections are made anew, deadlines pass."""
 SLOW_LINE_S = 1.5
+WRITTEN = ("exit", "created", "started", "exec_started", "deleted", "requests", "containers", "processes", "meta", "exit")
+"""Event kinds and tables of the journal."""
 HOUR_NS = 3_600 * 10**9
 
 
@@ -60,11 +62,14 @@ class Faults:
     def _begin(self, fault: Fault) -> None:
         self._active[fault.number] = fault.kind
         self.kinds = frozenset(self._active.values())
-        now_s = self._world.loop.time()
-        self._troubles.append((now_s, now_s + fault.lasts_s + GOT_OVER_S, self._touched(fault)))
+        self._trouble(fault)
         self._world.trace(f"fault {fault.kind}")
         getattr(self, f"_{fault.kind}")(fault)
         self._world.loop.call_later(max(fault.lasts_s, 0.5), self._over, fault)
+
+    def _trouble(self, fault: Fault) -> None:
+        now_s = self._world.loop.time()
+        self._troubles.append((now_s, now_s + fault.lasts_s + GOT_OVER_S, self._touched(fault)))
 
     def _touched(self, fault: Fault) -> frozenset[str]:
         """Hosts that notice it: of a line only the far end, since a broker has other lines."""
@@ -230,6 +235,23 @@ class Faults:
         if self._on(guest):
             guest.power_cut()
             self._after(fault, lambda: self._boot(guest))
+
+    def _crash_at_write(self, fault: Fault) -> None:
+        """The worker is killed, or the power goes, while the journal writes something of that kind."""
+        guest = self._guest(fault)
+        what = WRITTEN[int(fault.amount * len(WRITTEN))]
+
+        def crash() -> None:
+            self._trouble(fault)
+            if fault.other % 3 == 0 and self._on(guest):
+                guest.power_cut()
+                self._after(fault, lambda: self._boot(guest))
+            else:
+                guest.kill_worker()
+                self._start_worker_after(fault, guest)
+
+        guest.disk.crash_at(what, crash)
+        self._ends.append(guest.disk.disarm)
 
     def _boot(self, guest: SimGuest) -> None:
         if not self._on(guest):

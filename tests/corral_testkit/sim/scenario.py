@@ -14,7 +14,8 @@ RUNTIME_TEXTS = ('exec: "nope": executable file not found in $PATH: unknown', "s
 FAULTS = {
     "kill_client": 5,
     "kill_broker": 5,
-    "kill_worker": 9,
+    "kill_worker": 6,
+    "crash_at_write": 12,
     "stop_worker": 4,
     "kill_shim": 6,
     "freeze_worker": 6,
