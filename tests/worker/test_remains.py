@@ -112,6 +112,21 @@ def test_a_shim_of_nobody_is_not_waited_for_until_its_hanging_call_is_over(tmp_p
     in_room(tmp_path, work)
 
 
+def test_a_shim_whose_deletion_was_recorded_but_never_acknowledged_is_ended_and_the_output_stays(tmp_path: Path) -> None:
+    async def work(room: Room) -> None:
+        container = room.container(status="stopped")
+        room.guest.mark_deleted(container)
+        await room.journal.durable()
+        room.paths.container(container.instance).mkdir()
+        room.paths.shim_socket(container.instance).touch()
+        shim = FakeShim(room, container.instance, answer={"ok": {}})
+        await adopt.sweep(room.guest)
+        assert [message["t"] for message in shim.asked] == ["request", "ack_response"]
+        assert room.paths.container(container.instance).exists()
+
+    in_room(tmp_path, work)
+
+
 def test_a_shim_of_nobody_that_cannot_delete_is_left_to_be_found_again(tmp_path: Path) -> None:
     async def work(room: Room) -> None:
         stray = room.guest.new_instance()

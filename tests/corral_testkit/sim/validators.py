@@ -216,7 +216,10 @@ def nothing_is_missed_from_the_start(evidence: Evidence) -> Findings:
         for guest in seen.were_up:
             epoch, seq = seen.stood_at[guest]
             first = next((item for item in seen.items if not isinstance(item, Resync) and item.guest == guest and _is_journal(item)), None)
-            if seen.kinds is None and isinstance(first, Event) and first.header.epoch == epoch and first.header.seq > seq + 1:
+            if not isinstance(first, Event) or first.header.epoch != epoch:
+                continue
+            before = first.header.prev if seen.kinds is not None else first.header.seq - 1
+            if before > seq:
                 yield f"G12 {seen.name}: begins with {first.header.seq} of {guest}, but was live at {seq}"
 
 
