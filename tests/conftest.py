@@ -77,8 +77,9 @@ def _shared_corral(rootfs: Path) -> Iterator[CorralSystem]:
 
 @pytest.fixture
 def corral(_shared_corral: CorralSystem) -> Iterator[CorralSystem]:
-    """A broker and two guests, shared by tests; after each everything runs again and no container is left."""
+    """A broker and two guests, shared by tests; after each everything runs again, and no container and no client is left."""
     yield _shared_corral
+    _shared_corral.close_clients()
     _shared_corral.restore()
 
 

@@ -64,3 +64,16 @@ def test_what_is_left_behind_is_told_and_removed(rootfs: Path) -> None:
         stray = subprocess.Popen(["sleep", "1000"], cwd=system.directory)
     assert stray.wait() == -signal.SIGKILL
     assert remains(system.directory, system.names) == []
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_clients_of_a_shared_system_leave_no_descriptor_to_the_next_test(corral: CorralSystem) -> None:
+    before = descriptors()
+    for _ in range(5):
+        corral.client().guests()
+    assert descriptors() > before
+    corral.close_clients()
+    assert descriptors() <= before
