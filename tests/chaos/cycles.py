@@ -23,6 +23,7 @@ from corral_testkit.skewed import SkewFile
 from corral_testkit.system import CorralSystem
 
 JOBS = 4
+LOGS = Path("chaos-runs")
 SAMPLES = 50
 FILLS = 80
 """Cycles before the first sample: a worker keeps the last 64 readers of output open."""
@@ -82,7 +83,7 @@ def cycles(count: int, jobs: int = JOBS, *, until_tidied: bool = True) -> Findin
     """
     findings = Findings()
     began_s = time.monotonic()
-    with _system() as (system, clock):
+    with _system() as (system, clock), _logs_kept(system, findings):
         asyncio.run(_batch(system, -FILLS, FILLS, jobs, findings))
         batch, done = max(jobs, count // SAMPLES), 0
         while done < count:
@@ -105,6 +106,24 @@ def _until_tidied(instances: Path, findings: Findings) -> None:
         wait_until(lambda: not list(instances.iterdir()), "what is past its time is removed", TIDY_S)
     except AssertionError:
         findings.left.append(f"{len(list(instances.iterdir()))} directories past their time")
+
+
+@contextmanager
+def _logs_kept(system: CorralSystem, findings: Findings) -> Iterator[None]:
+    """Where something went wrong, what tells of it stays below LOGS."""
+    failure: BaseException | None = None
+    try:
+        yield
+    except BaseException as why:
+        failure = why
+        raise
+    finally:
+        if failure is not None or findings.judge():
+            kept = LOGS / f"cycles-{time.strftime('%m%d-%H%M%S')}"
+            system.keep_logs(kept)
+            findings.wrong.append(f"logs: {kept.absolute()}")
+            if failure is not None:
+                failure.add_note(f"logs: {kept.absolute()}")
 
 
 @contextmanager

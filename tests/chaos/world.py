@@ -45,13 +45,9 @@ class World:
 
     def keep_logs(self, to: Path) -> None:
         """Copies all that tells what happened: logs, diaries, the witness's log, journals."""
-        to.mkdir(parents=True, exist_ok=True)
-        for path in [*self.system.directory.glob("*.log"), self.witness.directory / "log", *self.diaries.iterdir()]:
+        self.system.keep_logs(to)
+        for path in [self.witness.directory / "log", *self.diaries.iterdir()]:
             shutil.copy(path, to)
-        for name in self.system.names:
-            for path in [self.system.run_dir(name) / "zygote.log", *self.system.state_dir(name).glob("journal*")]:
-                if path.exists():
-                    shutil.copy(path, to / f"{name}-{path.name}")
 
 
 @contextlib.contextmanager

@@ -197,6 +197,16 @@ class CorralSystem:
         """RUN of a guest."""
         return self.directory / name / "run"
 
+    def keep_logs(self, to: Path) -> None:
+        """Copies the logs of all parts, and every journal."""
+        to.mkdir(parents=True, exist_ok=True)
+        for path in self.directory.glob("*.log"):
+            shutil.copy(path, to)
+        for name in self.names:
+            for path in [self.run_dir(name) / "zygote.log", *self.state_dir(name).glob("journal*")]:
+                if path.exists():
+                    shutil.copy(path, to / f"{name}-{path.name}")
+
     def shim_pid(self, name: str, instance: str) -> int:
         """pid of the shim of a container, by its instance. AssertionError when there is none."""
         pid = pid_of_listener(self.run_dir(name) / "s" / f"{instance}.sock")

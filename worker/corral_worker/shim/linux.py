@@ -61,9 +61,11 @@ def reserve_space(fd: int, offset: int, length: int) -> None:
 
     A file system that knows no such thing takes none.
     """
-    if _libc().fallocate(fd, FALLOC_FL_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
+    while _libc().fallocate(fd, FALLOC_FL_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(length)) != 0:
         number = ctypes.get_errno()
-        if number != errno.EOPNOTSUPP:
+        if number == errno.EOPNOTSUPP:
+            return
+        if number != errno.EINTR:
             raise OSError(number, os.strerror(number))
 
 
