@@ -13,8 +13,8 @@ from corral_schemas.errors import CorralError, error
 from corral_schemas.files import ReadFileArgs, ReadFileReply, WriteFileArgs, WriteFileReply
 from corral_schemas.limits import UPLOAD_BYTES_MAX
 
-CHANGED_TRIES = 3
-"""A file that changes while it is read is read again so often."""
+TRIES_MAX = 3
+"""A file that changes while it is read is read again so often; what was uploaded and is gone is uploaded again."""
 
 
 async def copy_in(connection: Connection, guest: str, target: ContainerTarget, source: Path, path: str) -> str:
@@ -30,19 +30,27 @@ async def copy_in(connection: Connection, guest: str, target: ContainerTarget, s
     with source.open("rb") as file:
         digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
         about = os.fstat(file.fileno())
-        await upload(connection, guest, digest, lambda offset: os.pread(file.fileno(), UPLOAD_BYTES_MAX, offset))
-    args = WriteFileArgs(
-        container=target.container,
-        instance=target.instance,
-        path=path,
-        name=source.name,
-        content=digest,
-        size=about.st_size,
-        mode=about.st_mode & 0o7777,
-        mtime_ns=about.st_mtime_ns,
-    )
-    reply = await connection.ask(guest, "write_file", args, WriteFileReply, timeout_s=STEP_TIMEOUT_S, patience_s=PATIENCE_S)
-    return reply.path
+        args = WriteFileArgs(
+            container=target.container,
+            instance=target.instance,
+            path=path,
+            name=source.name,
+            content=digest,
+            size=about.st_size,
+            mode=about.st_mode & 0o7777,
+            mtime_ns=about.st_mtime_ns,
+        )
+        for turn in range(TRIES_MAX):
+            await upload(connection, guest, digest, lambda offset: os.pread(file.fileno(), UPLOAD_BYTES_MAX, offset))
+            try:
+                return (
+                    await connection.ask(guest, "write_file", args, WriteFileReply, timeout_s=STEP_TIMEOUT_S, patience_s=PATIENCE_S)
+                ).path
+            except CorralError as why:
+                # another copy of the same content was done with what had been uploaded for both, or it came damaged
+                if ("uploaded" not in why.details and why.code != "content_corrupt") or turn == TRIES_MAX - 1:
+                    raise
+    raise AssertionError("unreachable")
 
 
 async def copy_out(connection: Connection, guest: str, target: ContainerTarget, path: str, destination: Path) -> Path:
@@ -51,12 +59,12 @@ async def copy_out(connection: Connection, guest: str, target: ContainerTarget, 
     Raises file_not_found, bad_request (no single file), file_changed (also after several tries), OSError.
     """
     place = destination / Path(path).name if destination.is_dir() else destination
-    for turn in range(CHANGED_TRIES):
+    for turn in range(TRIES_MAX):
         try:
             await _fetch(connection, guest, target, path, place)
             return place
         except CorralError as why:
-            if why.code != "file_changed" or turn == CHANGED_TRIES - 1:
+            if why.code != "file_changed" or turn == TRIES_MAX - 1:
                 raise
     raise AssertionError("unreachable")
 

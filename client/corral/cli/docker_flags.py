@@ -1,7 +1,7 @@
 """Docker's flags that Corral does not have: for each, one sentence that says what to use."""
 
 _BUNDLE = "write it into the config.json of a bundle and give --bundle DIR"
-_DIRECTORIES = "Corral runs directories in the guest, not images: give --rootfs DIR or --bundle DIR"
+_DIRECTORIES = "nothing is pulled from a registry: bring images to guests with `corral bundle push`, then give --image NAME"
 _RESOURCES = "give --memory, --cpus or --pids-limit, or afterwards `corral update --resources JSON`"
 _HEALTH = "check it from outside with `corral exec` and look at the status it ends with"
 _JQ = "filter the JSON Lines instead, for example with `| jq -c 'select(.status == \"running\")'`"
@@ -32,7 +32,6 @@ _MAKING = {
     **dict.fromkeys(("-l", "--label", "--label-file"), "containers have no labels, guests have: choose a telling --name"),
     **dict.fromkeys(("-a", "--attach"), "both streams always come; use -d for none and -i for stdin"),
     **dict.fromkeys(("--stop-signal", "--stop-timeout"), "say it when stopping: `corral stop --signal SIG --time SECONDS`"),
-    "--entrypoint": "there is no image with an entry point: put the program first in CMD",
     "--restart": "nothing is restarted behind your back: follow `corral events --kind exit` and run it again",
     "--mount": "use -v SRC:DST[:ro]",
     "--volumes-from": "name the directories again with -v SRC:DST[:ro]",

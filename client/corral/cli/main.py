@@ -33,6 +33,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "resume": ("act", "Let paused containers go on"),
         "update": ("update", "Change the resources of containers"),
         "delete": ("act", "Delete containers (also: rm)"),
+        "cp": ("cp", "Copy a file into a container or out of one"),
+    },
+    "Root file systems": {
+        "bundle": ("bundle", "Push bundles to guests, list and remove them"),
     },
     "Fleets": {
         "batch": ("batch", "Carry out a plan, or a command for every item, on many guests"),

@@ -26,6 +26,12 @@ _OPTIONS: list[Callable[[F], F]] = [
         help="Guest to run in. May be left out while only one is up.",
     ),
     click.option("--rootfs", default="", metavar="DIR", help="Directory in the guest that becomes the container's root file system."),
+    click.option(
+        "--image",
+        default="",
+        metavar="NAME",
+        help="Bundle that was pushed (`corral bundle push`): NAME[:TAG], or sha256:…; in place of --rootfs. CMD may be left out.",
+    ),
     click.option("--bundle", default="", metavar="DIR", help="OCI bundle (config.json and rootfs) in the guest, in place of --rootfs."),
     click.option("--name", default=None, metavar="NAME", help="Name of the container; left out, one is made up."),
     click.option("-i", "--interactive", is_flag=True, help="Keep the process's stdin open, and feed it ours."),
@@ -53,12 +59,18 @@ _OPTIONS: list[Callable[[F], F]] = [
         default=None,
         help="none: only loopback (the default). host: the guest's network.",
     ),
+    click.option("--entrypoint", default=None, metavar="PROG", help="With --image: in place of its entrypoint; its command goes too."),
     click.option("-h", "--hostname", default="", metavar="NAME", help="Host name in the container."),
     click.option(
         "--rw/--read-only",
         "writable",
         default=None,
-        help="Let the container write to the rootfs itself. Default: read-only, with a tmpfs on /tmp.",
+        help="Let the container write to the rootfs itself. Default: read-only, with a tmpfs on /tmp; with --image as --overlay.",
+    ),
+    click.option(
+        "--overlay",
+        is_flag=True,
+        help="Let it write, to a layer of its own that goes with it; the rootfs stays as it is. The default with --image.",
     ),
 ]
 
@@ -76,6 +88,7 @@ class Making:
 
     guest: str
     rootfs: str
+    image: str
     bundle: str
     name: str | None
     interactive: bool
@@ -89,21 +102,40 @@ class Making:
     cpus: float | None
     pids_limit: int | None
     network: str | None
+    entrypoint: str | None
     hostname: str
     writable: bool | None
+    overlay: bool
     args: Sequence[str]
 
     def check(self) -> None:
         """Raises click.UsageError for options that do not go together."""
-        if bool(self.rootfs) == bool(self.bundle):
-            raise click.UsageError("give --rootfs DIR or --bundle DIR, one of them: a directory in the guest (Corral has no images)")
+        if sum(map(bool, (self.rootfs, self.bundle, self.image))) != 1:
+            raise click.UsageError(
+                "give one of them: --image NAME (a bundle that was pushed), or --rootfs DIR or --bundle DIR (in the guest)"
+            )
         directory = self.rootfs or self.bundle
-        if not directory.startswith("/"):
+        if directory and not directory.startswith("/"):
             raise click.UsageError(f"{directory!r} must be an absolute path, in the guest")
+        if self.overlay and self.writable is False:
+            raise click.UsageError("--overlay lets the container write, --read-only does not: give one")
         if self.bundle:
             self._check_bundle()
+        elif self.image:
+            self._check_image()
+        elif self.entrypoint is not None:
+            raise click.UsageError("--entrypoint goes with --image; with --rootfs put the program first in CMD")
         elif not self.args:
             raise click.UsageError("with --rootfs, say what to run, after the options: -- CMD [ARG...]")
+
+    def _check_image(self) -> None:
+        from corral_schemas.errors import CorralError
+        from corral_schemas.names import bundle_ref
+
+        try:
+            bundle_ref(self.image)
+        except CorralError as why:
+            raise click.UsageError(f"--image: {why.message}") from why
 
     def _check_bundle(self) -> None:
         if self.args:
@@ -120,6 +152,8 @@ class Making:
             "--network": self.network,
             "--hostname": self.hostname,
             "--rw": self.writable is not None,
+            "--overlay": self.overlay,
+            "--entrypoint": self.entrypoint is not None,
         }
         for flag, value in given.items():
             if value:
@@ -133,16 +167,19 @@ class Making:
             return None
         return ContainerSpec(
             rootfs=self.rootfs,
+            image=self.image,
+            entrypoint=None if self.entrypoint is None else [self.entrypoint] if self.entrypoint else [],
             args=list(self.args),
             env=variables(self.env, self.env_file),
-            cwd=self.workdir or "/",
+            cwd=self.workdir,
             user=self.user,
             mounts=[mount(text) for text in self.volumes],
             memory_bytes=self.memory,
             cpus=self.cpus,
             pids_limit=self.pids_limit,
             network="host" if self.network == "host" else "none",
-            writable=bool(self.writable),
+            writable=bool(self.writable) and not self.overlay,
+            overlay=self.overlay or (bool(self.image) and self.writable is not False),
             hostname=self.hostname,
         )
 

@@ -11,9 +11,10 @@ from corral.cli.making import Making, mount, variables
 from corral_schemas.containers import ContainerSpec, Mount
 
 PLAIN: dict[str, Any] = {
-    "guest": "", "rootfs": "/r", "bundle": "", "name": None, "interactive": False, "tty": False, "env": (), "env_file": (), "workdir": "",
-    "user": "", "volumes": (), "memory": None, "cpus": None, "pids_limit": None, "network": None, "hostname": "", "writable": None,
-    "args": ("sh", "-c", "true"),
+    "guest": "", "rootfs": "/r", "image": "", "bundle": "", "name": None, "interactive": False, "tty": False, "env": (), "env_file": (),
+    "workdir": "",
+    "user": "", "volumes": (), "memory": None, "cpus": None, "pids_limit": None, "network": None, "entrypoint": None, "hostname": "",
+    "writable": None, "overlay": False, "args": ("sh", "-c", "true"),
 }  # fmt: skip
 
 
@@ -33,6 +34,41 @@ def test_every_flag_has_its_field() -> None:
         mounts=[Mount(source="/a", destination="/b"), Mount(source="/c", destination="/d", readonly=True)],
         memory_bytes=64 << 20, cpus=0.5, pids_limit=9, network="host", hostname="h", writable=True,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "overlay", "writable"),
+    [
+        ({}, True, False),
+        ({"writable": False}, False, False),
+        ({"writable": True}, True, True),
+        ({"overlay": True}, True, False),
+    ],
+)
+def test_an_image_is_written_to_in_a_layer_unless_it_is_read_only(given: dict[str, bool], overlay: bool, writable: bool) -> None:
+    made = Making(**{**PLAIN, "rootfs": "", "image": "web:1.2", "args": (), **given})
+    made.check()
+    assert made.spec() == ContainerSpec(image="web:1.2", overlay=overlay, writable=writable)
+
+
+def test_an_entrypoint_given_takes_the_place_of_the_images() -> None:
+    spec = Making(**{**PLAIN, "rootfs": "", "image": "web", "entrypoint": "/bin/sh"}).spec()
+    assert spec == ContainerSpec(image="web", entrypoint=["/bin/sh"], args=["sh", "-c", "true"], overlay=True)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"image": "web"},
+        {"rootfs": "", "image": "no such@name"},
+        {"rootfs": "", "image": "web@sha256:1"},
+        {"entrypoint": "/bin/sh"},
+        {"overlay": True, "writable": False},
+    ],
+)
+def test_what_does_not_go_together_is_wrong_usage(given: dict[str, object]) -> None:
+    with pytest.raises(click.UsageError):
+        Making(**{**PLAIN, **given}).check()
 
 
 def test_a_bundle_says_everything_itself() -> None:

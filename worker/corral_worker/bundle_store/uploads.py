@@ -54,9 +54,12 @@ class Uploads:
 
     def verified(self, digest: str, size: int) -> Path:
         """The whole of it. Raises content_corrupt (it is dropped then), file_not_found where less than all is there."""
-        path = self.path(digest)
-        if self.size(digest) < size:
-            raise error("file_not_found", f"of {digest} only {self.size(digest)} of {size} bytes were uploaded", offset=self.size(digest))
+        path, there = self.path(digest), self.size(digest)
+        if there < size:
+            raise error("file_not_found", f"of {digest} only {there} of {size} bytes were uploaded", uploaded=there)
+        if not size and not there:  # nothing had to be uploaded
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)
         if digest_of(path) != digest.removeprefix("sha256:"):
             self.drop(digest)
             raise error("content_corrupt", f"what was uploaded as {digest} is something else; it was dropped", digest=digest)

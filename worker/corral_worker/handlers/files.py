@@ -1,6 +1,7 @@
 """read_file and write_file: single files of a container, as the container sees them."""
 
 import asyncio
+import hashlib
 import os
 import shutil
 import stat
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from corral_schemas.errors import error
+from corral_schemas.errors import CorralError, error
 from corral_schemas.files import ReadFileArgs, ReadFileReply, WriteFileArgs, WriteFileReply
 from corral_worker import overlay
 from corral_worker.bundle_store.disk import check_space
@@ -31,7 +32,12 @@ async def write_file(guest: Guest, args: WriteFileArgs, flight: Flight) -> Write
     container = guest.find_container(args.container, args.instance)
     if flight.record.instance != container.instance:
         flight.remember(container)
-    uploaded = await guest.bundle_store.uploaded(args.content, args.size)
+    try:
+        uploaded = await guest.bundle_store.uploaded(args.content, args.size)
+    except CorralError:
+        if flight.redo and (path := await asyncio.to_thread(_is_there, guest, container, args)):  # done before the restart
+            return WriteFileReply(path=path)
+        raise
     await flight.recorded
     flight.check_not_cancelled()
     flight.begun = True
@@ -110,6 +116,18 @@ def _write(guest: Guest, container: ContainerRecord, args: WriteFileArgs, upload
             return path
     except OSError as why:
         raise refused(why, args.path) from why
+
+
+def _is_there(guest: Guest, container: ContainerRecord, args: WriteFileArgs) -> str:
+    """The file's path where it stands in its place already; empty where it does not."""
+    try:
+        with _root_of(guest, container) as root:
+            parent, _, path = _place(root, args)
+            os.close(parent)
+            with os.fdopen(open_in(root, path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+                return path if f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == args.content else ""
+    except OSError:
+        return ""
 
 
 def _place(root: int, args: WriteFileArgs) -> tuple[int, str, str]:
