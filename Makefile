@@ -32,6 +32,7 @@ types: setup ## mypy --strict
 	.venv/bin/mypy
 
 pytest: setup ## The tests alone (TESTS=tests/broker for some)
+	@deploy/setup.sh tests
 	$(PYTHON) -m pytest $(PYTEST_FLAGS) $(TESTS)
 
 ifneq ($(wildcard benchmarks/run.py),)

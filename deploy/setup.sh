@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes this checkout ready: the Debian packages that containers need, and a virtual environment in .venv with Corral and its tools.
-# Quick where everything is there already. Root is needed only to install packages that are missing. It asks nothing.
+# With `tests`: also the shells and tools that tests use. Quick where everything is there already. Root is needed only to install packages
+# that are missing. It asks nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,10 +13,15 @@ fail() { say "$@"; exit 1; }
 
 is_static() { [ -x "$1" ] && ! ldd "$1" >/dev/null 2>&1; }
 
+readonly for_tests=${1:-}
+
 missing_packages() {
     PATH=$PATH:/usr/sbin:/sbin command -v runc >/dev/null || echo runc
     is_static /bin/busybox || echo busybox-static
     [ -x $venv/bin/python ] || python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+    [ "$for_tests" = tests ] || return 0
+    local tool
+    for tool in zsh fish jq; do command -v $tool >/dev/null || echo $tool; done
 }
 
 install_packages() {

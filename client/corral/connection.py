@@ -140,9 +140,7 @@ class Connection:
         """
         if request_id is not None:
             check_request_id(request_id)
-        packed = pack(args)
-        if len(packed) > FRAME_BYTES_MAX:
-            raise error("message_too_large", f"arguments of {len(packed)} bytes; the limit is {FRAME_BYTES_MAX}", limit=FRAME_BYTES_MAX)
+        packed = _packed(guest, args)
         now_s = self._now_s()
         request = Request(
             id=request_id or new_request_id(),
@@ -279,3 +277,17 @@ class Connection:
 
     def _now_s(self) -> float:
         return 0.0 if self._loop is None else self._loop.time()
+
+
+def _packed(guest: str, args: Message) -> bytes:
+    """The arguments; the guest's name is only looked at. Raises bad_request for what no message can carry, message_too_large."""
+    try:
+        guest.encode()
+        packed = pack(args)
+    except UnicodeEncodeError as why:
+        raise error("bad_request", f"{why.object!r} is not UTF-8: arguments, names, variables and paths are text") from why
+    except OverflowError as why:
+        raise error("bad_request", f"a number does not fit into 64 bits: {why}") from why
+    if len(packed) > FRAME_BYTES_MAX:
+        raise error("message_too_large", f"arguments of {len(packed)} bytes; the limit is {FRAME_BYTES_MAX}", limit=FRAME_BYTES_MAX)
+    return packed

@@ -32,6 +32,13 @@ def guests(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(g.guest, help="up" if g.up else "down") for g in known if g.guest.startswith(incomplete)]
 
 
+def selectors(ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    """The last name of a selector: `all`, or a guest."""
+    before, comma, last = incomplete.rpartition(",")
+    items = [CompletionItem(before + comma + item.value, help=item.help) for item in guests(ctx, last)]
+    return [*([CompletionItem("all", help="every guest")] if "all".startswith(incomplete) else []), *items]
+
+
 def contexts(incomplete: str) -> list[CompletionItem]:
     """Names in config.toml."""
     from corral import CorralError

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from corral.cli.failures import one_line
+
 if TYPE_CHECKING:
     from corral import Event, EventGap, Resync
 
@@ -95,7 +97,7 @@ def line_for_people(item: "Event | EventGap | Resync") -> str:
     kind = f"{record['kind']:<14}"
     if not os.environ.get("NO_COLOR"):
         kind = click.style(kind, fg=COLOURS.get(record["kind"]))
-    return f"{when}  {record['guest'] or '-':<12} {kind} {subject:<28} {_detail(record)}".rstrip()
+    return f"{when}  {record['guest'] or '-':<12} {kind} {subject:<28} {one_line(_detail(record))}".rstrip()
 
 
 def _detail(record: dict[str, Any]) -> str:

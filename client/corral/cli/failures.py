@@ -92,6 +92,13 @@ def told(own_status: int) -> Iterator[None]:
     except BrokenPipeError:
         _drop_unwritten_output()
         raise click.exceptions.Exit(OUTPUT_CLOSED) from None
+    except OSError as why:
+        if why.errno is None:
+            raise
+        _drop_unwritten_output()  # it may be that output that cannot be written: the disk behind it is full, its terminal gone
+        raise Failed(f"{why.filename or 'output'}: {why.strerror}", status=own_status) from why
+    except UnicodeEncodeError as why:
+        raise Failed(f"{why.object!r} is not UTF-8: arguments, names, variables and paths are text", status=own_status) from why
     except Exception as failure:
         if not is_corral_error(failure):
             raise
@@ -104,7 +111,7 @@ def told(own_status: int) -> Iterator[None]:
 
 
 def _drop_unwritten_output() -> None:
-    """Points stdout at /dev/null, so that the flush at exit does not complain about the reader that went away."""
+    """Points stdout at /dev/null, so that the flush at exit does not complain once more."""
     import os
 
     null = os.open(os.devnull, os.O_WRONLY)

@@ -1,5 +1,7 @@
 """The `corral` command: which commands there are, each imported only when it is named."""
 
+import io
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -17,6 +19,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "worker": ("", "Run containers in this guest"),
         "context": ("context", "Name brokers, and choose the one to talk to"),
         "keys": ("keys", "Make, accept and revoke the keys that TCP is served to"),
+        "completion": ("completion", "Print what makes a shell complete commands, guests and containers"),
         "doctor": ("doctor", "Check what Corral needs, and say what to do"),
     },
     "Containers and their processes": {
@@ -61,7 +64,7 @@ Start here:
 
 CONTAINER is GUEST/NAME[/EXEC], or NAME where it is unique. Each command tells more: corral COMMAND --help.
 
-Completion: eval "$(_CORRAL_COMPLETE=bash_source corral)", or zsh_source, or fish_source."""
+Completion: eval "$(corral completion bash)", or zsh; in fish: corral completion fish | source."""
 
 
 class LazyGroup(click.Group):
@@ -104,6 +107,8 @@ class LazyGroup(click.Group):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
         from click.shell_completion import CompletionItem
 
+        if incomplete.startswith("-"):
+            return click.Command.shell_complete(self, ctx, incomplete)
         lines = {name: line for rows in SECTIONS.values() for name, (_, line) in rows.items()}
         return [CompletionItem(name, help=line) for name, line in lines.items() if name.startswith(incomplete)]
 
@@ -133,6 +138,12 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
         ctx.exit()
 
 
+def _complete_contexts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    from corral.cli.complete import contexts
+
+    return contexts(incomplete)
+
+
 @click.group(
     cls=LazyGroup,
     epilog=EPILOG,
@@ -140,7 +151,13 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
     no_args_is_help=False,
 )
 @click.option("--broker", metavar="ADDRESS", help="Broker to talk to, for any command: tcp://HOST:PORT or ipc://PATH.")
-@click.option("--context", "context_name", metavar="NAME", help="Context whose broker to talk to (corral context list), for any command.")
+@click.option(
+    "--context",
+    "context_name",
+    metavar="NAME",
+    shell_complete=_complete_contexts,
+    help="Context whose broker to talk to (corral context list), for any command.",
+)
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version and exit.")
 @click.pass_context
 def corral(ctx: click.Context, broker: str | None, context_name: str | None) -> None:
@@ -158,5 +175,8 @@ def corral(ctx: click.Context, broker: str | None, context_name: str | None) -> 
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script. Text is UTF-8 whatever the locale says; bytes of names that are not go out as they came in."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     corral(prog_name="corral")

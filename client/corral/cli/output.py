@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from corral.cli.failures import one_line
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
@@ -102,13 +104,14 @@ def line_of(record: Record, form: str) -> str:
 
 
 def table(records: Iterable[Record], columns: Sequence[Column]) -> "Table":
-    """A rich table without lines: headings, and one row per record."""
+    """A rich table without lines: headings, and one row per record. Control characters in a cell are shown, never sent to the terminal."""
     from rich.table import Table
     from rich.text import Text
 
     grid = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     rows = [
-        [Text(column.text(r), style=column.style(r) if callable(column.style) else column.style) for column in columns] for r in records
+        [Text(one_line(column.text(r)), style=column.style(r) if callable(column.style) else column.style) for column in columns]
+        for r in records
     ]
     for index, column in enumerate(columns):
         least = None if column.wide or column.wraps else max([len(column.title), *(len(row[index]) for row in rows)])

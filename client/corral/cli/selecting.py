@@ -10,6 +10,8 @@ import click
 from corral.cli.options import Parsed
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from corral import AsyncClient
     from corral.batch.plan import Window
     from corral.selectors import Selector
@@ -44,6 +46,12 @@ def _window(text: str) -> "Window":
     return parse_window(text)
 
 
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    from corral.cli.complete import selectors
+
+    return selectors(ctx, incomplete)
+
+
 SELECTOR = Parsed("EXPR", _selector)
 WINDOW = Parsed("N|N%", _window)
 
@@ -56,6 +64,7 @@ def select(function: F) -> F:
         type=SELECTOR,
         default=None,
         metavar="EXPR",
+        shell_complete=_complete,
         help="Only guests selected: all; names and patterns (web-*,g7); labels (role=web,zone!=b; role in (web,db)).",
     )(function)
 
@@ -93,6 +102,7 @@ def choice(*, destroys: bool = False, at_once: bool = False) -> Callable[[F], F]
                 type=SELECTOR,
                 default=None,
                 metavar="EXPR",
+                shell_complete=_complete,
                 help="In every guest selected, output tagged by guest: all; names and patterns (web-*,g7); labels (role=web,zone!=b; "
                 "role in (web,db)).",
             ),
