@@ -136,3 +136,25 @@ def test_a_shim_of_nobody_that_cannot_delete_is_left_to_be_found_again(tmp_path:
         assert room.paths.container(stray).exists()
 
     in_room(tmp_path, work)
+
+
+def test_a_container_made_while_the_janitor_is_busy_with_another_is_nobodys_stray(tmp_path: Path) -> None:
+    async def work(room: Room) -> None:
+        old = room.container("old", "stopped")
+        room.guest.mark_deleted(old)
+        await room.journal.durable()
+        room.paths.shim_socket(old.instance).touch()
+        made: list[Path] = []
+
+        class Busy(FakeShim):
+            def send(self, message: Body, blob: bytes = b"") -> None:
+                if message["t"] == "request":
+                    made.append(room.paths.container(room.container("new").instance))
+                    made[0].mkdir()
+                super().send(message, blob)
+
+        Busy(room, old.instance, answer={"ok": {}})
+        await adopt.sweep(room.guest)
+        assert made[0].exists()
+
+    in_room(tmp_path, work)

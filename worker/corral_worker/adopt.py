@@ -193,11 +193,12 @@ async def sweep(guest: Guest) -> None:
     paths = guest.settings.paths
     known = guest.journal.store.container_instances() | set(guest.containers)
     sockets = {path.stem for path in paths.sockets.glob("*.sock")}
+    # all looked at in one moment: what is made while we clean up is nobody's stray
+    strays = sockets | {path.name for path in paths.instances.iterdir()} | {path.name for path in paths.runtime_root.iterdir()}
     for instance in sorted(sockets & known - set(guest.containers)):  # a worker ended between the deletion and its acknowledgement
         log.warning("instance %s is deleted, but its shim is still there: ending it", instance)
         if await _end_stray_shim(guest, instance):
             paths.shim_socket(instance).unlink(missing_ok=True)
-    strays = sockets | {path.name for path in paths.instances.iterdir()} | {path.name for path in paths.runtime_root.iterdir()}
     for instance in sorted(strays - known):
         log.warning("instance %s belongs to nobody: removing it", instance)
         await end_processes(guest, instance)

@@ -13,6 +13,7 @@ from corral_testkit.shim_driver import Guest, ShimDriver, Wire, new_instance, wa
 from corral_worker.shim.adopt import pid_of_listener
 from corral_worker.shim.cgroup import remove_guest_cgroups
 from corral_worker.shim.linux import process_table
+from corral_worker.shim.nursery import LIVES_MAX
 
 pytestmark = pytest.mark.runc
 
@@ -177,3 +178,14 @@ def test_a_spare_that_has_served_and_is_killed_is_no_dead_shim(own_guest: Guest)
     wait_until(lambda: _ended(shim.pid), "it was reaped")
     assert own_guest.fork().pid != shim.pid
     assert not [message for message in own_guest.zygote.arrived() if message["t"] == "shim_gone"]
+
+
+def test_a_shim_in_its_last_life_is_not_given_another_name(own_guest: Guest) -> None:
+    """It would take the name with it to its end, and with the name a container that nobody serves."""
+    pids: list[int] = []
+    while len(set(pids)) < 3:
+        assert len(pids) < 4 * LIVES_MAX, "shims are said to end after so many containers"
+        shim = own_guest.fork()
+        pids.append(shim.pid)
+        shim.verb("delete", "--force")
+    assert max(pids.count(pid) for pid in pids) <= LIVES_MAX

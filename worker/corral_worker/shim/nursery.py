@@ -143,8 +143,11 @@ class Nursery:
             self._leave_parent()
             os.setpgid(0, 0)  # no session of its own: that would be a scheduling group of its own, too
             become_subreaper()
-            for _ in range(LIVES_MAX):
-                if not _serve_one(channel):
+            lives = 0
+            while _serve_one(channel):
+                lives += 1
+                # in its last life it says nothing: whoever is free may be given a name at once, and would take it along
+                if lives == LIVES_MAX or not _is_free(channel):
                     break
             status = 0
         except Exception:  # noqa: BLE001  (whatever it was, it must be in the log before the process ends)
@@ -160,11 +163,14 @@ def _serve_one(channel: socket.socket) -> bool:
     if not descriptors:
         return False
     _be_shim(said, socket.socket(fileno=descriptors[0]))
-    if _has_children():  # what a hook left running, say: it must not come to be among another container's
-        return False
+    return not _has_children()  # what a hook left running, say: it must not come to be among another container's
+
+
+def _is_free(channel: socket.socket) -> bool:
+    """Tell the zygote; False where there is none any more."""
     try:
         channel.send(_FREE)
-    except ConnectionError:  # the zygote is gone
+    except ConnectionError:
         return False
     gc.collect()
     return True
