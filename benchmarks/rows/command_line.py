@@ -17,8 +17,10 @@ PS_BASELINE = "import asyncio, click, msgpack, msgspec, zmq"
 def _python(*arguments: str) -> None:
     """A new interpreter to its end. Raises ValueError."""
     argv = [sys.executable, *arguments]
+    # as an installed copy has it: compiled (the first pairs see to that)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     out = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_WRONLY, 0) for fd in (1, 2)]
-    status = wait_for(os.posix_spawn(argv[0], argv, os.environ, file_actions=out))
+    status = wait_for(os.posix_spawn(argv[0], argv, environment, file_actions=out))
     if status != 0:
         raise ValueError(f"{' '.join(argv)} ended with {status}")
 

@@ -19,6 +19,7 @@ class MessageStream(asyncio.Protocol):
         self._on_message, self._on_closed = on_message, on_closed
         self._reader = FrameReader()
         self._transport: asyncio.Transport | None = None
+        self._unsent: list[bytes] = []  # of this turn of the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -41,11 +42,19 @@ class MessageStream(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def send(self, message: Body, blob: bytes = b"") -> None:
-        """Queues a message; lost when the connection is."""
+        """Queues a message, to go with all others of this turn of the loop; lost when the connection is."""
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode(message, blob))
+            if not self._unsent:
+                asyncio.get_running_loop().call_soon(self._flush)
+            self._unsent.append(encode(message, blob))
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if unsent and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(unsent))
 
     def close(self) -> None:
-        """Ends the connection at once."""
+        """Ends the connection at once, after what is queued here was handed to the kernel as far as it takes it."""
+        self._flush()
         if self._transport is not None:
             self._transport.abort()

@@ -41,7 +41,7 @@ class Notices:
         await self._guest.journal.durable()
         link = self._guest.links.get(instance)
         if link is not None:
-            link.tell({"t": "ack", "n": number})
+            link.acknowledge_notice(number)
 
     def _record(self, container: ContainerRecord, notice: Body) -> None:
         process = self._guest.processes[container.instance].get(str(notice.get("process", "")))

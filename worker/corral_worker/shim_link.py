@@ -9,6 +9,8 @@ from typing import Any, Protocol
 log = logging.getLogger(__name__)
 
 HELLO_TIMEOUT_S = 10.0
+ACKNOWLEDGE_LATER_S = 0.02
+"""Acknowledgements are in no hurry: they ride with the next message, so that a shim is not woken for each of them."""
 Body = dict[str, Any]
 
 
@@ -59,6 +61,8 @@ class ShimLink:
         self._requests: dict[tuple[str, str], asyncio.Future[Body]] = {}
         self._known: dict[tuple[str, str], Body | None] = {}  # what it said at hello: response, or None while pending
         self._growth: dict[str, list[_Reader]] = {}  # process instance -> readers
+        self._acknowledgements: list[Body] = []  # to be sent with the next message, or a little later
+        self._later: asyncio.TimerHandle | None = None
 
     async def hello(self, stream: Stream, generation: int, guest: str, *, newborn: bool) -> None:
         """Says hello over a new connection. Raises ShimGoneError when refused or closed, TimeoutError.
@@ -82,7 +86,22 @@ class ShimLink:
     def _send(self, message: Body, blob: bytes = b"") -> None:
         if self._stream is None or not self._stream.alive:
             raise ShimGoneError(self.instance)
+        self._send_acknowledgements()
         self._stream.send(message, blob)
+
+    def _send_acknowledgements(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        waiting, self._acknowledgements = self._acknowledgements, []
+        if self._stream is not None and self._stream.alive:
+            for message in waiting:
+                self._stream.send(message)
+
+    def _send_soon(self, message: Body) -> None:
+        self._acknowledgements.append(message)
+        if self._later is None:
+            self._later = asyncio.get_running_loop().call_later(ACKNOWLEDGE_LATER_S, self._send_acknowledgements)
 
     def knows(self, request_id: str, step: str) -> bool:
         """Whether the shim had this request when we connected."""
@@ -107,7 +126,13 @@ class ShimLink:
     def acknowledge(self, request_id: str, step: str) -> None:
         """The response is in the journal: the shim may forget it."""
         self._known.pop((request_id, step), None)
-        self.tell({"t": "ack_response", "id": request_id, "step": step})
+        self._send_soon({"t": "ack_response", "id": request_id, "step": step})
+        if self.closing:  # the shim waits for nothing else
+            self._send_acknowledgements()
+
+    def acknowledge_notice(self, number: int) -> None:
+        """What the notice told is in the journal: the shim may forget it."""
+        self._send_soon({"t": "ack", "n": number})
 
     def tell(self, message: Body) -> None:
         """Sends what needs no answer; lost with the shim, as it may be."""
@@ -196,10 +221,12 @@ class ShimLink:
                 if not reader.future.done():
                     reader.future.set_result(None)
         self._growth.clear()
+        self._acknowledgements.clear()
         self._on_gone(self.instance)
 
     def close(self) -> None:
         """Ends the connection without a word; the shim goes on."""
         self._on_gone = lambda instance: None
+        self._send_acknowledgements()
         if self._stream:
             self._stream.close()

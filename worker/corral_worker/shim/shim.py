@@ -224,6 +224,10 @@ class Shim:
 
     def _watch_oom(self) -> None:
         assert self.cgroup is not None
+        if all(process.is_gone for process in self.processes.values()):  # there is nobody to be killed any more
+            if any(process.exit is not None and process.exit["oom_seen"] for process in self.processes.values()):
+                self.notify({"t": "oom", "count": self.oom_kills()})
+            return
         self._oom = OomWatch(self.loop, self.cgroup, lambda count: self.notify({"t": "oom", "count": count}))
         self._oom.look()
 
