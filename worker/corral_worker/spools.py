@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from typing import cast
 
 from corral_schemas.errors import error
 from corral_schemas.stdio import Chunk, Gap, ReadStdioArgs, StreamName
@@ -57,7 +58,7 @@ class Spools:
                         time_ns=item.time_ns,
                         crc_before=item.crc_before,
                         crc=item.crc,
-                        data=bytes(item.data),
+                        data=cast(bytes, item.data),  # a view of what was read: packing it is the only copy
                     )
                 )
         if not items:

@@ -17,7 +17,7 @@ from corral_schemas.exits import Exit, StreamEnd
 from corral_schemas.limits import LONG_POLL_S_MAX, STDIO_CHUNK_BYTES_MAX
 from corral_schemas.stdio import Chunk, Gap, ReadStdioReply, StreamName
 
-READ_BYTES = 4 * STDIO_CHUNK_BYTES_MAX
+READ_BYTES = 8 * STDIO_CHUNK_BYTES_MAX
 """Most bytes asked for by one read."""
 AHEAD_MAX = 4
 """Reads under way at once while behind."""
