@@ -201,7 +201,7 @@ def bytes_of(piece: Piece) -> bytes:
     if isinstance(piece, Gap):
         raise error(
             "cursor_too_old",
-            f"bytes {piece.start} to {piece.end} of {piece.stream} are gone: {piece.reason}",
+            f"bytes {piece.start} to {piece.end} of {piece.stream} are gone: {piece.reason}" if not piece.open_ended else str(piece),
             stream=piece.stream,
             start=piece.start,
             end=piece.end,

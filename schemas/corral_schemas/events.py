@@ -8,7 +8,7 @@ from msgspec import Meta
 from corral_schemas.base import Count, Crc32, Mark, Message, Offset, Pid, TimeNs
 from corral_schemas.exits import Exit
 from corral_schemas.queries import Load
-from corral_schemas.stdio import StreamName
+from corral_schemas.stdio import OpenEnded, StreamName
 
 
 class EventHeader(Message, frozen=True, kw_only=True):
@@ -82,6 +82,7 @@ class StdioEnd(Message, frozen=True, kw_only=True):
     stream: StreamName
     total: Offset
     crc: Crc32
+    cut: Annotated[bool, Meta(description="It was cut off; see StreamEnd")] = False
 
 
 class StdioGap(Message, frozen=True, kw_only=True):
@@ -91,6 +92,7 @@ class StdioGap(Message, frozen=True, kw_only=True):
     start: Offset
     end: Offset
     reason: str
+    open_ended: OpenEnded = False
 
 
 class Oom(Message, frozen=True, kw_only=True):

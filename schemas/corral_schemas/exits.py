@@ -14,6 +14,9 @@ class StreamEnd(Message, frozen=True, kw_only=True):
     state: Annotated[Literal["closed", "open"], Meta(description="`open`: a descendant still holds it; `stdio_end` follows later")]
     total: Annotated[Offset, Meta(description="Bytes of the stream so far; its final size when closed")]
     crc: Crc32
+    cut: Annotated[
+        bool, Meta(description="It was cut off (a power cut, a dead shim): `total` is as far as it is known to have gone, `crc` may be 0")
+    ] = False
 
 
 class Exit(Message, frozen=True, kw_only=True):

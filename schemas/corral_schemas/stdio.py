@@ -69,13 +69,28 @@ class Chunk(Message, frozen=True, kw_only=True):
     data: Annotated[bytes, Meta(max_length=STDIO_CHUNK_BYTES_MAX)]
 
 
+OpenEnded = Annotated[
+    bool, Meta(description="The stream was cut off: what else it held beyond `end`, nobody knows; `start` may be `end` then")
+]
+
+
 class Gap(Message, frozen=True, kw_only=True):
     """Bytes that are not there (any more), said explicitly."""
 
     stream: StreamName
     start: Annotated[Offset, Meta(description="First missing offset")]
     end: Annotated[Offset, Meta(description="First offset after the missing bytes")]
-    reason: Annotated[str, Meta(description="cap, disk_full, segment_missing, power_cut, deleted")]
+    reason: Annotated[
+        str, Meta(description="cap, disk_full, io_error, segment_missing, corrupt, power_cut, shim_died, or missing: nothing says why")
+    ]
+    open_ended: OpenEnded = False
+
+    def __str__(self) -> str:
+        """`12 bytes of stdout are missing (cap)`"""
+        if not self.open_ended:
+            return f"{self.end - self.start} bytes of {self.stream} are missing ({self.reason})"
+        more = f"at least {self.end - self.start} bytes" if self.end > self.start else "it is not known how many bytes"
+        return f"{self.stream} is cut off at byte {self.start}: {more} of it are missing ({self.reason})"
 
 
 class ReadStdioArgs(ProcessTarget, frozen=True, kw_only=True):

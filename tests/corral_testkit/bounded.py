@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
-def run(work: Coroutine[Any, Any, None], timeout_s: float = 30.0) -> None:
+def run(work: Coroutine[Any, Any, Result], timeout_s: float = 30.0) -> Result:
     """Runs it in a loop of its own."""
 
-    async def bounded() -> None:
+    async def bounded() -> Result:
         async with asyncio.timeout(timeout_s):
-            await work
+            return await work
 
-    asyncio.run(bounded())
+    return asyncio.run(bounded())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from corral import Client, CorralError, Event, Mount, StdioOptions
+from corral import Chunk, Client, CorralError, Event, Gap, Mount, StdioOptions
 from corral.sync.handles import Container, Guest
 from corral_schemas.base import Message
 from corral_schemas.commands import ContainerTarget, CreateArgs, DeleteArgs, ExecArgs, KillArgs, RunArgs, StopArgs, UpdateArgs
@@ -118,7 +118,10 @@ def test_a_killed_shim_is_lost_at_once_and_leaves_nothing_running(corral: Corral
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "what was killed is reaped", 5.0)
     assert container.state().status == "stopped"
     assert container.ps() == []
-    assert container.init.stdout.read() == b"before\n"
+    before, cut = container.init.output(stderr=None)  # what its pipe held went with the shim
+    assert isinstance(before, Chunk) and before.data == b"before\n"
+    assert isinstance(cut, Gap) and (cut.start, cut.reason, cut.open_ended) == (7, "shim_died", True)
+    assert done.stdout.read() == b""
     assert "do not end after SIGKILL" not in corral.workers[guest.name].log
     container.delete()
     assert guest.run("lost", spec=corral.spec("true")).wait().code == 0

@@ -5,8 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 
-import pytest
-
 from corral import Event, Resync
 from corral.sync.client import Events
 from corral_schemas.events import JournalReset
@@ -47,7 +45,6 @@ def test_a_disk_that_is_set_back_begins_a_new_epoch(vms: VmFleet, took: Callable
     assert [state.id for state in guest.list().containers] == ["kept"]
 
 
-@pytest.mark.xfail(strict=True, reason="known weakness: a journal set back that has caught up by the time it registers keeps its epoch")
 def test_a_disk_set_back_by_one_start_begins_a_new_epoch(vms: VmFleet) -> None:
     guest, machine = vms.client.guest("vm1"), vms.machines["vm1"]
     machine.power_off()

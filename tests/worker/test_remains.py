@@ -23,6 +23,7 @@ from corral_worker.handlers import create, query
 from corral_worker.journal.records import RequestRecord
 from corral_worker.notices import Notices
 from corral_worker.shim_link import ShimLink
+from corral_worker.spools import LOST_WITH_GUEST
 from corral_worker.tasks import Tasks
 
 Body = dict[str, Any]
@@ -85,7 +86,7 @@ def test_a_create_whose_remains_were_being_removed_when_the_worker_ended_is_not_
 def test_a_stopped_container_whose_runtime_state_went_with_a_reboot_stays_though_it_has_a_shim_again(tmp_path: Path) -> None:
     async def work(room: Room) -> None:
         container = room.container()
-        await adopt.bury(room.guest, Notices(room.guest, Tasks()), container, adopt.REBOOTED)
+        await adopt.bury(room.guest, Notices(room.guest, Tasks()), container, LOST_WITH_GUEST)
         FakeShim(room, container.instance, answer={"ok": {}})
         await Drift(room.guest).compare()
         await room.journal.durable()

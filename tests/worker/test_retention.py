@@ -29,7 +29,7 @@ def test_more_than_a_batch_goes_in_one_round_and_what_is_young_stays(tmp_path: P
                 deleted(room, f"old-{number}", 2 * DAY_NS)
             deleted(room, "young", DAY_NS // 2)
             await room.journal.durable()
-            await tidy(room.guest, Spools(room.paths))
+            await tidy(room.guest, Spools(room.guest))
             await room.journal.durable()
             assert len(list(room.paths.instances.iterdir())) == 1
             assert [one.name for one in room.journal.store.deleted_containers(time.time_ns(), BATCH)] == ["young"]

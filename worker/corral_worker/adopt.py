@@ -11,25 +11,23 @@ from pathlib import Path
 
 from corral_schemas.errors import error
 from corral_schemas.events import WorkerStarted
-from corral_schemas.exits import Exit, StreamEnd
+from corral_schemas.exits import Exit
 from corral_worker import __version__
+from corral_worker.cut_off import end_streams, kept_of
 from corral_worker.drift import look
 from corral_worker.flight import settle
 from corral_worker.guest import Guest
-from corral_worker.journal.records import ContainerRecord, ProcessRecord, RequestRecord
+from corral_worker.journal.records import ContainerRecord, RequestRecord
 from corral_worker.notices import Notices, exit_at_rest
 from corral_worker.rebuild import read_notes
 from corral_worker.remains import end_processes, remove_remains
 from corral_worker.shim.end_file import END_FILE_NAME, read_end
 from corral_worker.shim.record import read_record
-from corral_worker.shim.spool_read import Chunk, SpoolReader
 from corral_worker.shims import Body, ShimGoneError
-from corral_worker.spools import STREAM_NAMES, STREAM_NUMBERS
+from corral_worker.spools import LOST_WITH_GUEST, LOST_WITH_SHIM
 
 log = logging.getLogger(__name__)
 
-REBOOTED = "guest rebooted"
-SHIM_DIED = "shim died"
 SWEEP_TIMEOUT_MS = 10_000
 
 
@@ -46,8 +44,8 @@ async def take_over(guest: Guest, notices: Notices, *, journal_is_new: bool) -> 
     journal = guest.journal
     if journal_is_new:
         await _adopt_from_disk(guest, notices)
-    rebooted = journal.boot_id not in ("", boot_id())
-    journal.set_meta("boot_id", boot_id())
+    guest.boot = boot_id()
+    rebooted = journal.boot_id not in ("", guest.boot)
     unfinished = journal.store.unfinished_requests()
     going_on = {record.instance: record for record in unfinished if record.op in ("create", "run")}
     adopted = lost = 0
@@ -62,7 +60,8 @@ async def take_over(guest: Guest, notices: Notices, *, journal_is_new: bool) -> 
             continue
         if record is not None:
             unfinished.remove(_unknown(guest, record))
-        lost += await bury(guest, notices, container, REBOOTED if rebooted else SHIM_DIED)
+        lost += await bury(guest, notices, container, LOST_WITH_GUEST if rebooted else LOST_WITH_SHIM)
+    journal.set_meta("boot_id", guest.boot)  # only now: whoever dies before this has the next one see the reboot too
     await sweep(guest)
     journal.event("worker_started", WorkerStarted(version=__version__, adopted=adopted, lost=lost))
     return unfinished
@@ -140,17 +139,18 @@ async def bury(guest: Guest, notices: Notices, container: ContainerRecord, reaso
         await asyncio.to_thread(shutil.rmtree, paths.container(container.instance), ignore_errors=True)
         return 0
     for process in sorted(guest.processes[container.instance].values(), key=lambda one: one.init):  # init last
-        if process.exit is not None:
-            _end_streams(guest, notices, container, process)
-        if process.exit is not None or not process.pid:
+        directory = paths.process(container.instance, process.instance)
+        if process.exit is None and not process.pid:
             continue
-        end = _exit_on_disk(paths.process(container.instance, process.instance))
-        if end is None:
-            streams = _streams_on_disk(paths.process(container.instance, process.instance), process)
-            end = Exit(type="lost", reason=reason, started_ns=process.started_ns, exited_ns=time.time_ns(), streams=streams)
-            lost += 1
-        notices.record_exit(container, process, end)
-        _end_streams(guest, notices, container, process)
+        kept = kept_of(directory, process, torn=reason == LOST_WITH_GUEST)
+        if process.exit is None:
+            end = _exit_on_disk(directory)
+            if end is None:
+                streams = {**kept, **process.ends}
+                end = Exit(type="lost", reason=reason, started_ns=process.started_ns, exited_ns=time.time_ns(), streams=streams)
+                lost += 1
+            notices.record_exit(container, process, end)
+        end_streams(guest, notices, container, process, kept, rebooted=reason == LOST_WITH_GUEST)
     log.warning("container %s ended without its shim (%s): %d processes lost", container.name, reason, lost)
     return lost
 
@@ -160,32 +160,6 @@ def _exit_on_disk(directory: Path) -> Exit | None:
     if left is None or not left.get("exit"):
         return None
     return exit_at_rest(left["exit"], left["streams"])
-
-
-def _streams_on_disk(directory: Path, process: ProcessRecord) -> dict[str, StreamEnd]:
-    """Where the output ends that was kept of a process nobody knows the end of."""
-    ends = {name: StreamEnd(state="closed", total=0, crc=0) for name in (("stdout",) if process.tty else tuple(STREAM_NUMBERS))}
-    reader = SpoolReader(directory)
-    try:
-        for number, (_, end) in reader.bounds().items():
-            if end and STREAM_NAMES[number] in ends:
-                last, _ = reader.read({number: end - 1}, 1)
-                crc = next((item.crc for item in last if isinstance(item, Chunk)), 0)
-                ends[STREAM_NAMES[number]] = StreamEnd(state="closed", total=end, crc=crc)
-    except OSError as why:
-        log.warning("the output in %s cannot be read: %s", directory, why)
-    finally:
-        reader.close()
-    return {**ends, **process.ends}
-
-
-def _end_streams(guest: Guest, notices: Notices, container: ContainerRecord, process: ProcessRecord) -> None:
-    """Nobody writes any more: what the exit calls open ends where it stands."""
-    assert process.exit is not None
-    if any(name not in process.ends for name in process.exit.streams):
-        streams = _streams_on_disk(guest.settings.paths.process(container.instance, process.instance), process)
-        for name in process.exit.streams:
-            notices.record_stream_end(container, process, name, streams[name].total, streams[name].crc)
 
 
 async def sweep(guest: Guest) -> None:

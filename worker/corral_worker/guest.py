@@ -69,6 +69,7 @@ class Guest:
         self.containers: dict[str, ContainerRecord] = {}  # instance -> live container
         self.processes: dict[str, dict[str, ProcessRecord]] = {}  # container instance -> process instance -> process
         self.links: dict[str, ShimLink] = {}  # container instance -> its shim
+        self.boot = ""  # id of the guest's present boot
         self.on_shim_gone: Any = None  # set by the service: what to do about a shim that died
         self.on_notice: Any = None  # set by the service: notices of shims
         self._newest: dict[str, str] = {}  # name -> instance, live ones
@@ -154,6 +155,7 @@ class Guest:
             policy=stdio.policy,
             consumer=stdio.consumer,
             init=instance == container.init,
+            boot=self.boot,
         )
         self.processes[container.instance][instance] = process
         self.journal.save(process)

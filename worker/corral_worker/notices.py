@@ -121,14 +121,16 @@ class Notices:
     def _stream_end(self, container: ContainerRecord, process: ProcessRecord, notice: Body) -> None:
         self.record_stream_end(container, process, _stream(notice), notice["total"], notice["crc"])
 
-    def record_stream_end(self, container: ContainerRecord, process: ProcessRecord, stream: str, total: int, crc: int) -> None:
+    def record_stream_end(
+        self, container: ContainerRecord, process: ProcessRecord, stream: str, total: int, crc: int, *, cut: bool = False
+    ) -> None:
         """The one place where the end of a stream apart from its process's exit enters the journal."""
         if stream in process.ends:
             return
-        process.ends = {**process.ends, stream: StreamEnd(state="closed", total=total, crc=crc)}
+        process.ends = {**process.ends, stream: StreamEnd(state="closed", total=total, crc=crc, cut=cut)}
         self._guest.journal.save(process)
         if process.exit is not None:
-            self._guest.journal.event("stdio_end", StdioEnd(stream=stream, total=total, crc=crc), container, process)  # type: ignore[arg-type]
+            self._guest.journal.event("stdio_end", StdioEnd(stream=stream, total=total, crc=crc, cut=cut), container, process)  # type: ignore[arg-type]
             self._guest.waiters.tell_changed(process)
             self._maybe_auto_delete(container)
 

@@ -20,6 +20,7 @@ from corral_schemas.session import Heartbeat, Register, Registered
 from corral_schemas.stdio import CloseStdinArgs, ReadStdioArgs, ResizeArgs, WriteStdinArgs
 from corral_worker import __version__, adopt, cgroups, retention
 from corral_worker.brokers import BrokerSession, Face, Route
+from corral_worker.cut_off import note_reads
 from corral_worker.dialer import Dialer, ZmqDialer
 from corral_worker.drift import Drift
 from corral_worker.flight import Flight, internal_flight
@@ -33,7 +34,7 @@ from corral_worker.notices import Notices
 from corral_worker.requests import Requests
 from corral_worker.rewind import set_back
 from corral_worker.shims import Shims, UnixShims
-from corral_worker.spools import Spools
+from corral_worker.spools import LOST_WITH_SHIM, Spools
 from corral_worker.stdio_feed import StdioFeed
 from corral_worker.tasks import Tasks
 
@@ -83,7 +84,7 @@ class Worker:
         # where it stood before this worker wrote to it: what a broker has seen beyond that was set back
         self._found = self.journal.place()
         self.guest = Guest(settings, self.instance, self.journal, parts.shims)
-        self._spools = Spools(settings.paths)
+        self._spools = Spools(self.guest)
         self._notices = Notices(self.guest, self._tasks)
         self._feed = StdioFeed(self.guest, self._spools, self._tasks, self._publish_stdio)
         self._requests = Requests(self.guest, self._queries(), self._changes(), self._send, self._tasks)
@@ -199,6 +200,7 @@ class Worker:
         self._notices.resume_auto_deletes()
         await self.journal.durable()
         self._tasks.start(retention.keep_tidy(self.guest, self._spools))
+        self._tasks.start(note_reads(self.guest, self._spools))
         self._tasks.start(Drift(self.guest).watch())
         for address in self._broker_addresses:
             session = BrokerSession(address, self._parts.dialer, self._face)
@@ -233,7 +235,7 @@ class Worker:
     def _shim_gone(self, instance: str) -> None:
         container = self.guest.containers.get(instance)
         if container is not None:
-            self._tasks.start(adopt.bury(self.guest, self._notices, container, adopt.SHIM_DIED))
+            self._tasks.start(adopt.bury(self.guest, self._notices, container, LOST_WITH_SHIM))
 
     # -- what broker sessions ask ----------------------------------------------------------------------------------------------
 

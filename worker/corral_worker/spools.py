@@ -6,14 +6,18 @@ from typing import cast
 
 from corral_schemas.errors import error
 from corral_schemas.stdio import Chunk, Gap, ReadStdioArgs, StreamName
+from corral_worker.guest import Guest
 from corral_worker.journal.records import ProcessRecord
-from corral_worker.paths import GuestPaths
 from corral_worker.shim.spool_read import Gap as SpoolGap
 from corral_worker.shim.spool_read import SpoolReader
 
 STREAM_NAMES: dict[int, StreamName] = {1: "stdout", 2: "stderr"}
 STREAM_NUMBERS: dict[str, int] = {name: number for number, name in STREAM_NAMES.items()}
 READERS_KEPT = 64
+POWER_CUT, SHIM_DIED = "power_cut", "shim_died"
+"""Reasons of gaps."""
+LOST_WITH_GUEST, LOST_WITH_SHIM = "guest rebooted", "shim died"
+"""Reasons of exits that are lost."""
 
 Position = dict[int, int]
 """Stream number → offset."""
@@ -31,14 +35,17 @@ class Read:
 class Spools:
     """Readers by process and position: several readers of one process do not disturb each other."""
 
-    def __init__(self, paths: GuestPaths) -> None:
-        self._paths = paths
+    def __init__(self, guest: Guest) -> None:
+        self._guest, self._paths = guest, guest.settings.paths
+        self._read_to: dict[str, tuple[ProcessRecord, Position]] = {}  # process instance → how far somebody had its output just now
         self._readers: OrderedDict[tuple[str, tuple[tuple[int, int], ...]], SpoolReader] = OrderedDict()
 
     def read(self, process: ProcessRecord, position: Position, max_bytes: int) -> Read:
         """What there is from a position on. Raises cursor_too_old when the output is no longer kept at all."""
         key = (process.instance, tuple(sorted(position.items())))
-        reader = self._readers.pop(key, None) or SpoolReader(self._paths.process(process.container, process.instance))
+        torn = self._wrote_before_this_boot(process)  # then what is there is checked, byte by byte
+        directory = self._paths.process(process.container, process.instance)
+        reader = self._readers.pop(key, None) or SpoolReader(directory, verify=torn)
         try:
             items, after = reader.read(position, max_bytes)
         except FileNotFoundError:
@@ -49,7 +56,8 @@ class Spools:
         for item in items:
             name = STREAM_NAMES[item.stream]
             if isinstance(item, SpoolGap):
-                found.gaps.append(Gap(stream=name, start=item.start, end=item.end, reason=item.reason))
+                reason = POWER_CUT if torn and item.reason == "missing" else item.reason
+                found.gaps.append(Gap(stream=name, start=item.start, end=item.end, reason=reason))
             else:
                 found.chunks.append(
                     Chunk(
@@ -61,9 +69,18 @@ class Spools:
                         data=cast(bytes, item.data),  # a view of what was read: packing it is the only copy
                     )
                 )
-        if not items:
-            _skip_what_is_gone(process, found)
+        _tell_what_is_gone(process, found, bool(items), torn=torn)
+        if process.exit is None:
+            self._read_to[process.instance] = (process, found.next)
         return found
+
+    def take_read_to(self) -> list[tuple[ProcessRecord, Position]]:
+        """Processes that live and were read since the last call, and how far."""
+        taken, self._read_to = list(self._read_to.values()), {}
+        return taken
+
+    def _wrote_before_this_boot(self, process: ProcessRecord) -> bool:
+        return process.boot not in ("", self._guest.boot)
 
     def _keep(self, key: tuple[str, tuple[tuple[int, int], ...]], reader: SpoolReader) -> None:
         older = self._readers.pop(key, None)
@@ -112,10 +129,15 @@ class Spools:
         self._readers.clear()
 
 
-def _skip_what_is_gone(process: ProcessRecord, found: Read) -> None:
-    """Nothing more is there of a stream that is known to go on further: the rest is lost (a power cut took it)."""
+def _tell_what_is_gone(process: ProcessRecord, found: Read, moved: bool, *, torn: bool) -> None:
+    """Nothing more is there of a stream that is known to go on further: the rest is lost. One that was cut off says so at its end."""
     for number, offset in found.next.items():
         end = process.ends.get(STREAM_NAMES[number])
-        if end is not None and offset < end.total:
-            found.gaps.append(Gap(stream=STREAM_NAMES[number], start=offset, end=end.total, reason="missing"))
-            found.next = {**found.next, number: end.total}
+        if end is None or (offset < end.total and moved):
+            continue
+        if offset < end.total or end.cut:
+            by_shim = end.cut and not (torn and process.exit is not None and process.exit.reason != LOST_WITH_SHIM)
+            reason = SHIM_DIED if by_shim else POWER_CUT if torn else "missing"
+            upto = max(offset, end.total)
+            found.gaps.append(Gap(stream=STREAM_NAMES[number], start=offset, end=upto, reason=reason, open_ended=end.cut))
+            found.next = {**found.next, number: upto}

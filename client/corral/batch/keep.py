@@ -53,7 +53,7 @@ async def _keep_output(path: Callable[[str], Path], process: "Process", end: Exi
         # Up to what there is at the exit: a descendant that still holds the streams is not waited for.
         async for piece in process.output(stdout=wanted.get("stdout"), stderr=wanted.get("stderr"), follow=False):
             if isinstance(piece, Gap):
-                files[piece.stream].write(f"\n[corral: bytes {piece.start} to {piece.end} are gone: {piece.reason}]\n".encode())
+                files[piece.stream].write(f"\n[corral: at byte {piece.start}: {piece}]\n".encode())
             else:
                 files[piece.stream].write(piece.data)
                 count += len(piece.data)

@@ -98,7 +98,7 @@ class _Crowd:
             async with contextlib.aclosing(process.output()) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, Gap):
-                        await output.say(f"{text}: {piece.end - piece.start} bytes of {piece.stream} are missing ({piece.reason})")
+                        await output.say(f"{text}: {piece}")
                     else:
                         await streams.chunk(piece)
                     reached[piece.stream] = piece.end if isinstance(piece, Gap) else piece.offset + len(piece.data)

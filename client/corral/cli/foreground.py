@@ -127,7 +127,7 @@ class Foreground:
         async with contextlib.aclosing(self._process.output(stdout=self._reached.get("stdout", 0), stderr=stderr_offset)) as output:
             async for item in output:
                 if isinstance(item, Gap):
-                    self._say(f"{item.end - item.start} bytes of {item.stream} are missing ({item.reason})")
+                    self._say(str(item))
                     self._reached[item.stream] = item.end
                 else:
                     await writer.write(STDERR if item.stream == "stderr" else STDOUT, item.data)

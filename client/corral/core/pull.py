@@ -50,6 +50,7 @@ class _Stream:
     """Checksum of the stream up to `at`; None where it is not known (the next chunk states it)."""
     placed: bool
     end: StreamEnd | None = None
+    cut_told: bool = False
     kept: dict[int, list[Piece]] = field(default_factory=dict[int, list[Piece]])
 
     @property
@@ -214,10 +215,12 @@ class Pull:
         if stream is None:
             return []
         if isinstance(piece, Gap):
-            if piece.end <= stream.at:
+            if piece.open_ended and not stream.cut_told:
+                stream.cut_told = True
+            elif piece.end <= stream.at:
                 return []
-            whole = msgspec.structs.replace(piece, start=stream.at)
-            stream.at, stream.crc = piece.end, None
+            whole = msgspec.structs.replace(piece, start=stream.at, end=max(stream.at, piece.end))
+            stream.at, stream.crc = whole.end, None if whole.end > whole.start else stream.crc
             return [whole]
         end = piece.offset + len(piece.data)
         if end <= stream.at:
@@ -244,7 +247,9 @@ class Pull:
     def _check_ends(self) -> None:
         for name, stream in self._streams.items():
             end = stream.end
-            if self._verify and end is not None and stream.at == end.total and stream.crc is not None and stream.crc != end.crc:
+            if not self._verify or end is None or end.cut or stream.crc is None:
+                continue
+            if stream.at == end.total and stream.crc != end.crc:
                 raise error("runtime_failed", f"{name} does not match its checksum at its end, byte {end.total}", stream=name)
 
     def _steer(self, read: Read, reply: ReadStdioReply, moved: bool) -> None:

@@ -44,6 +44,7 @@ class SimGuest:
         self.disk = Disk(randomness)
         self.shims: dict[str, SimShim] = {}
         self.dying: set[str] = set()
+        self.shims_killed: set[str] = set()  # container instances, for good
         self.slow_s = 0.0
         """How much longer runtime calls may take."""
         self.failures: list[str] = []
@@ -118,6 +119,7 @@ class SimGuest:
         if shim is None:
             return
         shim.die()
+        self.shims_killed.add(instance)
         self.dying.add(instance)
         self.kernel.process.call_later(0.001 + 0.03 * self.randomness.random(), self._end_container, instance)
 

@@ -145,6 +145,8 @@ def _may_have_gaps(evidence: Evidence, life: Life, stream: str, reason: str) -> 
         return True
     if evidence.guests[life.guest].disk.was_full and reason in ("disk_full", "missing", "cap"):  # the oldest goes for the newest
         return True
+    if reason == "shim_died":
+        return life.container in evidence.guests[life.guest].shims_killed
     return life.spool_cut and reason != "unannounced"
 
 

@@ -86,9 +86,16 @@ def _reply(process: ProcessRecord, chunks: list[Chunk], gaps: list[Gap], positio
         chunks=chunks,
         gaps=gaps,
         next={STREAM_NAMES[n]: offset for n, offset in position.items()},
-        ends={name: end for name, end in _ends(process).items() if STREAM_NUMBERS[name] in position},
+        ends={
+            name: _end_seen(end, position[STREAM_NUMBERS[name]]) for name, end in _ends(process).items() if STREAM_NUMBERS[name] in position
+        },
         exit=process.exit,
     )
+
+
+def _end_seen(end: StreamEnd, offset: int) -> StreamEnd:
+    """Of a stream that was cut off an asker may have had more than is known here."""
+    return StreamEnd(state="closed", total=offset, crc=0, cut=True) if end.cut and offset > end.total else end
 
 
 def _live(guest: Guest, container: str, instance: str, process: str, process_instance: str) -> tuple[ContainerRecord, ProcessRecord]:

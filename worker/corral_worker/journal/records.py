@@ -31,6 +31,10 @@ class ProcessRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     freed: bool = False
     """Its id may be used again."""
     init: bool = False
+    boot: str = ""
+    """The guest's boot id when it was started: what it wrote before another boot may be torn."""
+    read_to: dict[str, int] = {}
+    """Stream → how far readers have had it, saved now and then while it has not ended: after a power cut, it went at least so far."""
     gaps_told: dict[str, tuple[int, int]] = {}
     """Stream → (number, end) of the shim's newest notice of a gap that became an event: a repeated one does not."""
 

@@ -23,6 +23,8 @@ from corral_worker.shim.wire import Message
 
 DRAIN_BYTES_MAX = 1024 * 1024
 DRAIN_GRACE_S = 0.1
+# How long output stays with the kernel before it is asked to write it: a power cut costs little more than that.
+WRITE_BACK_S = 1.0
 # A stream that ends is told of by itself only when its process does not end with it.
 END_TOGETHER_S = 0.05
 
@@ -75,6 +77,7 @@ class Process:
         self._ended_early: set[int] = set()  # streams that ended, of which nobody was told
         self._armed: tuple[dict[int, int], bool] | None = None
         self._storage_full = False
+        self._writes_back = False
         self._oom_kills_before = host.oom_kills()
         self._master: int | None = None
         self.output: dict[int, OutputStream] = {}
@@ -233,6 +236,13 @@ class Process:
             self._host.storage_changed(self.instance, full)
         if self._armed is not None:
             self._tell_if_grew()
+        if not self._writes_back:
+            self._writes_back = True
+            self.loop.later(WRITE_BACK_S, self._write_back)
+
+    def _write_back(self) -> None:
+        self._writes_back = False
+        self.spool.write_back()
 
     def blocked(self) -> None:
         """See StreamOwner."""

@@ -120,6 +120,11 @@ class SpoolWriter:
             self._on_gap(stream, start, end, reason)
         self._unannounced.clear()
 
+    def write_back(self) -> None:
+        """Have the kernel begin to write what was appended, without waiting."""
+        if self._fd is not None:
+            start_writeback(self._fd, self._position)
+
     def close(self) -> None:
         """Close the files. What was appended stays; what was kept aside for reuse goes."""
         self.announce_gaps()

@@ -86,35 +86,42 @@ def offset_of_last_lines(directory: Path, streams: set[int], count: int) -> dict
 
 
 def repair_tail(directory: Path) -> int:
-    """Cut what a crash left torn at the end of the last segment; the number of bytes cut. Only without a writer."""
-    numbers = segment_numbers(directory)
-    if not numbers:
-        return 0
-    path = directory / segment_name(numbers[-1])
-    cursor = try_open(directory, numbers[-1])
-    if cursor is None:
+    """Cut what a crash left torn, zeroed or unreadable at the end; the number of bytes cut. Only without a writer. Raises OSError."""
+    cut_bytes = 0
+    for number in reversed(segment_numbers(directory)):
+        path = directory / segment_name(number)
         size = path.stat().st_size
-        path.unlink()
-        return size
-    for header in _records(cursor):
-        if zlib.crc32(cursor.payload(header), cursor.streams[header.stream].crc) != header.crc:
-            break
-    cursor.close()
-    size = path.stat().st_size
-    os.truncate(path, min(size, cursor.position))
-    return max(0, size - cursor.position)
+        cursor = try_open(directory, number)
+        if cursor is None:  # not even its header reached the disk: what was before it may be torn too
+            path.unlink()
+            cut_bytes += size
+            continue
+        for header in _records(cursor):
+            if zlib.crc32(cursor.payload(header), cursor.streams[header.stream].crc) != header.crc:
+                break
+        torn = not cursor.ends_cleanly()  # zeros, or what a reused file held before, lie behind every end
+        cursor.close()
+        if torn:
+            os.truncate(path, min(size, cursor.position))
+            cut_bytes += max(0, size - cursor.position)
+        return cut_bytes
+    return cut_bytes
 
 
-def _ends(directory: Path) -> dict[int, int]:
-    """Per stream the offset behind the last byte that is in the spool."""
+def ends_kept(directory: Path) -> dict[int, StreamState]:
+    """Per stream the offset behind the last byte that is in the spool, and the checksum up to there. Raises OSError."""
     for number in reversed(segment_numbers(directory)):
         if (cursor := try_open(directory, number)) is not None:
             states: dict[int, StreamState] = cursor.streams
             for _ in _records(cursor):
                 states = cursor.streams
             cursor.close()
-            return {stream: state.offset for stream, state in states.items()}
-    return dict.fromkeys(STREAMS, 0)
+            return dict(states)
+    return dict.fromkeys(STREAMS, StreamState())
+
+
+def _ends(directory: Path) -> dict[int, int]:
+    return {stream: state.offset for stream, state in ends_kept(directory).items()}
 
 
 def _records(cursor: SegmentCursor) -> Iterator[RecordHeader]:

@@ -193,7 +193,7 @@ class _Printer:
             item = self._bound.cut(piece) if self._bound else piece
             if isinstance(item, Gap):
                 await self._rest(item.stream)
-                await self._sink.tell(f"{item.end - item.start} bytes of {item.stream} are missing ({item.reason})")
+                await self._sink.tell(str(item))
             elif item.time_ns >= self._since_ns:
                 await self._chunk(item)
             if self._bound and self._bound.reached:
