@@ -70,12 +70,29 @@ cycles: setup ## Make, use and delete containers, and look for what is left and 
 	$(PYTHON) tests/chaos/cycles.py --cycles $(CYCLES)
 endif
 
-ifneq ($(wildcard tests/vm/conftest.py),)
-TARGETS += test-vm
-test-vm: setup ## The tests on real guests, in QEMU (installs it)
-	deploy/vm/setup.sh
+VM := PYTHONPATH=deploy/vm $(PYTHON) -m corral_vm
+N ?= 3
+TARGETS += vm-up vm-down bundle guest-image
+VM_FAULTS := vm-unplug vm-plug vm-kill vm-freeze vm-thaw
+.PHONY: $(VM_FAULTS) vm-ready
+vm-ready: setup
+	@deploy/vm/setup.sh
+vm-up: vm-ready ## A broker with keys and N=3 guests in QEMU, enrolled by tokens (installs QEMU)
+	@$(VM) up --guests $(N)
+vm-down: setup ## End them; nothing is left but the cached image
+	@$(VM) down
+$(VM_FAULTS): setup
+	@$(VM) $(@:vm-%=%) $(GUEST)
+vm-unplug: ## Pull a guest's cable (GUEST=vm2); also vm-plug, vm-kill, vm-freeze, vm-thaw
+TARGETS += vm-unplug
+bundle: setup ## One tar of Corral and all it needs, for VMs without a network
+	@$(VM) bundle
+guest-image: vm-ready ## A bootable guest with systemd, its worker and runc: kernel, initramfs, root
+	@$(VM) image
+test-vm: vm-ready ## The tests on real guests alone
+	@$(VM) prepare
 	$(PYTHON) -m pytest $(PYTEST_FLAGS) tests/vm
-endif
+TARGETS += test-vm
 
 clean: ## Remove caches and results
 	rm -rf build dist corral-runs .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

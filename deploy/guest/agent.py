@@ -1,13 +1,13 @@
-"""A guest's agent: the child of PID 1. It mounts STATE, starts the worker, and does what the host asks for.
+"""A guest's agent: does what the host asks for over the second serial port, for tests and for fleets on one machine.
 
-It talks JSON, a line a message, on the second serial port. It says {"say": "ready"} and is told, once,
-    {"boot": {"now": wall clock in s, "seed": hex, "worker": [arguments of `corral worker`]}}
+It talks JSON, a line a message. It says {"say": "ready"} and is told, once,
+    {"boot": {"now": wall clock in s, "seed": hex, "identity": the fields that first_boot.py knows}}
 and then any number of times {"shell": command, "id": n}, answered {"id": n, "status": n, "output": text}; {"power": "off"} and
 {"power": "reboot"} end the guest.
 
-A template is frozen while it waits to be told to boot: what is read or drawn before that is the same in every clone. So identity, clock,
-entropy and STATE come afterwards. A guest whose kernel command line has `corral.guest=NAME corral.broker=ADDRESS …` (any
-option of `corral worker`, as corral.OPTION or corral.OPTION=VALUE) boots by that, without being told.
+In a guest with the tiny init it also mounts STATE and starts the worker. A template is frozen while it waits to be told to boot: what
+is read or drawn before that is the same in every clone. So identity, clock, entropy and STATE come afterwards. A guest that finds its
+identity by itself (first_boot.py) boots by that, without being told. With `--shell` (a guest with systemd) it only does what is asked.
 """
 
 import fcntl
@@ -19,13 +19,11 @@ import subprocess
 import sys
 import time
 import tty
-from pathlib import Path
 from typing import Any
 
-from corral_worker.command import worker  # everything a worker imports is in memory before a template is frozen
+import first_boot
 
 SERIAL_PORT = "/dev/ttyS1"
-STATE_DISK, STATE = "/dev/vdc", "/var/lib/corral"
 BLKFLSBUF = 0x1261  # linux/fs.h: forget what was read of a block device
 RNDRESEEDCRNG = 0x5207  # linux/random.h
 SHELL_OUTPUT_BYTES_MAX = 64 << 10
@@ -39,21 +37,22 @@ WARM_UP = (
 class Agent:
     """The serial port, and the worker's process."""
 
-    def __init__(self) -> None:
+    def __init__(self, worker: Any) -> None:
         self._port = os.open(SERIAL_PORT, os.O_RDWR | os.O_NOCTTY)
         tty.setraw(self._port)
+        self._worker = worker
         self._worker_pid = 0
 
     def serve(self) -> None:
-        if told := worker_arguments(Path("/proc/cmdline").read_text().split()):
-            self._start(told)
+        if self._worker is not None and (identity := first_boot.find_identity()):
+            self._start(identity)
         self._say({"say": "ready"})
         with os.fdopen(os.dup(self._port), "rb") as lines:
             for line in lines:
                 match json.loads(line):
                     case {"boot": told}:
                         become_somebody(told)
-                        self._start(told["worker"])
+                        self._start(told["identity"])
                         self._say({"say": "booted"})
                     case {"shell": command, "id": number}:
                         self._say({"id": number, **shell(command)})
@@ -62,34 +61,27 @@ class Agent:
                     case {"power": "off"}:
                         self._power_off()
 
-    def _start(self, arguments: list[str]) -> None:
+    def _start(self, identity: dict[str, Any]) -> None:
         """Mounts STATE and starts the worker, in a child that has imported it already."""
-        with open(STATE_DISK, "rb") as disk:
+        with open("/dev/vdc", "rb") as disk:
             fcntl.ioctl(disk, BLKFLSBUF)  # the kernel looked for partitions; a clone has another disk than its template had
-        subprocess.run(["mount", "-t", "ext4", "-o", "noatime", STATE_DISK, STATE], check=True)
+        first_boot.mount_state()
+        arguments = first_boot.worker_arguments(identity)
         self._worker_pid = os.fork()
         if self._worker_pid == 0:
             os.setsid()
-            worker.main(arguments, prog_name="corral worker")
+            self._worker.main(arguments, prog_name="corral worker")
 
     def _power_off(self) -> None:
         if self._worker_pid:
             os.kill(self._worker_pid, signal.SIGTERM)
             os.waitpid(self._worker_pid, 0)
-        subprocess.run(["poweroff", "-f"], check=True)  # syncs
+        subprocess.run(["poweroff", "-f"] if self._worker is not None else ["systemctl", "poweroff"], check=True)  # both sync
 
     def _say(self, message: dict[str, Any]) -> None:
         line = json.dumps(message).encode() + b"\n"
         while line:
             line = line[os.write(self._port, line) :]
-
-
-def worker_arguments(words: list[str]) -> list[str]:
-    """From the kernel command line; empty where it names no guest."""
-    given = [word.removeprefix("corral.") for word in words if word.startswith("corral.")]
-    if not any(word.startswith("guest=") for word in given):
-        return []
-    return [f"--{word}" for word in given]
 
 
 def become_somebody(told: dict[str, Any]) -> None:
@@ -107,7 +99,19 @@ def shell(command: str) -> dict[str, Any]:
     return {"status": done.returncode, "output": done.stdout[-SHELL_OUTPUT_BYTES_MAX:].decode(errors="replace")}
 
 
-if __name__ == "__main__":
+def main() -> None:
+    if "--shell" in sys.argv:
+        Agent(None).serve()
+        return
+    from corral_worker.command import worker  # everything a worker imports is in memory before a template is frozen
+
     for argv in WARM_UP:
         subprocess.run(argv, capture_output=True, check=True)
-    Agent().serve()
+    try:
+        Agent(worker).serve()
+    except first_boot.IdentityError as why:
+        sys.exit(f"agent: {why}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,52 +1,57 @@
 #!/usr/bin/env bash
-# Builds a guest from Debian packages: OUT/{vmlinuz,boot.img,root.erofs,manifest}.
-# usage: build-image.sh OUT SITE_PACKAGES      SITE_PACKAGES: a directory of Python packages that go into the root
-# Needs root, the network (or a package mirror) and the packages that deploy/vm/setup.sh installs.
+# Packs a guest: OUT/{vmlinuz,boot.img,root.erofs,manifest}. A kernel and an initramfs that mounts the root (read-only, with a tmpfs over it).
+# usage: build-image.sh KIND OUT BASE PAYLOAD
+#   KIND     test: PID 1 is deploy/guest/init, the code comes on a disk of its own; systemd: a Debian as one knows it
+#   BASE     what build-base.sh made
+#   PAYLOAD  test: a directory of Python packages for the root; systemd: the unpacked `make bundle` tar, which is installed
+# Needs root and the packages that deploy/vm/setup.sh installs; no network.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-out=${1:?usage: build-image.sh OUT SITE_PACKAGES}
-site=${2:?usage: build-image.sh OUT SITE_PACKAGES}
+usage="usage: build-image.sh test|systemd OUT BASE PAYLOAD"
+kind=${1:?$usage} out=${2:?$usage} base=${3:?$usage} payload=${4:?$usage}
 
 fail() { printf 'build-image: %s\n' "$*" >&2; exit 1; }
 
-[ "$(id -u)" = 0 ] || fail "needs root (mmdebstrap makes a root file system): run it as root"
-for tool in mmdebstrap mkfs.erofs cpio modprobe; do
-    PATH=$PATH:/usr/sbin:/sbin command -v $tool >/dev/null || fail "$tool is missing: run deploy/vm/setup.sh"
-done
-PATH=$PATH:/usr/sbin:/sbin
+[ "$(id -u)" = 0 ] || fail "needs root (the files of a root file system are root's): run it as root"
+export PATH=$PATH:/usr/sbin:/sbin
+for tool in mkfs.erofs cpio modprobe; do command -v $tool >/dev/null || fail "$tool is missing: run deploy/vm/setup.sh"; done
 kernel=$(find /boot -name 'vmlinuz-*-cloud-amd64' | sort -V | tail -1)
 [ -n "$kernel" ] || fail "no cloud kernel in /boot: run deploy/vm/setup.sh"
 version=${kernel#/boot/vmlinuz-}
-suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
-for sources in /etc/apt/sources.list.d/debian.sources /etc/apt/sources.list; do [ -e "$sources" ] && break; done
 
 mkdir -p "$out"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 root=$work/root boot=$work/boot
 
-make_root() {
-    # extract: files alone, no maintainer scripts; PID 1 is our own, so nothing has to be configured.
-    mmdebstrap --quiet --variant=extract --include="$(grep -v '^#' "$here/packages" | paste -sd,)" \
-        --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
-        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/info/*' \
-        --skip=cleanup/apt "$suite" "$root" "$sources" || fail "mmdebstrap could not make the root file system"
-    find "$root/var/cache/apt/archives" -name '*.deb' -exec dpkg-deb --show --showformat='${Package}=${Version}\n' {} \; |
-        LC_ALL=C sort >"$out/manifest"
-    diff <(cut -d= -f1 "$out/manifest" | LC_ALL=C sort) "$here/package-names" >&2 ||
-        fail "the packages are not those of deploy/guest/package-names (< built, > listed): look at the change, then update the list"
-    rm -rf "$root"/var/{cache,lib}/* "$root"/usr/share/{lintian,gcc,gdb,perl*} "$root"/usr/lib/x86_64-linux-gnu/{gconv,perl*} \
-        "$root"/usr/bin/{dpkg*,perl*} "$root"/usr/lib/python3.*/{pydoc_data,lib2to3,idlelib,turtledemo,test,ensurepip}
-    mkdir -p "$root"/{proc,sys,dev,run,tmp,code,root,sbin} "$root/var/lib/corral"
+make_test_root() {
+    rm -rf "$root"/var/lib/* "$root"/usr/share/perl* "$root"/usr/lib/x86_64-linux-gnu/{gconv,perl*} "$root"/usr/bin/{dpkg*,perl*}
+    mkdir -p "$root"/{proc,sys,dev,run,tmp,code,root,sbin}
     chroot "$root" /bin/busybox --install -s /bin           # a program that is there already stays
     printf 'root:x:0:0:root:/root:/bin/sh\n' >"$root/etc/passwd"
     printf 'root:x:0:\n' >"$root/etc/group"
     mkdir -p "$root/usr/lib/python3/dist-packages"
-    cp -r "$site"/. "$root/usr/lib/python3/dist-packages/"
+    cp -r "$payload"/. "$root/usr/lib/python3/dist-packages/"
     chroot "$root" /usr/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3* ||
         fail "the guest's Python does not run"              # without bytecode a start takes many seconds more in emulation
-    make_busybox_rootfs "$root/srv/busybox"
     install -m755 "$here/init" "$root/init"
+}
+
+make_systemd_root() {
+    mkdir -p "$root/mnt"
+    cp -r "$payload" "$root/mnt/bundle"
+    chroot "$root" /mnt/bundle/install.sh >&2 || fail "the bundle could not be installed"
+    rm -rf "$root/mnt/bundle"
+    mkdir -p "$root/usr/lib/corral"
+    install -m644 "$here/first_boot.py" "$here/agent.py" "$root/usr/lib/corral/"
+    install -m644 "$here"/systemd/*.service "$root/etc/systemd/system/"
+    install -m644 "$here"/systemd/*.network "$root/etc/systemd/network/"
+    local enabled=(corral-first-boot.service corral-agent.service systemd-networkd.service systemd-networkd-wait-online.service)
+    chroot "$root" systemctl --quiet enable "${enabled[@]}"
+    chroot "$root" systemctl --quiet mask serial-getty@.service getty@.service systemd-firstboot.service apt-daily.timer
+    chroot "$root" /bin/busybox --install -s /bin
+    : >"$root/etc/machine-id"                               # each guest makes its own
+    echo guest >"$root/etc/hostname"
 }
 
 make_busybox_rootfs() {                                     # a small root file system for containers
@@ -61,14 +66,20 @@ make_boot() {
     cp "$root/bin/busybox" "$boot/bin/"
     for tool in sh mount insmod cat cut mkdir switch_root poweroff; do ln -s busybox "$boot/bin/$tool"; done
     install -m755 "$here/init" "$boot/init"
-    modprobe -S "$version" -D -a virtio_pci virtio_blk virtio_net virtio-rng overlay erofs |
+    # disks, network, entropy; root; and what a first boot reads: fw_cfg, seed disks as FAT or ISO 9660
+    modprobe -S "$version" -D -a virtio_pci virtio_blk virtio_net virtio-rng overlay erofs \
+        qemu_fw_cfg vfat isofs nls_ascii nls_cp437 nls_utf8 autofs4 |
         awk '$1 == "insmod" && !seen[$2]++ {print $2}' |
         while read -r module; do cp "$module" "$boot/modules/" && basename "$module"; done >"$boot/modules/order"
     (cd "$boot" && find . -print0 | LC_ALL=C sort -z | cpio -0 -o -H newc --quiet -R 0:0 --reproducible) | gzip -9n >"$out/boot.img"
 }
 
-make_root
+cp -a "$base/root" "$root"
+make_${kind}_root
+mkdir -p "$root/var/lib/corral"
+make_busybox_rootfs "$root/srv/busybox"
 make_boot
-mkfs.erofs --quiet -T0 --all-root "$out/root.erofs" "$root" >/dev/null || fail "mkfs.erofs failed"
+mkfs.erofs --quiet -T0 "$out/root.erofs" "$root" >/dev/null || fail "mkfs.erofs failed"
 cp "$kernel" "$out/vmlinuz"
+cp "$base/manifest" "$out/manifest"
 echo "linux-image=$version" >>"$out/manifest"

@@ -1,5 +1,6 @@
 """The worker's key, and the broker's public one."""
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,19 +31,37 @@ def load_keys(key_file: Path, server_key: str, token_file: Path | None) -> Keys:
 
 
 def _read_or_make(path: Path) -> KeyPair:
+    """A new key is on disk, whole, before anybody hears of it: a guest that loses its power right after it enrolled is still itself."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        pair = parse(KeyPair, _read(path))
-        check_key(pair.secret)
-        return pair
+        if not path.exists():
+            _make(path)
     except OSError as why:
         raise KeyFileError(f"{path}: {why.strerror}") from why
+    try:
+        pair = parse(KeyPair, _read(path))
+        check_key(pair.secret)
+    except KeyFileError as why:
+        raise KeyFileError(f"{path} is no key of a worker ({why}); remove it to have another made, which must be enrolled anew") from why
+    return pair
+
+
+def _make(path: Path) -> None:
+    """Raises OSError."""
     public, secret = zmq.curve_keypair()
     pair = KeyPair(public=public.decode(), secret=secret.decode())
-    with os.fdopen(descriptor, "w") as file:
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
         file.write(text_of(pair, "Secret key of a Corral worker: whoever has it is this guest."))
-    return pair
+        file.flush()
+        os.fsync(file.fileno())
+    with contextlib.suppress(FileExistsError):  # another start was quicker: its key counts
+        os.link(aside, path)
+    aside.unlink()
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _server_key(text: str) -> str:

@@ -1,14 +1,23 @@
-"""`python -m corral_vm`: guests in QEMU to try Corral with."""
+"""`python -m corral_vm`: guests in QEMU to try Corral with; `make vm-up` and the like call it."""
 
 from __future__ import annotations
 
+import signal
 import sys
+from pathlib import Path
 
 import click
 
+from corral_vm.bundle import make_bundle
 from corral_vm.channels import VmError
 from corral_vm.fleet import Fleet
-from corral_vm.image import BuildError
+from corral_vm.image import Kind, ready_image
+from corral_vm.shell import REPOSITORY, BuildError
+from corral_vm.template import ready_template
+
+
+def say(what: str) -> None:
+    click.echo(f"vm: {what}", err=True)
 
 
 @click.group()
@@ -20,35 +29,68 @@ def main() -> None:
 @click.option("--guests", default=3, show_default=True, type=click.IntRange(1, 8), help="How many.")
 @click.option("--port", default=7700, show_default=True, help="The broker takes this port of 127.0.0.1 and the five behind it.")
 def up(guests: int, port: int) -> None:
-    """Start a broker and guests vm1, vm2, …; an image is built where none is cached."""
-    names = Fleet().up(guests, port)
-    click.echo(f"{', '.join(names)}: up. A root file system for containers is /srv/busybox in each. Now:", err=True)
-    click.echo(f"export CORRAL_BROKER={Fleet().address}")
+    """Start a broker with keys and guests vm1, vm2, …, enrolled by tokens. What runs already is left alone."""
+    fleet = Fleet(say)
+    started = fleet.up(guests, port)
+    say(f"up: {', '.join(started)}" if started else "all of them were up already")
+    say(f"now: . {_shown(fleet.environment_file)}    (which broker, and with which key)")
 
 
 @main.command()
 def down() -> None:
-    """End them all; their disks are removed."""
-    Fleet().down()
+    """End them all; disks and keys are removed. Image and template stay cached."""
+    ended = Fleet(say).down()
+    say(f"ended: {', '.join(ended)}" if ended else "nothing was up")
+
+
+def _on_guest(name: str, what: str, act: str) -> None:
+    @main.command(name, help=what)
+    @click.argument("guest")
+    def command(guest: str) -> None:
+        if act in ("plug", "unplug"):
+            Fleet(say).plug(guest, plugged=act == "plug")
+        else:
+            Fleet(say).signal(guest, signal.Signals[act])
+        say(f"{guest}: {what[0].lower()}{what[1:].rstrip('.')}: done")
+
+
+_on_guest("unplug", "Pull its network cable.", "unplug")
+_on_guest("plug", "Put its network cable back in.", "plug")
+_on_guest("kill", "Cut its power.", "SIGKILL")
+_on_guest("freeze", "Stop the whole machine, without a word to anybody.", "SIGSTOP")
+_on_guest("thaw", "Let a frozen machine go on.", "SIGCONT")
 
 
 @main.command()
-@click.argument("name")
-def unplug(name: str) -> None:
-    """Pull a guest's network cable."""
-    Fleet().plug(name, plugged=False)
+@click.option("--kind", type=click.Choice(["test", "systemd"]), default="systemd", show_default=True)
+def image(kind: Kind) -> None:
+    """Build a guest image, where it is not cached, and say where it is."""
+    made = ready_image(kind)
+    for name in ("kernel", "initrd", "root", "manifest"):
+        click.echo(f"{name:<9}{_shown(getattr(made, name))}")
 
 
 @main.command()
-@click.argument("name")
-def plug(name: str) -> None:
-    """Put it back in."""
-    Fleet().plug(name, plugged=True)
+def prepare() -> None:
+    """Make all that the tests on real guests need: both images and the template."""
+    ready_template(ready_image("test"))
+    ready_image("systemd")
+
+
+@main.command()
+@click.option("--to", type=click.Path(file_okay=False, path_type=Path), default=REPOSITORY / "dist", show_default="dist", metavar="DIR")
+def bundle(to: Path) -> None:
+    """Make one tar of Corral and all it needs, for VMs without a network."""
+    click.echo(_shown(make_bundle(to)))
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 if __name__ == "__main__":
     try:
         main()
     except (VmError, BuildError) as why:
-        click.echo(f"corral_vm: {why}", err=True)
+        say(str(why))
         sys.exit(1)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-KEPT = 3
+KEPT = 2
 """Results of a kind that are kept; older ones are removed when a new one is made."""
 
 

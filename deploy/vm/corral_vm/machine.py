@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from corral_vm.argv import NIC, Memory, qemu_argv
 from corral_vm.channels import Agent, Monitor, VmError
@@ -28,20 +29,27 @@ _WHOLE = [{"capability": "x-ignore-shared", "state": False}, {"capability": "eve
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes a guest this guest."""
+    """What makes a guest this guest. Without a server key the broker is one without keys."""
 
     guest: str
     broker: str
     labels: dict[str, str] = field(default_factory=dict)
+    server_key: str = ""
+    token: str = ""
+    """One-time enrolment token."""
 
-    def worker_arguments(self) -> list[str]:
-        """Without keys: the way to the broker is QEMU's user network and the loopback of this host."""
-        labels = [f"--label={name}={value}" for name, value in self.labels.items()]
-        return [f"--guest={self.guest}", f"--broker={self.broker}", "--insecure", *labels]
+    def fields(self) -> dict[str, Any]:
+        """As deploy/guest/first_boot.py knows them."""
+        keys = {"server-key": self.server_key, "token": self.token} if self.server_key else {"insecure": True}
+        return {"guest": self.guest, "broker": [self.broker], "label": [f"{key}={value}" for key, value in self.labels.items()], **keys}
 
     def kernel_words(self) -> str:
         """By these it boots again without being told."""
-        return " ".join(f"corral.{argument.removeprefix('--')}" for argument in self.worker_arguments())
+        words = []
+        for name, value in self.fields().items():
+            many = value if isinstance(value, list) else [value]
+            words += [f"corral.{name}" if one is True else f"corral.{name}={one}" for one in many if one]
+        return " ".join(words)
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,8 @@ class Snapshot:
 
     memory: Path
     state_disk: Path
+    kernel_words: str
+    """What it finds when it reboots later."""
 
 
 class Machine:
@@ -65,6 +75,7 @@ class Machine:
         if not self.state_disk.exists():
             make_state_disk(self.state_disk)
         self._detached = detached
+        self._kernel_words = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._open = contextlib.ExitStack()
         self._monitor: Monitor | None = None
@@ -79,8 +90,13 @@ class Machine:
     # -- starting -----------------------------------------------------------------------------------------------------------
 
     def boot(self, identity: Identity) -> None:
-        """A cold start; returns once the worker has been started. Some ten seconds in emulation."""
+        """A cold start by the kernel command line; returns once the worker has been started. Some ten seconds in emulation."""
         self._start(Memory(), identity.kernel_words())
+        self._wait_ready()
+
+    def boot_with(self, *extra_options: str, kernel_words: str = "") -> None:
+        """A cold start with further options of QEMU, such as a seed disk or an fw_cfg file; returns once its agent answers."""
+        self._start(Memory(), kernel_words, extra_options=extra_options)
         self._wait_ready()
 
     def make_template(self, memory: Path, devices: Path) -> None:
@@ -95,13 +111,13 @@ class Machine:
         """Starts as a copy of a template; returns once the worker has been started. About a second."""
         self._start(Memory("clone", memory), identity.kernel_words(), incoming=True)
         self._load(devices, _IGNORE_SHARED)
-        told = {"now": time.time(), "seed": secrets.token_hex(32), "worker": identity.worker_arguments()}
+        told = {"now": time.time(), "seed": secrets.token_hex(32), "identity": identity.fields()}
         self.agent.boot(told, WAKE_S)
 
     def snapshot(self, directory: Path) -> Snapshot:
         """What it is now, memory and disk; the machine goes on."""
         directory.mkdir(parents=True)
-        taken = Snapshot(directory / "memory", directory / "state.ext4")
+        taken = Snapshot(directory / "memory", directory / "state.ext4", self._kernel_words)
         self.monitor.do("stop")
         self._save(taken.memory, _WHOLE)
         _copy_sparse(self.state_disk, taken.state_disk)
@@ -111,12 +127,13 @@ class Machine:
     def restore(self, snapshot: Snapshot) -> None:
         """Starts where the snapshot was taken, its disk set back too. The machine must not be running."""
         _copy_sparse(snapshot.state_disk, self.state_disk)
-        self._start(Memory(), "", incoming=True)
+        self._start(Memory(), snapshot.kernel_words, incoming=True)
         self._load(snapshot.memory, _WHOLE)
         self.monitor.do("cont")
 
-    def _start(self, memory: Memory, kernel_words: str, *, incoming: bool = False) -> None:
+    def _start(self, memory: Memory, kernel_words: str, *, incoming: bool = False, extra_options: tuple[str, ...] = ()) -> None:
         assert not self.running, f"{self.name} runs already"
+        self._kernel_words = kernel_words
         with contextlib.ExitStack() as ours, (self.directory / "qemu.log").open("ab") as log:
             monitor, agent = (ours.enter_context(_listening(path)) for path in (self.monitor_path, self.agent_path))
             argv = qemu_argv(
@@ -131,7 +148,7 @@ class Machine:
                 incoming=incoming,
             )
             self._process = subprocess.Popen(
-                argv if self._detached else ["setpriv", "--pdeathsig", "KILL", *argv],
+                [*([] if self._detached else ["setpriv", "--pdeathsig", "KILL"]), *argv, *extra_options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

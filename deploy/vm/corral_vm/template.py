@@ -9,8 +9,9 @@ from pathlib import Path
 
 from corral_vm.argv import Memory, qemu_argv
 from corral_vm.cache import cached, digest
-from corral_vm.image import CACHE, BuildError, Image
+from corral_vm.image import Image
 from corral_vm.machine import Identity, Machine
+from corral_vm.shell import CACHE, BuildError
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,48 @@
+"""`make bundle`: one tar with everything that a VM needs of Corral, to be installed there without a network."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import sysconfig
+import tarfile
+import tempfile
+from pathlib import Path
+
+from corral_vm.shell import REPOSITORY
+from corral_vm.wheels import dependency_wheels, own_wheel
+
+FILES = ("README.md", "SECURITY.md", "LICENSE", "deploy/bundle/install.sh", "deploy/bundle/cloud-init.yaml")
+
+
+def make_bundle(directory: Path) -> Path:
+    """Writes corral-VERSION-PYTHON-PLATFORM.tar.gz; → its path. Raises BuildError."""
+    wheel = own_wheel()
+    version = wheel.name.split("-")[1]
+    name = f"corral-{version}-py{'.'.join(map(str, sys.version_info[:2]))}-{sysconfig.get_platform()}"
+    directory.mkdir(parents=True, exist_ok=True)
+    made = directory / f"{name}.tar.gz"
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = lay_out(Path(scratch) / name, wheel)
+        aside = made.with_name(f".{made.name}.new")
+        with tarfile.open(aside, "w:gz", compresslevel=1) as tar:
+            tar.add(tree, name, filter=_owned_by_root)
+        aside.replace(made)
+    return made
+
+
+def lay_out(tree: Path, wheel: Path) -> Path:
+    """The bundle as a directory. Raises BuildError."""
+    shutil.copytree(dependency_wheels(), tree / "wheels")
+    shutil.copy2(wheel, tree / "wheels")
+    shutil.copytree(REPOSITORY / "deploy" / "systemd", tree / "systemd")
+    for file in FILES:
+        shutil.copy2(REPOSITORY / file, tree)
+    (tree / "python").write_text(f"{'.'.join(map(str, sys.version_info[:2]))} {sysconfig.get_platform()}\n")
+    return tree
+
+
+def _owned_by_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
+    info.uid = info.gid = 0
+    info.uname = info.gname = "root"
+    return info
