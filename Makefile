@@ -48,6 +48,10 @@ SEEDS ?= 2000
 TARGETS += simulate
 simulate: setup ## Search for holes under simulated faults (SEEDS=2000)
 	$(PYTHON) tests/simulation/run.py --seeds $(SEEDS) --jobs 2
+BITES ?= 2000
+TARGETS += bite
+bite: setup ## Break the code in one line, and see how many seeds it takes until that is found (BITES=2000)
+	$(PYTHON) tests/simulation/bite.py --seeds $(BITES) --jobs 2 --write
 endif
 
 ifneq ($(wildcard tests/hostile/fuzz.py),)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -25,14 +26,24 @@ from corral_testkit.sim.shrink import shrink
 from corral_testkit.sim.simulation import Result, run_scenario
 
 CHUNK = 8
+CPU_S_MAX = 30.0
+"""A run takes a quarter of a second; one that takes so long goes round in circles."""
 
 
 def one(scenario: Scenario) -> Result:
     """A run that does not come to its end is a finding too."""
+    signal.signal(signal.SIGPROF, _went_round)
+    signal.setitimer(signal.ITIMER_PROF, CPU_S_MAX)
     try:
         return run_scenario(scenario)
     except LivelockError as why:
         return Result(scenario.seed, [f"G15 livelock: {why}"], "")
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def _went_round(number: int, frame: object) -> None:
+    raise LivelockError(f"one run took {CPU_S_MAX:.0f} s of a core")
 
 
 def run_seed(seed: int) -> Result:
@@ -49,7 +60,7 @@ def results(seeds: range, jobs: int) -> Iterator[Result]:
         yield from pool.imap_unordered(run_seed, seeds, CHUNK)
 
 
-def search(seeds: range, jobs: int, *, shrinks: bool) -> bool:
+def search(seeds: range, jobs: int, shrink_s: float) -> bool:
     """True when nothing was found."""
     began_s, failing, figures = time.perf_counter(), [], Counter[str]()
     coverage = Counter[tuple[str, str]]()
@@ -64,8 +75,8 @@ def search(seeds: range, jobs: int, *, shrinks: bool) -> bool:
     took_s = time.perf_counter() - began_s
     print(f"{len(seeds)} seeds in {took_s:.0f} s ({len(seeds) / took_s:.1f}/s): {len(failing)} failing; {dict(figures)}")
     print_coverage(coverage)
-    for result in failing[:3] if shrinks else []:
-        print_shrunk(result)
+    for result in failing[:3] if shrink_s else []:
+        print_shrunk(result, shrink_s)
     return not failing
 
 
@@ -91,9 +102,9 @@ def print_coverage(coverage: Counter[tuple[str, str]]) -> None:
     print(f"message types that met no fault at all: {', '.join(absent) or '-'}")
 
 
-def print_shrunk(result: Result) -> None:
+def print_shrunk(result: Result, seconds: float) -> None:
     print(f"\nseed {result.seed}: {result.findings[0]}")
-    small = shrink(make_scenario(result.seed), result.findings[0], one)
+    small = shrink(make_scenario(result.seed), result.findings[0], one, seconds)
     for fault in small.faults:
         print(f"  {fault.at_s:7.3f} {fault.kind} target {fault.target}/{fault.other} for {fault.lasts_s:.3f} s")
     faults, steps = (",".join(str(part.number) for part in parts) for parts in (small.faults, small.steps))
@@ -127,7 +138,7 @@ def main() -> None:
     parser.add_argument("--faults", help="with --seed: only these of its faults (numbers, or none)")
     parser.add_argument("--steps", help="with --seed: only these of its steps")
     parser.add_argument("--until-found", action="store_true", help="stop at the first that fails")
-    parser.add_argument("--no-shrink", action="store_true")
+    parser.add_argument("--shrink-seconds", type=float, default=60.0, help="for each of the first three that fail; 0: not at all")
     chosen_by = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is part of what a seed decides
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"})
@@ -137,7 +148,7 @@ def main() -> None:
     seeds = range(chosen_by.first, chosen_by.first + chosen_by.seeds)
     if chosen_by.until_found:
         sys.exit(0 if until_found(seeds, chosen_by.jobs) else 1)
-    sys.exit(0 if search(seeds, chosen_by.jobs, shrinks=not chosen_by.no_shrink) else 1)
+    sys.exit(0 if search(seeds, chosen_by.jobs, chosen_by.shrink_seconds) else 1)
 
 
 if __name__ == "__main__":

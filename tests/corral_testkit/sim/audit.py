@@ -14,6 +14,7 @@ from corral_schemas.errors import CorralError
 from corral_schemas.events import EventHeader
 from corral_schemas.exits import Exit
 from corral_schemas.frames import decode_event
+from corral_schemas.ops import OPS
 from corral_schemas.queries import ListReply, ReplayArgs, ReplayReply, ResultArgs, ResultReply, WaitArgs, WaitReply
 from corral_testkit.sim.client import AGAIN_S, read_output
 from corral_testkit.sim.history import History, OutputSeen
@@ -66,7 +67,11 @@ class Audit:
         for header, _ in truth.events:
             if header.kind in ("created", "exec_started", "exit") and header.process_instance not in truth.exits:
                 truth.exits[header.process_instance] = await self._exit(client, header)
-        ids = {asked.step.request_id for asked in self._history.asked if self._guests[asked.step.guest] == guest}
+        ids = {
+            asked.step.request_id
+            for asked in self._history.asked
+            if self._guests[asked.step.guest] == guest and OPS[asked.step.op].mutating
+        }
         for request_id in sorted(ids):
             reply = await client.call(guest, "result", ResultArgs(id=request_id))
             assert isinstance(reply, ResultReply)

@@ -57,8 +57,8 @@ class SimHandle:
 def _nothing() -> None: ...
 
 
-class LivelockError(Exception):
-    """The simulation did too much without coming to its end."""
+class LivelockError(SystemExit):
+    """The simulation did too much without coming to its end. Of this kind, because tasks let nothing else through."""
 
 
 class SimLoop:

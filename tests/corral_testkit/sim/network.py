@@ -71,7 +71,8 @@ class Connection:
     def _fly(self, way: _Way, frames: Frames | None) -> None:
         loop = self.network.loop
         way.last_s = max(way.last_s, loop.time() + self.network.delay_s(self.hosts))
-        timer = loop.call_at(way.last_s, self._arrived, way, context=self.network.context)
+        receiver = self.listener.process if way is self._up else self.dialler.process
+        timer = loop.call_at(way.last_s, self._arrived, way, context=receiver.context)
         way.flying.append((timer, frames))
 
     def healed(self) -> None:
@@ -80,31 +81,23 @@ class Connection:
                 self._fly(way, way.held.popleft())
 
     def _arrived(self, way: _Way) -> None:
-        """In nobody's context: hands over to the receiver."""
+        """In the receiver's context: the loop keeps it back while the receiver stands still."""
         _, frames = way.flying.popleft()
+        dialler, listener = self.dialler, self.listener
         if way is self._up:
-            if self.listener_open:
-                self.listener.process.call_soon(self._at_listener, frames)
+            if not self.listener_open:
+                return
+            if frames is None:
+                self.listener_gone()
+                return
+            self.network.on_delivery(dialler.process.name, listener.process.name, frames)
+            listener.on_message(self, frames)
         elif self.dialler_open:
-            self.dialler.process.call_soon(self._at_dialler, frames)
-
-    def _at_listener(self, frames: Frames | None) -> None:
-        if not self.listener_open:
-            return
-        if frames is None:
-            self.listener_gone()
-            return
-        self.network.on_delivery(self.dialler.process.name, self.listener.process.name, frames)
-        self.listener.on_message(self, frames)
-
-    def _at_dialler(self, frames: Frames | None) -> None:
-        if not self.dialler_open:
-            return
-        if frames is None:
-            self.dialler_gone()
-            return
-        self.network.on_delivery(self.listener.process.name, self.dialler.process.name, frames)
-        self.dialler.arrived(frames)
+            if frames is None:
+                self.dialler_gone()
+                return
+            self.network.on_delivery(listener.process.name, dialler.process.name, frames)
+            dialler.arrived(frames)
 
     # -- ends ------------------------------------------------------------------------------------------------------------------
 

@@ -30,21 +30,22 @@ class Process:
         self.alive = True
         self.frozen = False
         self.on_death: list[Callable[[], None]] = []  # what the kernel does: closing sockets, telling parents
-        self._context = contextvars.copy_context()
-        self._context.run(RUNNING.set, self)
+        self.context = contextvars.copy_context()
+        """Of everything that runs on its behalf."""
+        self.context.run(RUNNING.set, self)
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """A task of this process."""
-        return self.loop.create_task(coroutine, context=self._context.copy())
+        return self.loop.create_task(coroutine, context=self.context.copy())
 
     def call_soon(self, callback: Callable[..., Any], *args: Any) -> None:
-        self.loop.call_soon(callback, *args, context=self._context)
+        self.loop.call_soon(callback, *args, context=self.context)
 
     def call_later(self, delay_s: float, callback: Callable[..., Any], *args: Any) -> Any:
-        return self.loop.call_later(delay_s, callback, *args, context=self._context)
+        return self.loop.call_later(delay_s, callback, *args, context=self.context)
 
     def kill(self) -> None:
         """SIGKILL: nothing of it runs any more, not even what would clean up."""

@@ -11,12 +11,11 @@ from corral_testkit.sim.scenario import Scenario
 from corral_testkit.sim.simulation import Result
 
 T = TypeVar("T")
-SECONDS_MAX = 60.0
 
 
-def shrink(scenario: Scenario, finding: str, run: Callable[[Scenario], Result]) -> Scenario:
+def shrink(scenario: Scenario, finding: str, run: Callable[[Scenario], Result], seconds: float) -> Scenario:
     """Drops faults, then steps, in halves, quarters and so on, as long as the finding stays."""
-    until_s = time.perf_counter() + SECONDS_MAX
+    until_s = time.perf_counter() + seconds
     kind = finding.split()[0]
 
     def still_fails(smaller: Scenario) -> bool:

@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from corral.core.items import Event, EventGap, Item, Resync
+from corral_schemas.base import Message
 from corral_schemas.commands import CancelReply, CreateReply, ExecReply, KillReply
 from corral_schemas.errors import CorralError
 from corral_schemas.events import BROKER_KINDS
 from corral_schemas.exits import Exit
 from corral_schemas.limits import DEADLINE_GRACE_S
+from corral_schemas.ops import OPS
 from corral_testkit.sim.audit import GuestTruth
 from corral_testkit.sim.guest import SimGuest
 from corral_testkit.sim.history import Asked, History, OutputSeen, StreamSeen
@@ -333,6 +337,17 @@ def replies_agree_and_are_true(evidence: Evidence) -> Findings:
                 yield f"G13 {request_id} {all_asked[0].step.op} succeeded, but {instance} never ran"
 
 
+def outcomes_can_be_asked_again(evidence: Evidence) -> Findings:
+    """G13: what succeeded is told again as it was told first, by request id, for as long as the journal is the same."""
+    for asked in evidence.history.asked:
+        guest = evidence.names[asked.step.guest]
+        if not OPS[asked.step.op].mutating or not isinstance(asked.outcome, Message) or evidence.rewound.get(guest):
+            continue
+        told = evidence.truths[guest].results[asked.step.request_id]
+        if told.state != "done" or told.ok is None or msgspec.convert(told.ok, type(asked.outcome)) != asked.outcome:
+            yield f"G13 {asked.step.request_id} {asked.step.op} was answered {asked.outcome}, but asked again it is {told}"
+
+
 def kills_that_were_delivered_were(evidence: Evidence) -> Findings:
     """G17: `delivered` means that the process, if it still was, got it."""
     for asked in evidence.history.asked:
@@ -465,6 +480,7 @@ VALIDATORS: list[Callable[[Evidence], Findings]] = [
     mirrors_are_true,
     nothing_runs_twice,
     replies_agree_and_are_true,
+    outcomes_can_be_asked_again,
     kills_that_were_delivered_were,
     what_was_not_sent_never_ran,
     nothing_runs_after_its_deadline,
