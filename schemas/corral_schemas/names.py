@@ -26,6 +26,14 @@ def new_instance(time_ns: int, randomness: bytes) -> str:
     return "".join(_CROCKFORD[number >> shift & 31] for shift in range(125, -1, -5))
 
 
+def instance_time_ms(instance: str) -> int:
+    """The milliseconds that stand in an instance."""
+    number = 0
+    for digit in instance:
+        number = number << 5 | _CROCKFORD.index(digit)
+    return number >> 80
+
+
 def is_instance(text: str) -> bool:
     return _INSTANCE.match(text) is not None
 

@@ -23,8 +23,8 @@ PAUSE_S = (0.1, 0.9)
 SHORT_S = (0.2, 1.5)
 """How long a freeze, a silence, a delay or a full disk lasts."""
 CUT_S = 2.0
-JUMPS_S = (-86_400, -3_600, -5, 0, 5, 3_600, 43_200)
-"""Where the wall clock may stand from the machine's: retention goes by it too, so no further ahead than what is deleted is kept for."""
+JUMPS_S = (-30 * 86_400, -86_400, -3_600, -5, 0, 5, 3_600, 86_400, 5 * 86_400)
+"""Where the wall clock may stand from the machine's. Events alone are kept by it, for seven days."""
 
 
 class Faults:

@@ -5,33 +5,73 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from corral_testkit.bounded import run
 from corral_testkit.guests import Room, open_room
-from corral_worker.retention import BATCH, tidy
+from corral_worker.retention import BATCH, EVER_NS, tidy
 from corral_worker.spools import Spools
 
-DAY_NS = 86_400 * 10**9
+DAY_MS = 86_400_000
 
 
-def deleted(room: Room, name: str, age_ns: int) -> None:
-    """A container that was deleted so long ago, with its directory."""
+def deleted(room: Room, name: str) -> None:
+    """A container that was deleted just now, with its directory."""
     container = room.container(name, "stopped")
     room.paths.container(container.instance).mkdir()
     room.guest.mark_deleted(container)
-    container.deleted_ns = time.time_ns() - age_ns
-    room.journal.save(container)
+
+
+def pass_time(room: Room, ms: int) -> None:
+    """So much worker time passes."""
+    room.journal._worker_ms_base += ms
 
 
 def test_more_than_a_batch_goes_in_one_round_and_what_is_young_stays(tmp_path: Path) -> None:
     async def work() -> None:
         async with open_room(tmp_path) as room:
             for number in range(BATCH + 200):
-                deleted(room, f"old-{number}", 2 * DAY_NS)
-            deleted(room, "young", DAY_NS // 2)
+                deleted(room, f"old-{number}")
+            pass_time(room, DAY_MS - 1_000)
+            deleted(room, "young")
+            pass_time(room, 10_000)
             await room.journal.durable()
             await tidy(room.guest, Spools(room.guest))
             await room.journal.durable()
             assert len(list(room.paths.instances.iterdir())) == 1
-            assert [one.name for one in room.journal.store.deleted_containers(time.time_ns(), BATCH)] == ["young"]
+            assert [one.name for one in room.journal.store.deleted_containers(EVER_NS, BATCH)] == ["young"]
+
+    run(work())
+
+
+def test_a_jump_of_the_wall_clock_ends_nobodys_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        async with open_room(tmp_path) as room:
+            deleted(room, "a")
+            await room.journal.durable()
+            now_ns = time.time_ns()
+            monkeypatch.setattr(time, "time_ns", lambda: now_ns + 3 * DAY_MS * 1_000_000)
+            await tidy(room.guest, Spools(room.paths))
+            await room.journal.durable()
+            assert len(room.journal.store.deleted_containers(EVER_NS, BATCH)) == 1
+
+    run(work())
+
+
+def test_the_newest_of_a_name_is_the_one_made_last_though_the_clock_was_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def make(name: str) -> str:
+        async with open_room(tmp_path) as room:
+            deleted(room, name)
+            await room.journal.durable()
+            newest = room.journal.store.newest_container(name)
+            assert newest is not None
+            return newest.instance
+
+    async def work() -> None:
+        first = await make("a")
+        now_ns = time.time_ns()
+        monkeypatch.setattr(time, "time_ns", lambda: now_ns - DAY_MS * 1_000_000)
+        second = await make("a")  # by another worker, over the same journal
+        assert second > first
 
     run(work())

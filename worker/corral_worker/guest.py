@@ -16,7 +16,7 @@ from typing import Any
 from corral_schemas.commands import CreateArgs
 from corral_schemas.errors import CorralError, error
 from corral_schemas.limits import REMAINS_KEPT_S, REQUESTS_KEPT_S, RUNTIME_CALLS_PER_CORE
-from corral_schemas.names import INIT, new_instance
+from corral_schemas.names import INIT, instance_time_ms, new_instance
 from corral_schemas.queries import Load
 from corral_schemas.stdio import StdioOptions
 from corral_worker import overlay
@@ -73,6 +73,8 @@ class Guest:
         self.on_shim_gone: Any = None  # set by the service: what to do about a shim that died
         self.on_notice: Any = None  # set by the service: notices of shims
         self._newest: dict[str, str] = {}  # name -> instance, live ones
+        self._newest_ms = instance_time_ms(max(journal.store.container_instances(), default=""))
+        """Time of the newest instance: the next is newer, also after the wall clock was set back."""
         self._linking: dict[str, asyncio.Task[ShimLink]] = {}
         self._held: dict[str, list[Body]] = {}  # process instance -> notices that must not overtake its start
         self.turns = Turns(RUNTIME_CALLS_PER_CORE * (os.cpu_count() or 1))
@@ -85,7 +87,8 @@ class Guest:
         return overlay.available(self.settings.paths.state)
 
     def new_instance(self) -> str:
-        return new_instance(time.time_ns(), os.urandom(10))
+        self._newest_ms = max(time.time_ns() // 1_000_000, self._newest_ms + 1)
+        return new_instance(self._newest_ms * 1_000_000, os.urandom(10))
 
     def load(self) -> Load:
         running = sum(container.status in ("running", "paused") for container in self.containers.values())
@@ -140,6 +143,7 @@ class Guest:
     def adopt_container(self, container: ContainerRecord, processes: list[ProcessRecord]) -> None:
         """Takes a recorded container into the live state."""
         self.containers[container.instance] = container
+        self._newest_ms = max(self._newest_ms, instance_time_ms(container.instance))
         self.processes[container.instance] = {process.instance: process for process in processes}
         self._newest[container.name] = container.instance
 
@@ -174,7 +178,7 @@ class Guest:
 
     def mark_deleted(self, container: ContainerRecord) -> None:
         """Frees the name; exits and output stay for their retention time."""
-        container.status, container.deleted_ns = "deleted", time.time_ns()
+        container.status, container.deleted_ns = "deleted", (self.journal.worker_ms() + 1) * 1_000_000
         self.journal.save(container)
         self._retire(container)
 

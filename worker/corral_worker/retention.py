@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 INTERVAL_S = 60.0
 BATCH = 1_000
+EVER_NS = 1 << 62
 
 
 async def keep_tidy(guest: Guest, spools: Spools) -> None:
@@ -35,7 +36,7 @@ async def tidy(guest: Guest, spools: Spools) -> None:
     journal.set_meta("worker_ms", str(journal.worker_ms()))
     oldest_ms = journal.worker_ms() - int(settings.requests_kept_s * 1000)
     journal.execute("DELETE FROM requests WHERE done = 1 AND recorded_ms < ?", (oldest_ms,))
-    past_ns = time.time_ns() - int(settings.remains_kept_s * 1e9)
+    past_ns = journal.worker_ms() * 1_000_000 - int(settings.remains_kept_s * 1e9)  # whatever the wall clock does
     while batch := journal.store.deleted_containers(past_ns, BATCH):
         for container in batch:
             await _forget(guest, spools, container)
@@ -67,7 +68,7 @@ async def _keep_under_cap(guest: Guest, spools: Spools) -> None:
     used = await asyncio.to_thread(_spool_bytes, guest.settings.paths.instances, "*/*/*.spool")
     if used <= SPOOL_BYTES_PER_GUEST:
         return
-    for container in guest.journal.store.deleted_containers(time.time_ns(), BATCH):
+    for container in guest.journal.store.deleted_containers(EVER_NS, BATCH):
         directory = guest.settings.paths.container(container.instance)
         freed = await asyncio.to_thread(_spool_bytes, directory, "*/*.spool")
         log.warning("output of deleted container %s (%d bytes) goes early: the guest keeps %d bytes", container.name, freed, used)

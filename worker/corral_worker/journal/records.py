@@ -55,6 +55,7 @@ class ContainerRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """start took effect: tells created from running after a pause."""
     auto_delete: bool = False
     deleted_ns: int = 0
+    """When it was deleted, in worker time (Journal.worker_ms); 0 while it is there."""
     oom_kills: int = 0
     noticed: int = 0
     """Number of the shim's newest notice about storage that became an event."""

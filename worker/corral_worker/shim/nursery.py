@@ -68,8 +68,6 @@ class Nursery:
     def ended(self, pid: int) -> None:
         """It was reaped."""
         self._close_channel(pid)
-        if pid in self._spares:
-            self._spares.remove(pid)
 
     def _fork(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -125,10 +123,13 @@ class Nursery:
         """Quiet times need few: the oldest goes, and the next one a little later."""
         self._trim_timer = None
         if len(self._spares) > SPARES_KEPT:
-            self._close_channel(self._spares.pop(0))
+            self._close_channel(self._spares[0])
             self._trim_timer = self._loop.later(SPARE_IDLE_S / SPARES_MAX, self._trim)
 
     def _close_channel(self, pid: int) -> None:
+        """Nothing is given to it any more, and it ends."""
+        if pid in self._spares:
+            self._spares.remove(pid)
         channel = self._channels.pop(pid, None)
         if channel is not None:
             self._loop.unwatch(channel.fileno())
