@@ -51,7 +51,7 @@ def test_a_jump_of_the_wall_clock_ends_nobodys_time(tmp_path: Path, monkeypatch:
             await room.journal.durable()
             now_ns = time.time_ns()
             monkeypatch.setattr(time, "time_ns", lambda: now_ns + 3 * DAY_MS * 1_000_000)
-            await tidy(room.guest, Spools(room.paths))
+            await tidy(room.guest, Spools(room.guest))
             await room.journal.durable()
             assert len(room.journal.store.deleted_containers(EVER_NS, BATCH)) == 1
 
