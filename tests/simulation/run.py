@@ -70,7 +70,7 @@ def search(seeds: range, jobs: int, shrink_s: float) -> bool:
         if result.findings:
             failing.append(result)
             print(f"seed {result.seed} fails: {result.findings[0]}", flush=True)
-        if number % 500 == 0:
+        if number % 200 == 0:
             print(f"{number} seeds, {len(failing)} failing, {number / (time.perf_counter() - began_s):.1f} seeds/s", flush=True)
     took_s = time.perf_counter() - began_s
     print(f"{len(seeds)} seeds in {took_s:.0f} s ({len(seeds) / took_s:.1f}/s): {len(failing)} failing; {dict(figures)}")

@@ -6,12 +6,14 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import structs
+
 from corral_broker.answers import Identity
 from corral_broker.core import BrokerCore
 from corral_broker.exchange import Pair
 from corral_broker.ports import Delivery
 from corral_schemas.cursor import Place
-from corral_schemas.frames import decode_command_header
+from corral_schemas.frames import decode_command_header, pack
 from corral_schemas.names import new_instance
 from corral_testkit.sim.network import Connection, Frames, Listener, Network
 from corral_testkit.sim.patches import wall_ns
@@ -155,7 +157,10 @@ class SimBroker:
         self.turn(lambda core: core.client([connection.identity, *frames]))
         if self.duplicate_share and self._randomness.random() < self.duplicate_share and self._is_forwarded(frames):
             later_s = self._randomness.random() ** 3 * 20
-            self.process.call_later(later_s, self._again, connection, frames)
+            header = decode_command_header(frames)
+            left_ms, age_ms = max(0, header.timeout_ms - int(later_s * 1000)), header.age_ms + int(later_s * 1000)
+            copy = [pack(structs.replace(header, timeout_ms=left_ms, age_ms=age_ms)), *frames[1:]]  # as whoever repeats it says
+            self.process.call_later(later_s, self._again, connection, copy)
 
     def _is_forwarded(self, frames: Frames) -> bool:
         """A copy of what was refused would be a command sent after its refusal, which no network does."""

@@ -142,11 +142,9 @@ class Faults:
         worker = guest.worker
         if worker is not None and worker.alive:
             worker.freeze()
-            since_s = self._world.loop.time()
 
             def thaw() -> None:
                 if worker.alive and worker.frozen:
-                    guest.absences.append((since_s, self._world.loop.time()))
                     if fault.lasts_s > FROZEN_BREAKS_S and fault.amount < 0.5:
                         self._world.network.frozen_too_long(worker)
                     worker.thaw()
@@ -271,7 +269,7 @@ class Faults:
         epoch, seq = guest.snapshot_place()
         for broker in self._world.brokers:
             seen = broker.best_seen(guest.name)
-            if seen is None or seen.epoch != epoch or seen.seq < seq + SEEN_MARGIN:
+            if seen is None or (seen.epoch == epoch and seen.seq < seq + SEEN_MARGIN):
                 return
         self.rewound[guest.name].append(self._world.loop.time())
         guest.power_cut()

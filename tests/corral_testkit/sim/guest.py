@@ -50,7 +50,7 @@ class SimGuest:
         self.failures: list[str] = []
         """What no worker should do."""
         self.absences: list[tuple[float, float]] = []
-        """(from, until): when no worker was there, or it stood still."""
+        """(from, until): when no worker was there."""
         self._brokers = brokers
         self._left_s = 0.0  # when the last worker ended
         self._boots = 1
@@ -142,6 +142,7 @@ class SimGuest:
         self.kernel.process.kill()
         for life in self.witness.lives:
             if life.guest == self.name:
+                life.orphaned = True
                 recent = now_s - life.ended_s < UNSAFE_S if life.end is not None else True
                 if recent:
                     self._forget_unsynced(life)

@@ -165,7 +165,6 @@ class World:
             audit.truths,
             self.faults.rewound,
             self.faults.quiet,
-            frozenset(fault.kind for fault in self.scenario.faults),
             self.zero_s,
             self.audited_s,
             list(guests),

@@ -46,8 +46,6 @@ class Evidence:
     """Guest → when its journal was set back or lost."""
     quiet: Callable[[set[str], float, float], bool]
     """(hosts, from, to) → whether nothing was wrong with any of them, nor with a broker."""
-    faults: frozenset[str]
-    """Kinds of those that took place."""
     began_s: float
     audited_s: float
     names: list[str]
@@ -119,6 +117,17 @@ def each_start_has_one_exit(evidence: Evidence) -> Findings:
                 yield f"G1 {guest}: no exit of {_name(life, instance)}, which has ended: {life}"
             if exits[instance] and isinstance(truth.exits.get(instance), str):
                 yield f"G3 {guest}: {instance} has exited, but wait says {truth.exits[instance]}"
+
+
+def nothing_lives_unknown(evidence: Evidence) -> Findings:
+    """G13, G16: what was made is in the journal, though the worker was stopped or killed while it was being made."""
+    for guest, truth in evidence.truths.items():
+        told = {header.process_instance for header, _ in truth.events}
+        for life in evidence.witness.lives:
+            ran = life.started_s is not None or life.end is None
+            safe = ran and life.guest == guest and not life.orphaned and life.why != "timeout" and guest not in evidence.rewound
+            if safe and life.instance not in told and life.created_s < evidence.audited_s - SETTLED_S:
+                yield f"G16 {_name(life, life.instance)} was made, and nothing is known of it"
 
 
 # -- output ----------------------------------------------------------------------------------------------------------------------
@@ -298,8 +307,12 @@ def mirrors_are_true(evidence: Evidence) -> Findings:
 
 
 def nothing_runs_twice(evidence: Evidence) -> Findings:
-    """G13, G24: one request, at most one process; one kill, at most one signal."""
-    for token, lives in evidence.witness.by_token.items():
+    """G13, G24: one request, at most one process; one kill, at most one signal.
+
+    A container may be created while its intent goes to disk: one that was removed before it was started has not run.
+    """
+    for token, made in evidence.witness.by_token.items():
+        lives = [life for life in made if life.started_s is not None or life.end is None]
         if len(lives) > 1 and not _asked_anew(evidence, token, lives[0].guest):
             yield f"G13 {token} was made {len(lives)} times: {[(life.instance, life.created_s, life.why) for life in lives]}"
     for life in evidence.witness.lives:
@@ -386,8 +399,6 @@ def what_was_not_sent_never_ran(evidence: Evidence) -> Findings:
 def nothing_runs_after_its_deadline(evidence: Evidence) -> Findings:
     """G14, G15: what was not begun in time is not begun at all. Time in which no worker ran does not count."""
     latest_s: dict[str, float] = {}
-    if "duplicates" in evidence.faults:  # a copy has a deadline of its own
-        return
     for asked in evidence.history.asked:
         if asked.step.script is not None:
             latest_s[asked.step.token] = max(latest_s.get(asked.step.token, 0.0), asked.deadline_s)
@@ -471,6 +482,7 @@ VALIDATORS: list[Callable[[Evidence], Findings]] = [
     exits_are_the_witness_s,
     exits_are_the_same_for_all,
     each_start_has_one_exit,
+    nothing_lives_unknown,
     output_is_what_was_printed,
     readers_do_not_wait_for_each_other,
     events_are_contiguous,

@@ -44,6 +44,8 @@ class Life:
     why: str = ""
     reaped: bool = False
     """Its shim has written its end down."""
+    orphaned: bool = False
+    """Its shim was killed, or the power went, at some time."""
     end_unsafe: bool = False
     """A power cut took what the shim wrote."""
     produced: dict[int, StreamState] = field(default_factory=dict)
