@@ -56,6 +56,7 @@ class Findings:
     kept: int = 0
     """Directories of deleted containers at the end, before their time was over."""
     wrong: list[str] = field(default_factory=list)
+    done: int = 0
     seconds: float = 0.0
 
     def growth(self, part: str, what: str) -> float:
@@ -75,23 +76,25 @@ class Findings:
         return wrong
 
 
-def cycles(count: int, jobs: int = JOBS, *, until_tidied: bool = True) -> Findings:
+def cycles(count: int, jobs: int = JOBS, *, until_tidied: bool = True, seconds_max: float = float("inf")) -> Findings:
     """Runs a container, an exec in it, and deletes it, `count` times, `jobs` at a time; looks at all parts between batches.
 
-    until_tidied: at the end RETENTION_S of worker time are added, and the janitor is waited for.
+    until_tidied: at the end RETENTION_S of worker time are added, and the janitor is waited for. seconds_max: no batch begins after so
+    long; the findings say how many cycles were done.
     """
     findings = Findings()
     began_s = time.monotonic()
     with CorralSystem() as system, _logs_kept(system, findings):
         asyncio.run(_batch(system, -FILLS, FILLS, jobs, findings))
         batch, done = max(jobs, count // SAMPLES), 0
-        while done < count:
+        while done < count and time.monotonic() - began_s < seconds_max:
             asyncio.run(_batch(system, done, min(batch, count - done), jobs, findings))
             done += min(batch, count - done)
+            print(f"{done} cycles after {time.monotonic() - began_s:.0f} s", file=sys.stderr, flush=True)
             _settle(system, findings)
             for part, pid in _parts(system).items():
                 findings.samples.setdefault(part, []).append(Sample(done, _descriptors(pid), _anonymous_kib(pid)))
-        findings.seconds = time.monotonic() - began_s
+        findings.done, findings.seconds = done, time.monotonic() - began_s
         instances = system.state_dir(system.names[0]) / "instances"
         findings.kept = len(list(instances.iterdir()))
         if until_tidied:
@@ -199,9 +202,10 @@ def _anonymous_kib(pid: int) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
 
 
-def report(findings: Findings, count: int, jobs: int) -> str:
+def report(findings: Findings, jobs: int) -> str:
     """The figures."""
-    rows = [f"{count} cycles of run, exec and delete, {jobs} at a time: {findings.seconds:.0f} s, {count / findings.seconds:.1f}/s"]
+    rate = findings.done / findings.seconds
+    rows = [f"{findings.done} cycles of run, exec and delete, {jobs} at a time: {findings.seconds:.0f} s, {rate:.1f}/s"]
     for part, samples in findings.samples.items():
         first, last = samples[0], samples[-1]
         descriptors, anonymous_kib = (findings.growth(part, what) for what in ("descriptors", "anonymous_kib"))
@@ -218,9 +222,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cycles", type=int, default=10_000)
     parser.add_argument("--jobs", type=int, default=JOBS)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="Begin no more after so long.")
     options = parser.parse_args()
-    findings = cycles(options.cycles, options.jobs)
-    print(report(findings, options.cycles, options.jobs))
+    findings = cycles(options.cycles, options.jobs, seconds_max=options.seconds)
+    print(report(findings, options.jobs))
     return 1 if findings.judge() else 0
 
 

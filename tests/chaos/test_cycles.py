@@ -13,6 +13,6 @@ CYCLES = 40
 @pytest.mark.timeout(180)
 def test_containers_made_used_and_deleted_leave_nothing_and_no_part_of_corral_grows() -> None:
     findings = cycles(CYCLES, until_tidied=False)
-    print(report(findings, CYCLES, JOBS))
+    print(report(findings, JOBS))
     assert findings.judge() == []
     assert {part: len(samples) for part, samples in findings.samples.items()} == dict.fromkeys(("worker", "broker", "zygote"), 10)
