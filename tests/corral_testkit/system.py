@@ -22,7 +22,7 @@ from corral_testkit.shim_driver import wait_until
 from corral_worker.shim.adopt import pid_of_listener
 from corral_worker.shim.zygote import ZYGOTE_SOCKET
 
-START_S = 20.0
+START_S = 60.0
 END_S = 20.0
 TESTS = str(Path(__file__).parents[1])
 """Where processes of their own find the test kit."""
