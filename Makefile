@@ -57,7 +57,7 @@ endif
 ifneq ($(wildcard tests/hostile/fuzz.py),)
 MESSAGES ?= 1000000
 .PHONY: fuzz
-fuzz: setup ## Hostile messages on every port of a broker with keys (MESSAGES=1000000)
+fuzz: setup ## Hostile messages on every port of a broker with keys, and on a worker (MESSAGES=1000000)
 	$(PYTHON) tests/hostile/fuzz.py --messages $(MESSAGES)
 endif
 

@@ -27,7 +27,7 @@ from corral_broker.last_seen import LastSeenFile
 from corral_broker.ports import Delivery, Frames, Opaque
 from corral_broker.senders import ANYONE, Sender
 from corral_broker.sockets import Sockets
-from corral_broker.wire import receive, send
+from corral_broker.wire import receive, receive_part, send
 from corral_schemas.frames import pack
 from corral_schemas.names import new_instance
 from corral_schemas.session import HEARTBEAT_ACK, REGISTER, HeartbeatAck
@@ -107,6 +107,7 @@ class Service:
         self._stopped = False
         self._poller = zmq.Poller()
         self._takers = self._make_takers()  # in the order in which a turn serves them
+        self._publishers = (self._sockets.events_out, self._sockets.stdio_out)
         self._taken = {self._sockets.named(name): f"taken_{name}" for name in NAMES}  # socket -> counter of messages taken from it
         watched = [self._sockets.monitor] if self._guard is None else [self._guard.zap_socket]
         for pollable in (*self._takers, *watched, self._wakened):
@@ -181,11 +182,12 @@ class Service:
         """Takes up to a burst's worth; True when nothing was left."""
         bytes_taken = 0
         counter = self._taken[socket]
+        take_next = receive_part if socket in self._publishers else receive
         is_clients = socket is self._sockets.clients
         for number in range(BURST_MESSAGES):
             if is_clients and number % LOOK_ASIDE_MESSAGES == LOOK_ASIDE_MESSAGES - 1 and self._guests_wait():
                 return False
-            message = receive(socket)
+            message = take_next(socket)
             if message is None:
                 return True
             self._core.counters.add(counter)

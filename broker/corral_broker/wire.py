@@ -34,6 +34,16 @@ def receive(socket: "Socket") -> tuple[list[Opaque], zmq.Frame] | None:
         return None
 
 
+def receive_part(socket: "Socket") -> tuple[list[Opaque], zmq.Frame] | None:
+    """The next frame of an XPUB, whatever is said to follow it. Subscriptions are single frames; of anything else every part is looked at
+    alone, since libzmq leaves parts out of what one subscriber sends, and another's subscription would be taken for the missing end."""
+    try:
+        frame = socket.recv(zmq.NOBLOCK, False)
+    except zmq.Again:
+        return None
+    return [frame.bytes], frame
+
+
 def send(socket: "Socket", frames: Frames) -> Delivery:
     """Queues one message. `gone` and `full` are known only where the socket is a ROUTER with ROUTER_MANDATORY."""
     send_frame = socket.send

@@ -77,9 +77,11 @@ class Peer:
         """Closes every socket at once; safe to call again."""
         self.context.destroy(linger=0)
 
-    def dial(self, kind: int, endpoint: str) -> "zmq.Socket[bytes]":
+    def dial(self, kind: int, endpoint: str, *, send_hwm: int = 1_000) -> "zmq.Socket[bytes]":
+        """`send_hwm` of 0: nothing that is sent is ever dropped here."""
         socket = self.context.socket(kind)
         socket.linger = 0
+        socket.sndhwm = send_hwm
         if self.keys is not None:
             socket.curve_publickey, socket.curve_secretkey, socket.curve_serverkey = (key.encode() for key in self.keys)
         socket.connect(endpoint)

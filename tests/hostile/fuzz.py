@@ -1,7 +1,7 @@
-"""Hostile messages on every port of a broker with keys, by peers whose keys are accepted: `python tests/hostile/fuzz.py --messages N`.
+"""Hostile messages on every port of a broker with keys, and on a worker: `python tests/hostile/fuzz.py --messages N`.
 
-Half are made at random, half are good messages with something changed in them. The broker must serve on, its memory must stay flat, and
-nothing forged may reach anybody; figures are printed per port.
+The peers' keys are accepted, so that their messages get past the handshake; half of the messages are made at random or have something
+changed. Broker and worker must serve on, their memory must stay flat, and nothing forged may reach anybody; figures are printed per port.
 """
 
 import argparse
@@ -11,159 +11,131 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-import msgspec
 import zmq
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from corral_schemas import session
-from corral_schemas.events import EventHeader, Started, StdioHeader
-from corral_schemas.frames import CommandHeader, ReplyHeader, encode_command, encode_event, encode_reply, encode_stdio, pack
-from corral_schemas.ops import OPS
-from corral_schemas.queries import ListArgs, Nothing
-from corral_schemas.topics import event_topic, stdio_topic
-from corral_testkit.wire_peers import FakeWorker, Keys, Peer
+from corral_schemas.frames import pack
+from corral_schemas.keyfiles import ACCEPTED, AcceptedKey, accepted_file_name, text_of
+from corral_schemas.queries import Nothing
+from corral_schemas.topics import NONCE
+from corral_testkit.wire_peers import FakeWorker, Keys, Peer, RawClient, repeat_until
+from hostile import fuzz_worker
+from hostile.garbage import Make, command, event_message, mixed, session_message, stdio_message, subscription
 from hostile.keyed_broker import KeyedBroker
 
 MiB = 1 << 20
-CHECK_EVERY = 2_000
-Frames = list[bytes]
-Make = Callable[[random.Random], Frames]
+BATCH = 5_000
+"""So many messages are sent before the broker is given the time to take them: nothing is to be lost on the way to its rules."""
+GROWTH_BYTES_MAX = 64 * MiB
+RATE_PER_S = 10_000_000
+"""The operator's own limit is out of the way: it would turn most messages down before anything else looks at them."""
 
 
-def any_value(rng: random.Random, depth: int = 0) -> object:
-    kinds: list[Callable[[], object]] = [
-        lambda: None,
-        lambda: rng.randrange(-(1 << 63), 1 << 64),
-        lambda: rng.random() * 1e308,
-        lambda: rng.choice(["", "g", "fuzz", "../../etc", "x" * 300, "\u0000", "\U0001f600", "*"]),
-        lambda: rng.randbytes(rng.randrange(40)),
-        lambda: bool(rng.randrange(2)),
-    ]
-    if depth < 4:
-        kinds.append(lambda: [any_value(rng, depth + 1) for _ in range(rng.randrange(5))])
-        kinds.append(lambda: {rng.choice(["id", "guest", "op", "v", "x", "timeout_ms"]): any_value(rng, depth + 1) for _ in range(4)})
-    return rng.choice(kinds)()
+class Port(NamedTuple):
+    """One of the broker's sockets, and what is thrown at it."""
+
+    name: str
+    kind: int
+    """Of the hostile peer's socket."""
+    keys: Keys
+    good: Make
 
 
-def mangled(rng: random.Random, frames: Frames) -> Frames:
-    """A good message with one thing wrong."""
-    made = list(frames)
-    at = rng.randrange(len(made))
-    match rng.randrange(8):
-        case 0:
-            made[at] = rng.randbytes(rng.randrange(200))
-        case 1:
-            made[at] = made[at][: rng.randrange(len(made[at]) + 1)]
-        case 2:
-            made.insert(at, rng.randbytes(rng.randrange(20)))
-        case 3:
-            del made[at]
-        case 4:
-            made[at] = made[at] + rng.randbytes(rng.choice([1, 100, 20_000]))
-        case 5 if made[at]:
-            place = rng.randrange(len(made[at]))
-            made[at] = made[at][:place] + bytes([rng.randrange(256)]) + made[at][place + 1 :]
-        case 6:
-            made[at] = msgspec.msgpack.encode(any_value(rng))
-        case _:
-            made[at] = b"\x91" * rng.choice([10, 2_000])  # arrays in arrays
-    return made or [b""]
-
-
-def at_random(rng: random.Random) -> Frames:
-    return [rng.randbytes(rng.choice([0, 1, 5, 60, 600])) for _ in range(rng.randrange(1, 12))]
-
-
-def command(rng: random.Random) -> Frames:
-    header = CommandHeader(
-        id=f"{rng.randrange(1 << 30)}", guest=rng.choice(["", "fuzz", "none"]), op=rng.choice([*OPS, "odd"]), timeout_ms=50
-    )
-    return encode_command(header, rng.choice([ListArgs(), Nothing()]))
-
-
-def session_message(guest: str) -> Make:
-    def make(rng: random.Random) -> Frames:
-        register = session.Register(guest=rng.choice([guest, "good"]), worker="w", labels={"a": "b"}, role=rng.choice(["main", "bulk"]))
-        return rng.choice(
-            [
-                [session.REGISTER, pack(register)],
-                [session.HEARTBEAT, pack(session.Heartbeat(epoch="e", seq=rng.randrange(9)))],
-                [session.GOODBYE, pack(session.Goodbye(reason="x"))],
-                [session.REPLY, rng.randbytes(8), *encode_reply(ReplyHeader(id="1", guest=guest), Nothing())],
-            ]
-        )
-
-    return make
-
-
-def event(guest: str) -> Make:
-    def make(rng: random.Random) -> Frames:
-        header = EventHeader(
-            guest=rng.choice([guest, "good"]), epoch="e", seq=1, prev=0, worker="w", time_ns=1, kind="started", container="c"
-        )
-        return encode_event(event_topic(header.guest, header.kind, "c"), header, Started(pid=1))
-
-    return make
-
-
-def stdio(guest: str) -> Make:
-    def make(rng: random.Random) -> Frames:
-        header = StdioHeader(
-            guest=rng.choice([guest, "good"]),
-            worker="w",
-            container="c",
-            instance="",
-            process="init",
-            process_instance="",
-            stream="stdout",
-            offset=0,
-            crc=0,
-            time_ns=1,
-        )
-        return encode_stdio(stdio_topic(header.guest, "c", "init", "stdout"), header, b"bytes")
-
-    return make
-
-
-def subscription(rng: random.Random) -> Frames:
-    return [
-        rng.choice([b"\x01", b"\x00", b"\x02", b""]) + rng.choice([b"stdio/", b"event/fuzz/", b"nonce/"]) + rng.randbytes(rng.randrange(60))
-    ]
-
-
-def fuzz_port(
-    broker: KeyedBroker, keys: Keys, operator: Keys, name: str, good: Make, messages: int, seed: int, live: Callable[[], object]
-) -> None:
-    """Calls `live` now and then. Raises AssertionError when the broker does not serve on."""
-    kind = {"clients": zmq.DEALER, "workers": zmq.DEALER, "events_out": zmq.XSUB, "stdio_out": zmq.XSUB}.get(name, zmq.PUB)
+def fuzz_port(broker: KeyedBroker, port: Port, operator: Keys, messages: int, seed: int, live: Callable[[], None]) -> None:
+    """Calls `live` after each batch. Raises AssertionError when the broker does not serve on, or did not get all that was sent."""
     rng = random.Random(seed)
-    endpoint = broker.endpoint(name)
     asker = broker.client(operator)
-    with Peer(keys=keys) as peer, peer.dial(kind, endpoint) as socket:
-        rss, started_s = 0, time.monotonic()
-        for number in range(messages):
-            frames = at_random(rng) if number % 4 == 0 else mangled(rng, good(rng)) if number % 4 != 3 else good(rng)
-            if kind == zmq.XSUB:
-                frames = frames[:1]
-            try:
-                socket.send_multipart(frames, zmq.NOBLOCK if kind == zmq.PUB else 0)
-            except zmq.Again:
-                continue
-            if number % CHECK_EVERY == CHECK_EVERY - 1:
-                live()
-                asker.call("guests", Nothing())  # also lets the broker catch up, as a PUB would drop
-                while kind == zmq.DEALER and socket.poll(0):
+    endpoint = broker.endpoint(port.name)
+    started_s, rss, sent = time.monotonic(), 0, 0
+    while sent < messages:
+        size = min(BATCH, messages - sent)
+        throw = throw_at_clients if port.name == "clients" else throw_at_publisher if port.kind == zmq.XSUB else throw_at_receiver
+        throw(broker, port, endpoint, asker, rng, size)
+        sent += size
+        live()
+        if sent <= messages // 4 or not rss:
+            rss = broker.rss_bytes()
+    asker.call("guests", Nothing())
+    report(port.name, sent, time.monotonic() - started_s, rss, broker.rss_bytes())
+
+
+def throw_at_receiver(broker: KeyedBroker, port: Port, endpoint: str, asker: RawClient, rng: random.Random, count: int) -> None:
+    """To a ROUTER or an XSUB. Returns when the broker has taken every message."""
+    counter = f"taken_{port.name}"
+    with Peer(keys=port.keys) as peer, peer.dial(port.kind, endpoint, send_hwm=0) as socket:
+        if port.kind == zmq.PUB:  # what it sends before its connection is through is lost
+            before = counters(asker).get(counter, 0)
+            repeat_until(lambda: socket.send_multipart(port.good(rng)), lambda: counters(asker).get(counter, 0) > before)
+        goal = settled(asker, counter) + count
+        for number in range(count):
+            socket.send_multipart(mixed(rng, number, port.good))
+            if port.kind == zmq.DEALER and number % 500 == 0:
+                while socket.poll(0):
                     socket.recv_multipart()
-                if number < messages // 4:
-                    rss = broker.rss_bytes()
-        asker.call("guests", Nothing())
-    took_s = time.monotonic() - started_s
-    growth = broker.rss_bytes() - (rss or broker.rss_bytes())
-    grown = f"{growth / MiB:+.1f} since the first quarter"
-    print(f"{name}: {messages} messages in {took_s:.0f} s, memory {broker.rss_bytes() / MiB:.1f} MiB, {grown}")
-    assert growth < 64 * MiB, f"{name}: memory grew by {growth / MiB:.0f} MiB"
+        repeat_until(lambda: None, lambda: counters(asker).get(counter, 0) >= goal, timeout_s=60.0)
+
+
+def throw_at_clients(broker: KeyedBroker, port: Port, endpoint: str, asker: RawClient, rng: random.Random, count: int) -> None:
+    """To the clients' ROUTER. Returns when the broker has answered what was sent last."""
+    with RawClient(endpoint, 60.0, port.keys) as client:
+        client.socket.sndhwm = 0
+        for number in range(count):
+            client.socket.send_multipart(mixed(rng, number, port.good))
+            if number % 500 == 0:
+                while client.socket.poll(0):
+                    client.socket.recv_multipart()
+        last = client.send("guests", Nothing())
+        while last.encode() not in client.receive(client.socket)[0]:
+            continue
+
+
+def throw_at_publisher(broker: KeyedBroker, port: Port, endpoint: str, asker: RawClient, rng: random.Random, count: int) -> None:
+    """To an XPUB. The echo of a nonce says that the broker has taken what came before it; the connection takes its subscriptions along."""
+    with Peer(keys=port.keys) as peer, peer.dial(zmq.XSUB, endpoint, send_hwm=0) as socket:
+        for number in range(count):
+            socket.send_multipart(mixed_subscription(rng, number, port.good))
+        nonce = NONCE + rng.randbytes(8).hex().encode()
+        socket.send(b"\x01" + nonce)
+        end_s = time.monotonic() + 60
+        while socket.poll(10_000) and time.monotonic() < end_s:
+            if socket.recv_multipart()[0] == nonce:
+                return
+    raise AssertionError(f"{port.name}: the broker has not echoed after {count} messages")
+
+
+def mixed_subscription(rng: random.Random, number: int, good: Make) -> list[bytes]:
+    """Not so long that libzmq closes the connection: what follows would get nowhere."""
+    return [frame[:400] for frame in mixed(rng, number, good)]
+
+
+def counters(asker: RawClient) -> dict[str, int]:
+    info = asker.call("info", Nothing())
+    return dict(info.counters)  # type: ignore[attr-defined]
+
+
+def settled(asker: RawClient, counter: str) -> int:
+    """A counter once it stands still."""
+    seen = [counters(asker).get(counter, 0)]
+
+    def is_still() -> bool:
+        time.sleep(0.02)
+        seen.append(counters(asker).get(counter, 0))
+        return seen[-1] == seen[-2]
+
+    repeat_until(lambda: None, is_still)
+    return seen[-1]
+
+
+def report(name: str, messages: int, took_s: float, rss_before: int, rss_after: int) -> None:
+    """Raises AssertionError when memory has grown."""
+    growth = rss_after - rss_before
+    grown = f"memory {rss_after / MiB:.1f} MiB, {growth / MiB:+.1f} since the first quarter"
+    print(f"{name}: {messages} messages in {took_s:.0f} s, {grown}", flush=True)
+    assert growth < GROWTH_BYTES_MAX, f"{name}: memory grew by {growth / MiB:.0f} MiB"
 
 
 def stay_up(worker: FakeWorker) -> None:
@@ -173,34 +145,50 @@ def stay_up(worker: FakeWorker) -> None:
         worker.register()
 
 
-def fuzz(messages: int, seed: int) -> None:
-    """So many messages on each of the six ports."""
+def unlimited_operator(broker: KeyedBroker) -> Keys:
+    keys = broker.new_keys()
+    key = AcceptedKey(name="op", public=keys.public, role="operator", rate_per_s=RATE_PER_S)
+    (broker.directory / ACCEPTED / accepted_file_name("op", keys.public)).write_text(text_of(key))
+    return keys
+
+
+def fuzz_broker(messages: int, seed: int, names: list[str]) -> None:
+    """So many messages on each of these ports."""
     with tempfile.TemporaryDirectory(prefix="crl") as directory, KeyedBroker(Path(directory), "--log-level", "error") as broker:
-        operator, evil, good_keys = broker.several_keys(("op", "operator"), ("fuzz", "guest", "fuzz"), ("good", "guest", "good"))
+        operator = unlimited_operator(broker)
+        evil, good_keys = broker.several_keys(("fuzz", "guest", "fuzz"), ("good", "guest", "good"))
+        ports = [
+            Port("clients", zmq.DEALER, operator, command),
+            Port("workers", zmq.DEALER, evil, session_message("fuzz")),
+            Port("events_in", zmq.PUB, evil, event_message("fuzz")),
+            Port("stdio_in", zmq.PUB, evil, stdio_message("fuzz")),
+            Port("events_out", zmq.XSUB, operator, subscription),
+            Port("stdio_out", zmq.XSUB, operator, subscription),
+        ]
         with FakeWorker(broker.address, "good", keys=good_keys) as good:
             good.register()
             subscriber = broker.subscriber(operator, b"event/good/", b"stdio/good/")
-            plan: list[tuple[str, Keys, Make]] = [
-                ("clients", operator, command),
-                ("workers", evil, session_message("fuzz")),
-                ("events_in", evil, event("fuzz")),
-                ("stdio_in", evil, stdio("fuzz")),
-                ("events_out", operator, subscription),
-                ("stdio_out", operator, subscription),
-            ]
-            for name, keys, make in plan:
-                fuzz_port(broker, keys, operator, name, make, messages, seed, lambda: stay_up(good))
+            for port in ports:
+                if port.name in names:
+                    fuzz_port(broker, port, operator, messages, seed, lambda: stay_up(good))
             passed = []
             while subscriber.socket.poll(200):
                 passed.append(subscriber.socket.recv_multipart()[0])
             assert all(b"/beacon/" in topic or b"/guest_" in topic for topic in passed), passed
-            counters = broker.info(operator).counters
-            print({name: count for name, count in sorted(counters.items()) if not name.startswith("asked")})
+        found = counters(broker.client(operator))
+        print({name: count for name, count in sorted(found.items()) if not name.startswith("asked")}, flush=True)
 
+
+BROKER_PORTS = ["clients", "workers", "events_in", "stdio_in", "events_out", "stdio_out"]
+WORKER = "worker"
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=1_000_000, help="on each port")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--ports", nargs="+", choices=[*BROKER_PORTS, WORKER], default=[*BROKER_PORTS, WORKER])
     given = parser.parse_args()
-    fuzz(given.messages, given.seed)
+    if set(given.ports) & set(BROKER_PORTS):
+        fuzz_broker(given.messages, given.seed, given.ports)
+    if WORKER in given.ports:
+        fuzz_worker.fuzz(given.messages, given.seed, report)

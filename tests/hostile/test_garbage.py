@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from corral_broker.peers import SILENT_S
 from corral_schemas.queries import InfoReply, Nothing
-from corral_testkit.wire_peers import Keys, Peer, repeat_until
+from corral_testkit.wire_peers import Keys, Peer, RawClient, Subscriber, repeat_until
 from hostile.keyed_broker import KeyedBroker
 
 SOCKETS = ("clients", "workers", "events_in", "events_out", "stdio_in", "stdio_out")
@@ -163,3 +163,24 @@ def test_a_reader_that_subscribes_without_end_loses_its_connection_and_may_begin
         monitor.close(0)
     assert keyed.count(operator, "subscribers_cut") >= 1
     keyed.subscriber(operator, b"event/").close()
+
+
+@pytest.mark.parametrize("name", ["events_out", "stdio_out"])
+def test_half_a_message_of_one_subscriber_swallows_no_subscription_of_another(keyed: KeyedBroker, operator: Keys, name: str) -> None:
+    endpoint = keyed.endpoint(name)
+    with Peer(keys=keyed.keys("obs", "observer")) as peer, peer.dial(zmq.XSUB, endpoint) as one, peer.dial(zmq.XSUB, endpoint) as other:
+        for socket in (one, other):
+            for prefix in (b"none", b"nonce/" + str(id(socket)).encode()):
+                socket.send(b"\x01" + prefix)
+            assert socket.recv_multipart()[0].startswith(b"nonce/")
+        # The second part ends a subscription that the other one still has: libzmq hands up the first part alone, as one to be continued.
+        one.send_multipart([b"\x02half", b"\x00none"])
+        client = keyed.client(operator)
+        repeat_until(lambda: None, lambda: "subscription_malformed" in counters_of(client))
+        Subscriber(endpoint, b"event/", keys=operator).close()  # live at once, or PeerTimeoutError
+
+
+def counters_of(client: RawClient) -> dict[str, int]:
+    info = client.call("info", Nothing())
+    assert isinstance(info, InfoReply)
+    return info.counters

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 HELLO_INTERVAL_S = 0.5
 BULK_IDLE_S = 30.0
+TELL_AGAIN_S = 60.0
 REPLIES_KEPT_MAX = 1_000
 """Replies that wait for a broker to take them; beyond, the oldest is dropped (it stays in the journal for `result` and repeats)."""
 
@@ -86,6 +87,7 @@ class BrokerSession:
         self._unsent: deque[list[bytes]] = deque(maxlen=REPLIES_KEPT_MAX)
         self._moved = asyncio.Event()  # something happened: heartbeat soon
         self._bulk_used_s = 0.0
+        self._refused, self._tell_again_s = "", 0.0  # what the broker refused us for when that was last said, when to say it again
 
     # -- life -----------------------------------------------------------------------------------------------------------------
 
@@ -219,9 +221,16 @@ class BrokerSession:
             case [session.REFUSED, body]:
                 refused = unpack(Refused, body)
                 self._registered = False
-                log.error("broker %s refused this worker: %s: %s", self.address, refused.code, refused.message)
+                self._tell_refusal(f"{refused.code}: {refused.message}")
             case _:
                 log.warning("broker %s: message of %d frames dropped", self.address, len(frames))
+
+    def _tell_refusal(self, why: str) -> None:
+        """Says so once a minute at most, where it stays the same: a worker may wait for days until its key is accepted."""
+        now_s = self._loop.time()
+        if why != self._refused or now_s >= self._tell_again_s:
+            self._refused, self._tell_again_s = why, now_s + TELL_AGAIN_S
+            log.error("broker %s refused this worker: %s", self.address, "".join(one if one.isprintable() else "?" for one in why[:1_000]))
 
     def _turn_away(self, ref: bytes, header: CommandHeader) -> None:
         """A command from before the session stood (again) is answered, not carried out: it may be long given up."""

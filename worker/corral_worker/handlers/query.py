@@ -111,9 +111,10 @@ def _named(process: ContainerProcessState, record: ProcessRecord | None) -> Cont
 
 async def stats(guest: Guest, args: ContainerTarget, spools: Spools) -> ContainerStatsReply:
     container = guest.find_container(args.container, args.instance)
+    init = guest.processes[container.instance][container.init]  # looked up before the wait: a delete may come meanwhile
     paths = cgroups.cgroup_paths(guest.settings.paths.runtime_root, container.instance)
     found = await asyncio.to_thread(cgroups.stats, paths)
-    written = spools.end_position(guest.processes[container.instance][container.init])
+    written = spools.end_position(init)
     return ContainerStatsReply(stats=msgspec.structs.replace(found, stdout_bytes=written.get(1, 0), stderr_bytes=written.get(2, 0)))
 
 
