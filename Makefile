@@ -54,6 +54,11 @@ bite: setup ## Break the code in one line, and see how many seeds it takes until
 	$(PYTHON) tests/simulation/bite.py --seeds $(BITES) --jobs 2 --write
 endif
 
+TARGETS += screens
+screens: setup ## Pictures of the command line, drawn from a real terminal: client/screens/*.svg
+	@deploy/setup.sh tests
+	$(PYTHON) tests/screens/run.py
+
 ifneq ($(wildcard tests/hostile/fuzz.py),)
 MESSAGES ?= 1000000
 .PHONY: fuzz

@@ -49,6 +49,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "processes": ("look", "List the processes in a container"),
         "inspect": ("look", "Show the state of containers in full"),
         "stats": ("stats", "Show what containers use"),
+        "top": ("top", "Watch guests, containers, exits and rates on the whole screen"),
         "events": ("events", "Follow what happens"),
         "guests": ("fleet", "List guests"),
         "info": ("fleet", "Show what a broker or a guest's worker is"),
