@@ -55,9 +55,10 @@ class Container:
         init_pid: int = 0,
         place: Place | None = None,
         fresh: bool = False,
+        init_exit: Exit | None = None,
     ) -> None:
         self._connection = connection
-        self._init = (init_instance, init_pid, fresh)
+        self._init = (init_instance, init_pid, fresh, init_exit)
         self.guest = guest
         self.name = name
         self.instance = instance
@@ -70,8 +71,8 @@ class Container:
     @cached_property
     def init(self) -> Process:
         """Its first process."""
-        instance, pid, fresh = self._init
-        return Process(self._connection, self, instance=instance, pid=pid, fresh=fresh)
+        instance, pid, fresh, exit = self._init
+        return Process(self._connection, self, instance=instance, pid=pid, fresh=fresh, exit=exit)
 
     def process(self, process: str, instance: str = "") -> Process:
         """A process by its id, without asking the guest."""
@@ -108,7 +109,7 @@ class Container:
         command = ExecArgs(container=self.name, instance=self.instance, process=process or generated_exec(), spec=spec, stdio=stdio)
         reply = await self._connection.ask(self.guest, "exec", command, ExecReply, timeout_s=timeout_s, request_id=request_id)
         pinned = self if self.instance else Container(self._connection, self.guest, self.name, reply.instance)
-        return Process(self._connection, pinned, reply.process, reply.process_instance, reply.pid, fresh=True)
+        return Process(self._connection, pinned, reply.process, reply.process_instance, reply.pid, fresh=True, exit=reply.exit)
 
     async def run(
         self,

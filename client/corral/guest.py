@@ -82,6 +82,7 @@ class Guest:
             init_pid=reply.pid,
             place=reply.place,
             fresh=True,
+            init_exit=reply.exit,
         )
 
 

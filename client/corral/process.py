@@ -25,9 +25,18 @@ class Process:
     """`init`, or an exec. `instance` pins the very process; while it is empty the newest of that name is meant."""
 
     def __init__(
-        self, connection: Connection, container: "Container", process: str = INIT, instance: str = "", pid: int = 0, *, fresh: bool = False
+        self,
+        connection: Connection,
+        container: "Container",
+        process: str = INIT,
+        instance: str = "",
+        pid: int = 0,
+        *,
+        fresh: bool = False,
+        exit: Exit | None = None,
     ) -> None:
         self._connection = connection
+        self._exit = exit  # that of a short one came with the answer to its start
         self._fresh = fresh
         self.container = container
         self.process = process
@@ -55,6 +64,8 @@ class Process:
         timeout_s: seconds to wait at most; None: as long as it takes. Raises wait_timeout (the process goes on), process_not_found,
         container_not_found, guest_unreachable.
         """
+        if self._exit is not None:
+            return self._exit
         loop = asyncio.get_running_loop()
         until_s = None if timeout_s is None else loop.time() + timeout_s
         while True:

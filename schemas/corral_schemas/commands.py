@@ -36,6 +36,7 @@ class CreateReply(Message, frozen=True, kw_only=True):
     process_instance: Instance
     pid: Pid
     place: Annotated[Place | None, Meta(description="Place in the journal right after the created event: follow on from here")] = None
+    exit: Annotated[Exit | None, Meta(description="Of run: init's exit, where it is recorded already; absent says nothing")] = None
 
 
 class RunArgs(CreateArgs, frozen=True, kw_only=True):
@@ -67,6 +68,7 @@ class ExecReply(Message, frozen=True, kw_only=True):
     pid: Pid
     started_ns: TimeNs
     place: Place | None = None
+    exit: Annotated[Exit | None, Meta(description="Its exit, where it is recorded already; absent says nothing")] = None
 
 
 class KillArgs(ProcessTarget, frozen=True, kw_only=True):

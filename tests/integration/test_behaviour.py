@@ -14,6 +14,8 @@ import pytest
 from corral import Chunk, Client, ContainerSpec, CorralError, Event, StdioOptions
 from corral.sync.client import Events
 from corral.sync.handles import Container, Guest
+from corral_schemas.commands import ExecArgs, ExecReply
+from corral_schemas.containers import OciProcess
 from corral_schemas.events import StdioHeader
 from corral_schemas.frames import unpack
 from corral_schemas.topics import stdio_prefix, stdio_topic
@@ -212,3 +214,24 @@ def cpu_us(pid: int) -> int:
     """Processor time a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * 1_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+# -- an exit that is known before the start is answered ------------------------------------------------------------------------------
+
+
+def test_the_exit_that_comes_with_the_answer_to_an_exec_is_the_one_that_a_wait_gives(corral: CorralSystem, guest: Guest) -> None:
+    """A short process may have ended by then; whoever asked for it need not ask again."""
+    container = guest.run("short", spec=corral.spec("sleep", "1000"))
+    told = 0
+    with RawClient(corral.address) as raw:
+        for number in range(60):
+            args = ExecArgs(container="short", process=f"x{number}", spec=OciProcess(args=["sh", "-c", f"exit {number}"]))
+            reply = raw.call("exec", args, guest.name)
+            assert isinstance(reply, ExecReply)
+            end = container.process(f"x{number}").wait()
+            assert end.code == number
+            if reply.exit is not None:
+                assert reply.exit == end
+                told += 1
+    container.delete(force=True)
+    assert told, "no process of 60 was over in time: the answer never carries an exit"

@@ -144,7 +144,7 @@ SESSION: list[Message] = [
 COMMANDS: list[Message] = [
     commands.ContainerTarget(**_ONE),
     commands.CreateArgs(container="web", bundle="/srv/bundles/web", spec=SPEC, stdio=OPTIONS),
-    commands.CreateReply(container="web", instance=CONTAINER, process_instance=INIT, pid=4242, place=PLACE),
+    commands.CreateReply(container="web", instance=CONTAINER, process_instance=INIT, pid=4242, place=PLACE, exit=EXITED),
     commands.RunArgs(container="web", bundle="/srv/bundles/web", spec=SPEC, stdio=OPTIONS, auto_delete=True),
     commands.StartReply(pid=4242, started_ns=NOW),
     commands.ExecArgs(
@@ -154,7 +154,16 @@ COMMANDS: list[Message] = [
         spec=OciProcess(args=["sh"], env=["A=1"], cwd="/", user="0", oci={"noNewPrivileges": True}),
         stdio=OPTIONS,
     ),
-    commands.ExecReply(container="web", instance=CONTAINER, process="shell", process_instance=EXEC, pid=4250, started_ns=NOW, place=PLACE),
+    commands.ExecReply(
+        container="web",
+        instance=CONTAINER,
+        process="shell",
+        process_instance=EXEC,
+        pid=4250,
+        started_ns=NOW,
+        place=PLACE,
+        exit=EXITED,
+    ),
     commands.KillArgs(container="web", instance=CONTAINER, process="shell", process_instance=EXEC, signal=9, all=True),
     commands.KillReply(outcome="delivered"),
     commands.StopArgs(container="web", instance=CONTAINER, signal=2, grace_ms=3_000),

@@ -181,6 +181,9 @@ class _Attempt:
         self.reply = reply
         if not self._lasts:
             return Result("ok")
+        if isinstance(reply, CreateReply | ExecReply) and reply.exit is not None:
+            self.process, self.exit = self._process_of(reply), reply.exit
+            return _of_exit(reply.exit)
         return await self._wait(self._process_of(reply))
 
     async def _wait(self, process: "Process") -> Result:

@@ -54,8 +54,15 @@ async def start(guest: Guest, args: ContainerTarget, flight: Flight) -> StartRep
 
 
 def _create_reply(guest: Guest, container: ContainerRecord, pid: int) -> CreateReply:
-    place = guest.journal.place()
-    return CreateReply(container=container.name, instance=container.instance, process_instance=container.init, pid=pid, place=place)
+    init = guest.processes.get(container.instance, {}).get(container.init)
+    return CreateReply(
+        container=container.name,
+        instance=container.instance,
+        process_instance=container.init,
+        pid=pid,
+        place=guest.journal.place(),
+        exit=None if init is None else init.exit,
+    )
 
 
 async def _create(guest: Guest, args: CreateArgs, flight: Flight, *, auto_delete: bool, start: bool) -> tuple[ContainerRecord, int]:
@@ -239,6 +246,7 @@ async def exec_(guest: Guest, args: ExecArgs, flight: Flight) -> ExecReply:
             pid=process.pid,
             started_ns=process.started_ns,
             place=guest.journal.place(),
+            exit=process.exit,
         )
 
 
