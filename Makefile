@@ -68,10 +68,13 @@ endif
 
 ifneq ($(wildcard tests/chaos/run.py),)
 MINUTES ?= 5
+# What the guarantees give big sizes for; `make test` runs the same, scaled down.
+FULL_SIZE := tests/chaos/test_worker_restarts.py tests/chaos/test_lifecycle_machine.py $(wildcard tests/integration/test_guarantees.py)
 SEED ?= 1
 TARGETS += chaos
-chaos: setup ## Search for holes with real processes, killed at random (MINUTES=5 SEED=1)
+chaos: setup ## Search for holes with real processes, killed at random, and run full-size tests (MINUTES=5 SEED=1)
 	$(PYTHON) tests/chaos/run.py --minutes $(MINUTES) --seed $(SEED)
+	CORRAL_TEST_SIZE=full $(PYTHON) -m pytest $(PYTEST_FLAGS) $(FULL_SIZE)
 
 CYCLES ?= 10000
 TARGETS += cycles

@@ -82,7 +82,7 @@ class Proxy:
         self._thread.join(10)
 
     def cut(self) -> None:
-        """Resets every connection and accepts none until `heal`."""
+        """Ends every connection and keeps none until `heal`."""
         self._call(self._cut)
 
     def stall(self, *ways: str) -> None:
@@ -155,6 +155,9 @@ class Proxy:
             writer.transport.abort()
 
     async def _forward(self, pair: _Pair, front: asyncio.StreamReader, back: asyncio.StreamReader) -> None:
+        if not self._accepts:  # the cut came while it was being made
+            pair.abort()
+            return
         self._pairs.add(pair)
         for way in self._ways:
             pair.flowing[way].clear()

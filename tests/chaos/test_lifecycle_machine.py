@@ -232,7 +232,7 @@ def test_any_sequence_of_verbs_does_what_the_table_says_whatever_is_killed(corra
     run_state_machine_as_test(
         Lifecycle,
         settings=settings(
-            max_examples=size(4, 100),
+            max_examples=size(4, 30),
             stateful_step_count=size(25, 50),
             deadline=None,
             derandomize=not is_full(),
