@@ -235,18 +235,21 @@ class Faults:
             self._after(fault, lambda: self._boot(guest))
 
     def _crash_at_write(self, fault: Fault) -> None:
-        """The worker is killed, or the power goes, while the journal writes something of that kind."""
+        """The worker is killed or told to stop, or the power goes, while the journal writes something of that kind."""
         guest = self._guest(fault)
         what = WRITTEN[int(fault.amount * len(WRITTEN))]
 
         def crash() -> None:
             self._trouble(fault)
-            if fault.other % 3 == 0 and self._on(guest):
+            if fault.other % 4 == 0 and self._on(guest):
                 guest.power_cut()
                 self._after(fault, lambda: self._boot(guest))
+                return
+            if fault.other % 4 == 1:
+                guest.stop_worker()
             else:
                 guest.kill_worker()
-                self._start_worker_after(fault, guest)
+            self._start_worker_after(fault, guest)
 
         guest.disk.crash_at(what, crash)
         self._ends.append(guest.disk.disarm)

@@ -28,7 +28,8 @@ from corral_testkit.sim.network import Network
 from corral_testkit.sim.patches import simulated_world
 from corral_testkit.sim.process import RUNNING, Host
 from corral_testkit.sim.scenario import DURATION_S, Scenario
-from corral_testkit.sim.validators import Evidence, findings
+from corral_testkit.sim.validators import findings
+from corral_testkit.sim.validators.evidence import Evidence
 from corral_testkit.sim.witness import Witness
 
 SETTLE_S = 35.0
