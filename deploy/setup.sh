@@ -21,7 +21,7 @@ missing_packages() {
     [ -x $venv/bin/python ] || python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
     [ "$for_tests" = tests ] || return 0
     local tool
-    for tool in zsh fish jq tmux; do command -v $tool >/dev/null || echo $tool; done
+    for tool in zsh fish jq tmux umoci skopeo; do command -v $tool >/dev/null || echo $tool; done
 }
 
 install_packages() {

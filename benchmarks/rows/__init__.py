@@ -1,7 +1,7 @@
 """One file per topic; each has the rows of one table."""
 
 from kit.bench import Row
-from rows import batch, broker, command_line, events, execs, growth, lifecycle, memory, peers, stdio
+from rows import batch, broker, bundles, command_line, events, execs, growth, lifecycle, memory, peers, stdio
 
 TOPICS: dict[str, dict[str, Row]] = {
     "lifecycle": lifecycle.ROWS,
@@ -11,6 +11,7 @@ TOPICS: dict[str, dict[str, Row]] = {
     "broker": broker.ROWS,
     "memory": memory.ROWS,
     "batch": batch.ROWS,
+    "bundles": bundles.ROWS,
     "command line": command_line.ROWS,
     "growth": growth.ROWS,
     "peers": peers.ROWS,

@@ -16,6 +16,8 @@ from corral_schemas.limits import DEADLINE_GRACE_S, IN_FLIGHT_PER_GUEST_MAX, WAI
 IN_FLIGHT_BYTES_PER_GUEST_MAX = 64 << 20
 """Bytes of arguments sent to a guest and not yet answered, whatever the number of commands."""
 
+UPLOAD_LOOKED_AT_BYTES = 256
+
 _pack_ref = struct.Struct(">Q").pack
 
 
@@ -52,8 +54,9 @@ class Credits:
     by_ref: dict[bytes, Pending] = field(default_factory=dict)
 
 
-def fingerprint(guest: str, op: str, args: Opaque) -> tuple[str, str, int, int]:
-    return guest, op, len(args), zlib.crc32(args)
+def fingerprint(guest: str, op: str, args: Opaque, *, upload: bool = False) -> tuple[str, str, int, int]:
+    """upload: of arguments full of bytes only the beginning, which names what they are part of, is looked at."""
+    return guest, op, len(args), zlib.crc32(memoryview(args)[:UPLOAD_LOOKED_AT_BYTES] if upload else args)
 
 
 class PendingTable:

@@ -175,8 +175,8 @@ class Router:
         self, guest: Guest, client: bytes, header: CommandHeader, header_frame: Opaque, args: Opaque, deadline_s: float, key: str
     ) -> None:
         op = OPS.get(header.op)  # None for an op of newer clients and workers: it is forwarded as an ordinary one
-        long_poll, bulk = (op.long_poll, op.bulk) if op is not None else (False, False)
-        print_ = fingerprint(guest.name, header.op, args)
+        long_poll, bulk, upload = (op.long_poll, op.bulk, op.upload) if op is not None else (False, False, False)
+        print_ = fingerprint(guest.name, header.op, args, upload=upload)
         known = self.pending.repeat_of(client, header.id)
         if known is not None and known.fingerprint == print_:
             self.pending.extend(known, deadline_s)
@@ -187,7 +187,7 @@ class Router:
             self._refuse_busy(client, header, busy, WAITS_PER_GUEST_MAX if long_poll else IN_FLIGHT_PER_GUEST_MAX)
             return
         pending = self.pending.add(guest.credits, client, header.id, deadline_s, print_, long_poll=long_poll, bulk=bulk, key=key)
-        session = guest.bulk if op is not None and op.upload and guest.bulk is not None else guest.main
+        session = guest.bulk if upload and guest.bulk is not None else guest.main
         delivery = self._ports.to_worker([session, COMMAND, pending.ref, header_frame, args])
         if delivery == "gone" and session != guest.main:
             delivery = self._ports.to_worker([guest.main, COMMAND, pending.ref, header_frame, args])

@@ -226,9 +226,12 @@ class AsyncClient:
         names: what it is called there, NAME[:TAG]. on_progress: called in the event loop with a PushProgress whenever one guest has come
         further. See Bundles.push for what a push does and raises, and `map` for the rest.
         """
+        from corral.bundle.push import Messages, Push
         from corral.fleet_map import fleet_map
 
+        messages = Messages(bundle)
+
         async def one(guest: Guest) -> "Pushed":
-            return await guest.bundles.push(bundle, names, on_progress=on_progress)
+            return await Push(self._connection, guest.name, bundle, names, on_progress, messages).run()
 
         return fleet_map(self._connection, select, one, window=window)

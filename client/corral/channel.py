@@ -23,7 +23,7 @@ RECONNECT_MAX_MS = 1_000
 
 OnMessage = Callable[[list[bytes]], None]
 ZERO_COPY_BYTES = 64 << 10
-"""A last frame of this size or more is read where libzmq has it; smaller ones are cheaper to copy."""
+"""A last frame of this size or more is read where libzmq has it, and sent from where we have it; smaller ones are cheaper to copy."""
 
 
 class Link(Protocol):
@@ -145,7 +145,7 @@ class Channel:
     def send(self, frames: Sequence[bytes]) -> bool:
         """False if it cannot go out now."""
         try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
+            self._socket.send_multipart(frames, zmq.NOBLOCK, copy=len(frames[-1]) < ZERO_COPY_BYTES)
         except zmq.Again:
             return False
         self._look_again()

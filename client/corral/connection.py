@@ -107,7 +107,7 @@ class Connection:
         self,
         guest: str,
         op: str,
-        args: Message,
+        args: Message | bytes,
         reply: type[R],
         *,
         timeout_s: float | None = None,
@@ -124,7 +124,7 @@ class Connection:
         self,
         guest: str,
         op: str,
-        args: Message,
+        args: Message | bytes,
         *,
         timeout_s: float | None = None,
         request_id: str | None = None,
@@ -134,9 +134,10 @@ class Connection:
     ) -> Message:
         """One command, repeated under one request id until it has an outcome (see core/retry.py).
 
-        timeout_s: seconds to its deadline (None: the client's). patience_s: how long on end the guest may be out of reach (None: as the
-        client was made). epoch: the guest's, as known when the id was first sent (empty: as known here). age_s: how long ago it was first
-        sent by somebody else (None: it was not). Raises CorralError.
+        args: bytes are arguments that were packed before, for many guests. timeout_s: seconds to its deadline (None: the client's).
+        patience_s: how long on end the guest may be out of reach (None: as the client was made). epoch: the guest's, as known when the id
+        was first sent (empty: as known here). age_s: how long ago it was first sent by somebody else (None: it was not). Raises
+        CorralError.
         """
         if request_id is not None:
             check_request_id(request_id)
@@ -279,11 +280,11 @@ class Connection:
         return 0.0 if self._loop is None else self._loop.time()
 
 
-def _packed(guest: str, args: Message) -> bytes:
+def _packed(guest: str, args: Message | bytes) -> bytes:
     """The arguments; the guest's name is only looked at. Raises bad_request for what no message can carry, message_too_large."""
     try:
         guest.encode()
-        packed = pack(args)
+        packed = args if isinstance(args, bytes) else pack(args)
     except UnicodeEncodeError as why:
         raise error("bad_request", f"{why.object!r} is not UTF-8: arguments, names, variables and paths are text") from why
     except OverflowError as why:

@@ -280,7 +280,7 @@ class BrokerSession:
     def _open_bulk(self) -> None:
         self._bulk_used_s = self._loop.time()
         if "bulk" not in self._sockets:
-            self._sockets["bulk"] = self._dialer.dial("commands", self._addresses["workers"], self._bulk_burst)
+            self._sockets["bulk"] = self._dialer.dial("bulk", self._addresses["workers"], self._bulk_burst)
             self._sockets["bulk"].send([session.REGISTER, pack(self._face.register("bulk", False))])
 
     def _bulk_burst(self, burst: list[list[bytes]]) -> None:

@@ -15,7 +15,15 @@ ENVELOPE_BYTES_MAX = 64 << 10
 """A reply body may wrap a whole frame's worth of content."""
 
 OnBurst = Callable[[list[list[bytes]]], None]
-Purpose = Literal["commands", "events", "stdio"]
+Purpose = Literal["commands", "bulk", "events", "stdio"]
+
+
+_KINDS: dict[Purpose, tuple[int, int]] = {
+    "commands": (zmq.DEALER, REPLIES_HWM),
+    "bulk": (zmq.DEALER, REPLIES_HWM),
+    "events": (zmq.PUB, EVENTS_HWM),
+    "stdio": (zmq.PUB, STDIO_HWM),
+}
 
 
 class Socket(Protocol):
@@ -34,7 +42,8 @@ class Dialer(Protocol):
     def dial(
         self, purpose: Purpose, address: str, on_burst: OnBurst | None = None, on_connected: Callable[[], None] | None = None
     ) -> Socket:
-        """A DEALER for commands, a PUB for events or stdio. `on_connected` is called each time the connection stands."""
+        """A DEALER for commands, another for messages full of bytes (bulk: a large last frame comes as a memoryview), a PUB for events or
+        stdio. `on_connected` is called each time the connection stands."""
         ...
 
     def close(self) -> None: ...
@@ -43,12 +52,14 @@ class Dialer(Protocol):
 class ZmqSocket:
     """A ZeroMQ socket with the monitor that tells when it is connected."""
 
-    def __init__(self, socket: "zmq.Socket[bytes]", on_burst: OnBurst | None, on_connected: Callable[[], None] | None) -> None:
+    def __init__(
+        self, socket: "zmq.Socket[bytes]", on_burst: OnBurst | None, on_connected: Callable[[], None] | None, *, zero_copy: bool
+    ) -> None:
         self._monitor = None
         if on_connected is not None:
             monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
             self._monitor = LoopSocket(monitor, lambda burst: on_connected())
-        self._socket = LoopSocket(socket, on_burst)
+        self._socket = LoopSocket(socket, on_burst, zero_copy=zero_copy)
         self.send = self._socket.send
 
     def close(self) -> None:
@@ -69,7 +80,7 @@ class ZmqDialer:
     def dial(
         self, purpose: Purpose, address: str, on_burst: OnBurst | None = None, on_connected: Callable[[], None] | None = None
     ) -> Socket:
-        kind, send_hwm = {"commands": (zmq.DEALER, REPLIES_HWM), "events": (zmq.PUB, EVENTS_HWM), "stdio": (zmq.PUB, STDIO_HWM)}[purpose]
+        kind, send_hwm = _KINDS[purpose]
         socket = self._context.socket(kind)
         for option, value in (
             (zmq.LINGER, 0),
@@ -85,7 +96,7 @@ class ZmqDialer:
             socket.curve_publickey = self._keys.public.encode()
             socket.curve_secretkey = self._keys.secret.encode()
             socket.curve_serverkey = self._keys.server.encode()
-        opened = ZmqSocket(socket, on_burst, on_connected)
+        opened = ZmqSocket(socket, on_burst, on_connected, zero_copy=purpose == "bulk")
         socket.connect(address)
         return opened
 

@@ -21,10 +21,14 @@ ROOTFS, UPPER, WORK = "rootfs", "upper", "work"
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _SET_STRING, _CREATE = 1, 6
 _CLOEXEC = 1
+_CAP_SYS_ADMIN = 21
 _libc = ctypes.CDLL(None, use_errno=True)
 
 # exec keeps the pid, so that what the shim watches and kills is the runtime itself
-_SCRIPT = 'mount -t overlay -o "$1" overlay "$2" && shift 2 && exec "$@"'
+_SCRIPT = """mount -t overlay -o "$1" overlay "$2" || {
+printf '{"level":"error","msg":"the overlay of this container cannot be mounted (mount ended with %s)"}\\n' $? >>"$3"; exit 1; }
+shift 3; exec "$@"
+"""
 
 
 def make_layer(directory: Path, lower: Path, *, overlays: bool) -> Path:
@@ -59,12 +63,13 @@ def has_layer(directory: Path) -> bool:
     return (directory / ROOTFS).is_dir()
 
 
-def argv_in(directory: Path, argv: list[str]) -> list[str]:
-    """A call of the runtime that makes a container, with the container's overlay mounted for it."""
+def argv_in(directory: Path, argv: list[str], log_path: Path) -> list[str]:
+    """A call of the runtime that makes a container, with the container's overlay mounted for it. A mount that fails says so in the log."""
     if not has_overlay(directory):
         return argv
     options = ",".join(f"{name}={value}" for name, value in _options(directory).items())
-    return ["unshare", "--mount", "--propagation", "slave", "sh", "-c", _SCRIPT, "overlay", options, str(directory / ROOTFS), *argv]
+    script = ["sh", "-c", _SCRIPT, "overlay", options, str(directory / ROOTFS), str(log_path)]
+    return ["unshare", "--mount", "--propagation", "slave", *script, *argv]
 
 
 def remove_layer(directory: Path) -> None:
@@ -75,6 +80,8 @@ def remove_layer(directory: Path) -> None:
 
 def open_detached(directory: Path) -> int:
     """A descriptor of the container's overlay, mounted nowhere: for a container that has no process. Raises OSError."""
+    if not _may_mount():
+        raise OSError(errno.EPERM, "is in the layer of a container without a process, which this worker may not mount; copy while it runs")
     return _detached_mount(_options(directory))
 
 
@@ -87,6 +94,8 @@ def available(directory: Path) -> bool:
     """Whether this guest can mount an overlay whose layers are on the file system of this directory: it is tried, mounted nowhere."""
     if shutil.which("unshare") is None or shutil.which("mount") is None or any(sign in str(directory) for sign in UNSPEAKABLE):
         return False
+    if not _may_mount():  # a hardened worker: the zygote's shims mount, and a mount that fails is told by the create that needed it
+        return True
     probe = directory / "overlay-probe"
     try:
         for name in ("lower", "upper", "work"):
@@ -98,6 +107,12 @@ def available(directory: Path) -> bool:
     finally:
         shutil.rmtree(probe, ignore_errors=True)
     return True
+
+
+def _may_mount() -> bool:
+    """Whether this process may mount at all. Where a system call filter is in force it is not tried: that could end the process."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["Seccomp"]) == 0 and bool(int(status["CapEff"], 16) >> _CAP_SYS_ADMIN & 1)
 
 
 def _detached_mount(options: dict[str, str]) -> int:

@@ -11,7 +11,7 @@ import msgspec
 from corral_schemas.base import Message
 from corral_schemas.commands import CancelArgs, CancelReply
 from corral_schemas.errors import CorralError, WireError, error
-from corral_schemas.frames import CommandHeader, decode_args, op_named
+from corral_schemas.frames import CommandHeader, decode_args, op_named, unpack
 from corral_schemas.names import check_request_id
 from corral_schemas.queries import ResultArgs, ResultReply
 from corral_worker.flight import Flight, body_of, settle
@@ -38,7 +38,17 @@ class _StoredBody(msgspec.Struct):
 class Requests:
     """Admits commands, runs their handlers, answers. One instance per worker."""
 
-    def __init__(self, guest: Guest, queries: dict[str, Query], changes: dict[str, Change], send: Send, tasks: Tasks) -> None:
+    def __init__(
+        self,
+        guest: Guest,
+        queries: dict[str, Query],
+        changes: dict[str, Change],
+        send: Send,
+        tasks: Tasks,
+        views: dict[str, type[Message]] | None = None,
+    ) -> None:
+        """views: queries whose arguments are read into another Struct than the contract's, without a copy of the bytes in them."""
+        self._views = views or {}
         self._guest, self._queries, self._changes, self._send, self._tasks = guest, queries, changes, send, tasks
         self._flights: dict[str, Flight] = {}  # request id -> state-changing command under way
         self._given_up: dict[str, RequestRecord] = {}  # request id -> tombstone of cancel that is not on disk yet
@@ -52,12 +62,13 @@ class Requests:
             op_named(header.op)
             deadline_s = received_s + header.timeout_ms / 1000
             if header.op in self._changes:
-                self._admit(route, header, args_frame, deadline_s)
+                self._admit(route, header, bytes(args_frame), deadline_s)  # kept: no view of a buffer that others own
                 return
             query = self._queries.get(header.op)
             if query is None:
                 raise error("unsupported_op", f"op {header.op} is not for guests", op=header.op)
-            args = decode_args(header.op, args_frame)
+            view = self._views.get(header.op)
+            args = decode_args(header.op, args_frame) if view is None else unpack(view, args_frame, f"arguments of {header.op}")
             self._tasks.start(self._ask(route, header, query, args, deadline_s))
         except CorralError as failure:
             self.counters["refused"] += 1

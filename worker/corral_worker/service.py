@@ -87,7 +87,7 @@ class Worker:
         self._spools = Spools(self.guest)
         self._notices = Notices(self.guest, self._tasks)
         self._feed = StdioFeed(self.guest, self._spools, self._tasks, self._publish_stdio)
-        self._requests = Requests(self.guest, self._queries(), self._changes(), self._send, self._tasks)
+        self._requests = Requests(self.guest, self._queries(), self._changes(), self._send, self._tasks, bundles.VIEWS)
         self._face = Face(self._register, self._heartbeat, self._requests.take, self._registered, self._interest)
         self._broker_addresses = brokers
 

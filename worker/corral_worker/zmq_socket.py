@@ -5,6 +5,7 @@ The descriptor is edge-triggered: after every drain and every send the socket's 
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import zmq
 
@@ -17,8 +18,12 @@ BURST = 100
 class LoopSocket:
     """Calls `on_message(frames)` for every message that comes in; sends without ever blocking."""
 
-    def __init__(self, socket: "zmq.Socket[bytes]", on_burst: Callable[[list[list[bytes]]], None] | None = None) -> None:
+    def __init__(
+        self, socket: "zmq.Socket[bytes]", on_burst: Callable[[list[list[bytes]]], None] | None = None, *, zero_copy: bool = False
+    ) -> None:
+        """zero_copy: a large last frame comes as it lies in libzmq's memory, a memoryview."""
         self.socket = socket
+        self._receive = self._receive_views if zero_copy else self._receive_copies
         self._on_burst = on_burst
         self._loop = asyncio.get_running_loop()
         self._closed = False
@@ -39,13 +44,21 @@ class LoopSocket:
         burst: list[list[bytes]] = []
         try:
             while len(burst) < BURST:
-                burst.append(self.socket.recv_multipart(zmq.NOBLOCK))
+                burst.append(self._receive())
         except zmq.Again:
             pass
         else:
             self._schedule()
         if burst and self._on_burst is not None:
             self._on_burst(burst)
+
+    def _receive_copies(self) -> list[bytes]:
+        return self.socket.recv_multipart(zmq.NOBLOCK)
+
+    def _receive_views(self) -> list[bytes]:
+        frames = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        large = len(frames[-1]) >= ZERO_COPY_BYTES
+        return [*(frame.bytes for frame in frames[:-1]), cast(bytes, frames[-1].buffer) if large else frames[-1].bytes]
 
     def send(self, frames: Sequence[bytes]) -> bool:
         """Sends, or returns False where the peer takes no more."""

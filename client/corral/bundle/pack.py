@@ -1,7 +1,7 @@
 """From a source to a bundle: the manifest, its digest, and the bytes of each chunk when they are asked for."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -31,14 +31,15 @@ class Packed:
     """Number of an entry → how to open its file."""
 
     def read(self, number: int) -> bytes:
-        """The bytes of a chunk. Raises file_changed, OSError. May block."""
+        """The bytes of a chunk; the guest holds them against its digest. Raises OSError. May block."""
         index, offset = self.chunks.places[number][0]
         with self.openers[index]() as file:
             file.seek(offset)
-            data = file.read(self.chunks.sizes[number])
-        if hashlib.sha256(data).digest() != self.chunks.digests[number]:
-            raise error("file_changed", "a file of the bundle was changed while it was being pushed; push again")
-        return data
+            return file.read(self.chunks.sizes[number])
+
+    def is_unchanged(self, numbers: Iterable[int]) -> bool:
+        """Whether these chunks are still what they were when they were packed. May block."""
+        return all(hashlib.sha256(self.read(number)).digest() == self.chunks.digests[number] for number in numbers)
 
 
 def pack(source: Source, image: ImageConfig | None = None) -> Packed:

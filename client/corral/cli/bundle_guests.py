@@ -50,9 +50,13 @@ async def ask_each(
     client: "AsyncClient", where: "Selector", act: "Callable[[Guest], Awaitable[T]]", window: "Window | None" = None
 ) -> "AsyncIterator[Mapped[T]]":
     """Each outcome as it comes."""
-    chosen = WINDOW_DEFAULT if window is None else f"{window.percent:g}%" if window.percent else window.count
-    async for one in client.map(where, act, window=chosen):
+    async for one in client.map(where, act, window=window_text(window)):
         yield one
+
+
+def window_text(window: "Window | None") -> str:
+    """As the library takes it."""
+    return WINDOW_DEFAULT if window is None else f"{window.percent:g}%" if window.percent else str(window.count)
 
 
 def say_failure(one: "Mapped[T]") -> None:

@@ -185,7 +185,7 @@ class SimDialer:
         self._network, self._process = network, process
 
     def dial(self, purpose: Purpose, address: str, on_burst: OnBurst | None = None, on_connected: Callable[[], None] | None = None) -> Any:
-        if purpose == "commands":
+        if purpose in ("commands", "bulk"):
             return SimSocket(self._network, self._process, address, on_burst, on_connected)
         return SimPublisher(self._network, self._process, address)
 

@@ -8,14 +8,15 @@ import errno
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from corral_schemas.bundle_rules import Chunks, chunks_of, decode_manifest, refusal
-from corral_schemas.bundles import BundleEntry, BundleManifest, Piece
+from corral_schemas.bundles import BundleEntry, BundleManifest
 from corral_schemas.errors import error
-from corral_worker.bundle_store.disk import check_space, sync_filesystem
+from corral_schemas.limits import BUNDLE_CHUNK_BYTES
+from corral_worker.bundle_store.disk import check_space, start_writeback, sync_filesystem
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,12 @@ MANIFEST, ROOTFS = "manifest", "rootfs"
 ENTRY_BYTES = 4_096
 """What an entry takes on the disk beside its content, about."""
 
+ZEROS = hashlib.sha256(bytes(BUNDLE_CHUNK_BYTES)).digest()
+"""Of a chunk that need not be written."""
+
+Data = bytes | memoryview
+Pieces = Sequence[tuple[int, Data]]
+"""Numbers of chunks, and their bytes."""
 Key = tuple[object, ...]
 """What must be equal for two files to be one on the disk."""
 
@@ -150,20 +157,19 @@ class Incoming:
 
     # -- chunks ------------------------------------------------------------------------------------------------------------------
 
-    def write(self, pieces: list[Piece]) -> None:
+    def write(self, pieces: Pieces) -> None:
         """Takes chunks in. Raises content_corrupt, bad_request, OSError."""
-        for piece in pieces:
-            if piece.chunk >= len(self.there):
-                raise error("bad_request", f"chunk {piece.chunk}: the bundle has {len(self.there)}", chunk=piece.chunk)
-            digest, size = self.chunks.digests[piece.chunk], self.chunks.sizes[piece.chunk]
-            if len(piece.data) != size or hashlib.sha256(piece.data).digest() != digest:
-                raise error("content_corrupt", f"chunk {piece.chunk} does not have the digest the manifest states", chunk=piece.chunk)
-            if not self.there[piece.chunk]:
-                self._put(piece.chunk, piece.data)
+        for chunk, data in pieces:
+            if chunk >= len(self.there):
+                raise error("bad_request", f"chunk {chunk}: the bundle has {len(self.there)}", chunk=chunk)
+            if len(data) != self.chunks.sizes[chunk] or hashlib.sha256(data).digest() != self.chunks.digests[chunk]:
+                raise error("content_corrupt", f"chunk {chunk} does not have the digest the manifest states", chunk=chunk)
+            if not self.there[chunk]:
+                self._put(chunk, data)
         os.utime(self.directory / MANIFEST)
 
-    def _put(self, number: int, data: bytes) -> None:
-        hole = self._fresh and data.count(0) == len(data)  # as it is
+    def _put(self, number: int, data: Data) -> None:
+        hole = self._fresh and self.chunks.digests[number] == ZEROS  # as it is
         for index, offset in self.chunks.places[number]:
             if index in self._linked or hole:
                 continue
@@ -171,6 +177,7 @@ class Incoming:
             try:
                 if os.pwrite(descriptor, data, offset) != len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # what a short write to a file means
+                start_writeback(descriptor, offset, len(data))  # so that little is left to wait for at the end
             finally:
                 os.close(descriptor)
         self.there[number] = 1

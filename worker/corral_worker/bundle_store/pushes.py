@@ -14,10 +14,10 @@ from pathlib import Path
 import msgspec
 
 from corral_schemas.bundle_rules import decode_manifest, pieces_of
-from corral_schemas.bundles import ImageConfig, IncomingBundle, Piece
+from corral_schemas.bundles import ImageConfig, IncomingBundle
 from corral_schemas.errors import CorralError, error
 from corral_worker.bundle_store.disk import remove_tree, storage_error, sync_directory
-from corral_worker.bundle_store.incoming import MANIFEST, ROOTFS, Incoming, Kept, same_file
+from corral_worker.bundle_store.incoming import MANIFEST, ROOTFS, Incoming, Kept, Pieces, same_file
 from corral_worker.bundle_store.uploads import Uploads
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class Pushes:
                         kept.chunks.setdefault(digest, (where, offset))
         return kept
 
-    def write(self, bare: str, pieces: list[Piece]) -> None:
+    def write(self, bare: str, pieces: Pieces) -> None:
         """Raises content_corrupt, bundle_not_found, bad_request, storage_full."""
         with self._abandoned_on_failure(bare):
             self._coming_in(bare).write(pieces)

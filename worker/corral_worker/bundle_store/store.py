@@ -1,6 +1,6 @@
 """The guest's bundles: which there are, what they are called, who uses them, and what is on its way in.
 
-What is decided here is decided in the event loop; what may block runs in one thread of low priority, so that no command waits for it.
+What is decided here is decided in the event loop; what may block runs in one thread of lower priority, so that no command waits for it.
 A bundle becomes visible by one rename, after everything in it is on disk.
 """
 
@@ -20,20 +20,20 @@ from typing import TypeVar
 import msgspec
 
 from corral_schemas.bundle_rules import decode_manifest
-from corral_schemas.bundles import BundleEntry, BundleInfo, ImageConfig, IncomingBundle, Piece, UploadArgs
+from corral_schemas.bundles import BundleEntry, BundleInfo, ImageConfig, IncomingBundle, UploadArgs
 from corral_schemas.errors import error
 from corral_schemas.limits import BUNDLE_INCOMING_KEPT_S
 from corral_schemas.names import bundle_name, bundle_ref
 from corral_worker.bundle_store.disk import free_bytes, remove_tree, storage_error, write_durably
-from corral_worker.bundle_store.incoming import MANIFEST, ROOTFS
+from corral_worker.bundle_store.incoming import MANIFEST, ROOTFS, Pieces
 from corral_worker.bundle_store.pushes import ABOUT, PREFIX, About, Pushes, directories_in
 from corral_worker.bundle_store.uploads import Uploads
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-NICENESS = 10
-"""Of the store's thread: what it does for pushes is done when nothing else wants the processor."""
+NICENESS = 5
+"""Of the store's thread: containers and commands come before pushes where the processor is wanted."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class BundleStore:
         """See Pushes.open."""
         return await self._do(self._pushes.open, digest.removeprefix(PREFIX), manifest_bytes)
 
-    async def write(self, digest: str, pieces: list[Piece]) -> None:
+    async def write(self, digest: str, pieces: Pieces) -> None:
         """Takes chunks in. Raises content_corrupt, bundle_not_found, bad_request, storage_full."""
         bare = digest.removeprefix(PREFIX)
         if bare not in self._about:  # a repeat that comes after the commit

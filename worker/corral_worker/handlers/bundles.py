@@ -1,9 +1,15 @@
 """The commands on bundles: pushes, looking, names, removal."""
 
+from typing import Annotated
+
+from msgspec import Meta
+
+from corral_schemas.base import Count, Message
 from corral_schemas.bundles import (
     BundleReply,
     CollectBundlesArgs,
     CommitBundleArgs,
+    Digest,
     InspectBundleArgs,
     InspectBundleReply,
     ListBundlesArgs,
@@ -14,13 +20,30 @@ from corral_schemas.bundles import (
     RemovedBundlesReply,
     UploadArgs,
     UploadReply,
-    WriteBundleArgs,
 )
 from corral_schemas.errors import CorralError
+from corral_schemas.limits import BUNDLE_PIECES_MAX
 from corral_schemas.stdio import Done
 from corral_worker.bundle_store.pushes import PREFIX
 from corral_worker.flight import Flight
 from corral_worker.guest import Guest
+
+
+class PieceView(Message, frozen=True, kw_only=True):
+    """A Piece whose bytes stay where they came in."""
+
+    chunk: Count
+    data: memoryview
+
+
+class WriteBundleView(Message, frozen=True, kw_only=True):
+    """WriteBundleArgs, the same."""
+
+    digest: Digest
+    pieces: Annotated[list[PieceView], Meta(min_length=1, max_length=BUNDLE_PIECES_MAX)]
+
+
+VIEWS: dict[str, type[Message]] = {"write_bundle": WriteBundleView}
 
 
 async def upload(guest: Guest, args: UploadArgs) -> UploadReply:
@@ -37,8 +60,8 @@ async def open_bundle(guest: Guest, args: OpenBundleArgs) -> OpenBundleReply:
     return OpenBundleReply(state="incoming", missing=missing[0], missing_bytes=missing[1])
 
 
-async def write_bundle(guest: Guest, args: WriteBundleArgs) -> Done:
-    await guest.bundle_store.write(args.digest, args.pieces)
+async def write_bundle(guest: Guest, args: WriteBundleView) -> Done:
+    await guest.bundle_store.write(args.digest, [(piece.chunk, piece.data) for piece in args.pieces])
     return Done()
 
 

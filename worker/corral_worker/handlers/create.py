@@ -102,6 +102,7 @@ async def _create_in_shim(guest: Guest, container: ContainerRecord, args: Create
     log_path = paths.process(container.instance, process.instance) / "runc.log"
     pid_file = paths.pid_file(container.instance)
     console = paths.console_socket(process.instance) if args.stdio.tty else None
+    directory = paths.bundle(container.instance)
     # run is one call of the runtime: two would cost a quarter more
     command = runtime.run if start else runtime.create
     if start:
@@ -110,9 +111,7 @@ async def _create_in_shim(guest: Guest, container: ContainerRecord, args: Create
         ok = await flight.runtime_step(
             link,
             "run" if start else "create",
-            argv_in(
-                paths.bundle(container.instance), command(container.instance, paths.bundle(container.instance), pid_file, log_path, console)
-            ),
+            argv_in(directory, command(container.instance, directory, pid_file, log_path, console), log_path),
             process=_process_body(process, args.stdio, pid_file),
             log=str(log_path),
             cleanup_argv=runtime.delete(container.instance, log_path.with_name("cleanup.log"), force=True),

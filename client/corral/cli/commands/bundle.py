@@ -1,5 +1,6 @@
 """corral bundle: push, list, inspect, rm, gc."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from corral.cli import options
-from corral.cli.bundle_guests import ask_each, say_failure, selection, status_of, where
+from corral.cli.bundle_guests import say_failure, selection, status_of, where, window_text
 from corral.cli.bundle_kept import DIGEST_SHOWN, STATUSES, gc, inspect, list_, rm
 from corral.cli.command import CommandGroup, command
 
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
     from corral import AsyncClient, Packed, Pushed
     from corral.batch.plan import Window
     from corral.fleet_map import Mapped
-    from corral.guest import Guest
     from corral.selectors import Selector
+
+
+NICENESS = 5
+"""Of a push: commands come before it where the processor is wanted."""
 
 
 @click.group(
@@ -83,6 +87,7 @@ def push(
     from corral.cli.session import with_client
     from corral_schemas.names import bundle_name
 
+    os.nice(NICENESS)
     called = [bundle_name(name) for name in names or [default_name(what)]]
 
     async def body(client: "AsyncClient") -> int:
@@ -108,11 +113,8 @@ async def _push(
     bars = PushBars(console(stderr=True)) if sys.stderr.isatty() else None
     failed = 0
     with bars or nullcontext():
-
-        async def one(guest: "Guest") -> "Pushed":
-            return await guest.bundles.push(packed, names, on_progress=bars.told if bars else None)
-
-        async for outcome in ask_each(client, meant, one, window):
+        pushes = client.push(meant, packed, names, window=window_text(window), on_progress=bars.told if bars else None)
+        async for outcome in pushes:
             if not outcome.ok:
                 failed += 1
                 say_failure(outcome)

@@ -1,0 +1,182 @@
+"""A bundle of 100 MB pushed to three guests, beside `cp` through a pipe; what a second push sends; and commands while a push runs."""
+
+import asyncio
+import os
+import random
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from corral import AsyncClient, Packed, pack_bundle
+from corral_schemas.bundles import CommitBundleArgs, OpenBundleArgs
+from corral_schemas.frames import pack
+from kit.bench import Bench, Row, turns
+from kit.figures import Figure
+
+GUESTS = 3
+MEGABYTE = 1_000_000
+BUNDLE_MB = 100
+FILES = 20
+COMMAND_EVERY_S = 0.005
+PATIENCE_S = 300.0
+
+
+class PushError(Exception):
+    """A push that did not reach every guest, or a copy that failed."""
+
+
+async def push(bench: Bench) -> list[Figure]:
+    """From the first question to the answer that it is on the guests' disks; its digests were made before, as the file of `cp` was."""
+    tree = _tree(bench)
+    copied = bench.fresh("copied")
+    copied.mkdir()
+    source = bench.fresh("source")
+    source.write_bytes(b"".join(path.read_bytes() for path in sorted(tree.iterdir())))
+    with pack_bundle(tree) as bundle:
+        async with bench.client(guests=GUESTS) as client:
+            ours, plain, on_disk = await turns(
+                [
+                    lambda: _pushed_mb_per_s(client, bundle),
+                    lambda: _copied_mb_per_s(source, copied),
+                    lambda: _copied_mb_per_s(source, copied, "&& sync -f"),
+                ],
+                bench.rounds(5, 9),
+                warm_up=1,
+            )
+            again = await _second_percent(client, bundle)
+    return [
+        Figure(
+            name=f"push of {BUNDLE_MB} MB to {GUESTS} guests",
+            unit="MB/s",
+            samples=ours,
+            baseline=f"cat | cp /dev/stdin, {GUESTS} at once",
+            baseline_samples=plain,
+            target="≥ 0.50 ×",
+            ratio_min=0.50,
+        ),
+        Figure(
+            name="the same, beside a copy that is on disk",
+            unit="MB/s",
+            samples=ours,
+            baseline=f"cat | cp /dev/stdin && sync, {GUESTS} at once",
+            baseline_samples=on_disk,
+            note="a push is answered when it is on disk; cp alone leaves that to later",
+        ),
+        Figure(name="second push of the same, bytes sent", unit="% of the first", samples=[again], target="< 1 %", value_max=1.0),
+    ]
+
+
+async def latency(bench: Bench) -> list[Figure]:
+    """`state` every 5 ms to the guests that are pushed to, while `corral bundle push` runs, and while nothing does."""
+    tree = _tree(bench)
+    with bench.fleet(GUESTS) as fleet:
+        async with AsyncClient(fleet.address, timeout_s=120) as client:
+            await bench.guests_up(client, GUESTS)
+            for name in fleet.workers:
+                await client.guest(name).create("idle", bundle=bench.bundle("true"))
+
+            async def during_push() -> float:
+                await _forget(client)
+                async with _cli_push(tree, fleet.address) as over:
+                    return await _p99_ms(client, over)
+
+            async def quiet() -> float:
+                over = asyncio.get_running_loop().create_future()
+                asyncio.get_running_loop().call_later(1.0, over.set_result, None)
+                return await _p99_ms(client, over)
+
+            busy, still = await turns([during_push, quiet], bench.rounds(5, 11), warm_up=1)
+    return [
+        Figure(
+            name="state during a push, p99",
+            unit="ms",
+            samples=busy,
+            baseline="the same without one",
+            baseline_samples=still,
+            target="≤ 2 ×",
+            ratio_max=2.0,
+        )
+    ]
+
+
+def _tree(bench: Bench) -> Path:
+    tree = bench.fresh("tree")
+    tree.mkdir()
+    for number in range(FILES):
+        (tree / f"file{number:02}").write_bytes(random.Random(number).randbytes(BUNDLE_MB * MEGABYTE // FILES))
+    return tree
+
+
+async def _forget(client: AsyncClient) -> None:
+    """The guests have nothing of the bundle then, and the disk has written what it had to."""
+    for info in await client.guests():
+        await client.guest(info.guest).bundles.collect(named=True, idle_s=0)
+    await asyncio.to_thread(os.sync)
+
+
+async def _pushed_mb_per_s(client: AsyncClient, bundle: Packed) -> float:
+    await _forget(client)
+    begun = time.perf_counter()
+    reached = [one.guest async for one in client.push("all", bundle, ["bench"]) if one.ok and one.value and one.value.sent_bytes]
+    took_s = time.perf_counter() - begun
+    if len(reached) != GUESTS:
+        raise PushError(f"only {reached} got the bundle")
+    return GUESTS * BUNDLE_MB / took_s
+
+
+async def _copied_mb_per_s(source: Path, copied: Path, then: str = "") -> float:
+    for path in copied.iterdir():
+        path.unlink()
+    await asyncio.to_thread(os.sync)
+    begun = time.perf_counter()
+    shells = [
+        await asyncio.create_subprocess_exec("sh", "-c", f"cat {source} | cp /dev/stdin {target} {then and f'{then} {target}'}")
+        for target in (copied / str(number) for number in range(GUESTS))
+    ]
+    if any(await asyncio.gather(*(shell.wait() for shell in shells))):
+        raise PushError("cp failed")
+    return GUESTS * BUNDLE_MB / (time.perf_counter() - begun)
+
+
+async def _second_percent(client: AsyncClient, bundle: Packed) -> float:
+    """Arguments of every command of a second push, beside what the first one sent."""
+    first = len(bundle.manifest) + bundle.total_bytes
+    asked = len(pack(OpenBundleArgs(digest=bundle.digest, manifest_bytes=len(bundle.manifest))))
+    named = len(pack(CommitBundleArgs(digest=bundle.digest, names=["bench"])))
+    sent = [one.value.sent_bytes + asked + named async for one in client.push("all", bundle, ["bench"]) if one.value]
+    if len(sent) != GUESTS:
+        raise PushError("the second push did not reach every guest")
+    return 100 * max(sent) / first
+
+
+@asynccontextmanager
+async def _cli_push(tree: Path, address: str) -> "AsyncIterator[asyncio.Future[None]]":
+    """A push by a process of its own; the future is done when it is over."""
+    program = "from corral.cli.main import main; main()"
+    argv = [sys.executable, "-c", program, "bundle", "push", "--broker", address, "--select", "all", "--name", "bench", str(tree)]
+    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.DEVNULL)
+    over: asyncio.Future[None] = asyncio.ensure_future(_ended(process))
+    async with asyncio.timeout(PATIENCE_S):
+        yield over
+        await over
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    if await process.wait():
+        raise PushError(f"corral bundle push ended with {process.returncode}")
+
+
+async def _p99_ms(client: AsyncClient, over: "asyncio.Future[None]") -> float:
+    samples: list[float] = []
+    names = [info.guest for info in await client.guests()]
+    while not over.done():
+        begun = time.perf_counter()
+        await client.guest(names[len(samples) % GUESTS]).container("idle").state()
+        samples.append((time.perf_counter() - begun) * 1000)
+        await asyncio.sleep(COMMAND_EVERY_S)
+    return sorted(samples)[int(len(samples) * 0.99)]
+
+
+ROWS: dict[str, Row] = {"push": push, "push-latency": latency}
