@@ -69,8 +69,10 @@ def test_a_container_is_copied_to_and_from_in_every_state(system: CorralSystem, 
     made.kill(9)
     made.wait(30)
     assert made.copy_out("/paused", tmp_path / "paused").read_text() == "hello\n"
-    made.copy_in(tmp_path / "note", "/stopped")
-    assert made.copy_out("/stopped", tmp_path / "stopped").read_text() == "hello\n"
+    large = tmp_path / "large"
+    large.write_bytes(random.Random(1).randbytes(3 << 20))
+    made.copy_in(large, "/stopped")
+    assert made.copy_out("/stopped", tmp_path / "stopped").read_bytes() == large.read_bytes()
     made.delete()
 
 

@@ -57,12 +57,13 @@ def _root_of(guest: Guest, container: ContainerRecord) -> Iterator[int]:
             descriptor = os.open(f"/proc/{init.pid}/root", os.O_PATH | os.O_DIRECTORY)
         except OSError:  # it has just ended
             descriptor = -1
-    if descriptor < 0:
-        descriptor = (
-            overlay.open_detached(directory)
-            if overlay.has_overlay(directory)
-            else os.open(container.rootfs_path, os.O_PATH | os.O_DIRECTORY)
-        )
+    if descriptor < 0 and overlay.has_overlay(directory):
+        if not overlay.may_mount():
+            why = f"container {container.name} has no process, and this hardened worker may not mount its layer: copy while it runs"
+            raise error("container_not_running", why, container=container.name)
+        descriptor = overlay.open_detached(directory)
+    elif descriptor < 0:
+        descriptor = os.open(container.rootfs_path, os.O_PATH | os.O_DIRECTORY)
     try:
         yield descriptor
     finally:
@@ -85,7 +86,7 @@ def _part(descriptor: int, args: ReadFileArgs) -> ReadFileReply:
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         raise error("bad_request", f"{args.path} is {_kind(found.st_mode)}: single files are copied", path=args.path[:300])
-    version = f"{found.st_dev}-{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
+    version = f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"  # not the device: that of a layer differs from one reading to the next
     if args.version and version != args.version:
         raise error("file_changed", f"{args.path} was changed while it was being read; read it from the beginning", path=args.path[:300])
     data = os.pread(descriptor, args.max_bytes, args.offset)
