@@ -19,7 +19,7 @@ class EventHeader(Message, frozen=True, kw_only=True):
     epoch: str
     seq: Annotated[Count, Meta(description="Place in the guest's journal, rising by one")]
     prev: Annotated[Count, Meta(description="seq of the guest's previous event of this kind; 0 for the first")]
-    worker: Annotated[str, Meta(description="Worker instance that published it (not the one that recorded it)")] = ""
+    worker: Annotated[str, Meta(description="Worker instance that recorded it, and published it first")] = ""
     time_ns: TimeNs
     kind: str
     container: str = ""

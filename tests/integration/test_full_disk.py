@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from corral import ContainerSpec, CorralError, Mount
+from corral import ContainerSpec, CorralError, Event, Gap, Mount
 from corral.sync.handles import Process
 from corral_testkit.cli import processes_naming
 from corral_testkit.shim_driver import wait_until
@@ -84,3 +84,28 @@ def _code_of(work: Callable[[], Process]) -> str:
     except CorralError as why:
         return why.code
     return ""
+
+
+def test_on_a_full_disk_exits_are_told_and_output_that_does_not_fit_is_a_gap_and_an_event(small: tuple[CorralSystem, SmallDisk]) -> None:
+    system, _ = small
+    (name,) = system.names
+    client = system.client(retry_unreachable=True)
+    guest = client.guest(name)
+    size = 100 << 20
+    with client.events(guests=[name], broker_events=False) as events:
+        container = guest.run("big", spec=system.spec("sh", "-c", f"head -c {size} /dev/zero; exit 7"))
+        end = container.wait(60)
+        assert (end.type, end.code, end.streams["stdout"].total) == ("exited", 7, size)
+        pieces = list(container.init.output(stderr=None))
+        gaps = [piece for piece in pieces if isinstance(piece, Gap)]
+        assert gaps and sum(piece.end - piece.start if isinstance(piece, Gap) else len(piece.data) for piece in pieces) == size
+        container.delete()
+        kinds: list[str] = []
+        for item in events:
+            assert isinstance(item, Event), item
+            kinds.append(item.kind)
+            if item.kind == "deleted":
+                break
+    assert {"stdio_gap", "exit"} <= set(kinds)
+    system.restart_worker(name)
+    assert container.wait().code == 7

@@ -20,6 +20,7 @@ from corral_worker import adopt
 from corral_worker.drift import Drift
 from corral_worker.flight import Flight
 from corral_worker.handlers import create, query
+from corral_worker.janitor import sweep
 from corral_worker.journal.records import RequestRecord
 from corral_worker.notices import Notices
 from corral_worker.shim_link import ShimLink
@@ -102,7 +103,7 @@ def test_a_shim_of_nobody_is_not_waited_for_until_its_hanging_call_is_over(tmp_p
         stray = room.guest.new_instance()
         room.paths.container(stray).mkdir()
         shim = FakeShim(room, stray, answer={"ok": {}}, pending=[{"id": "r1", "step": "run"}])
-        await adopt.sweep(room.guest)
+        await sweep(room.guest)
         assert [(message["t"], message["id"]) for message in shim.asked] == [
             ("cancel", "r1"),
             ("request", "sweep"),
@@ -121,7 +122,7 @@ def test_a_shim_whose_deletion_was_recorded_but_never_acknowledged_is_ended_and_
         room.paths.container(container.instance).mkdir()
         room.paths.shim_socket(container.instance).touch()
         shim = FakeShim(room, container.instance, answer={"ok": {}})
-        await adopt.sweep(room.guest)
+        await sweep(room.guest)
         assert [message["t"] for message in shim.asked] == ["request", "ack_response"]
         assert room.paths.container(container.instance).exists()
 
@@ -133,7 +134,7 @@ def test_a_shim_of_nobody_that_cannot_delete_is_left_to_be_found_again(tmp_path:
         stray = room.guest.new_instance()
         room.paths.container(stray).mkdir()
         FakeShim(room, stray, answer={"error": {"kind": "timeout", "text": "it was still queued"}})
-        await adopt.sweep(room.guest)
+        await sweep(room.guest)
         assert room.paths.container(stray).exists()
 
     in_room(tmp_path, work)
@@ -155,7 +156,7 @@ def test_a_container_made_while_the_janitor_is_busy_with_another_is_nobodys_stra
                 super().send(message, blob)
 
         Busy(room, old.instance, answer={"ok": {}})
-        await adopt.sweep(room.guest)
+        await sweep(room.guest)
         assert made[0].exists()
 
     in_room(tmp_path, work)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from corral_schemas.events import Paused
+from corral_schemas.limits import EVENTS_KEPT_S
 from corral_testkit.bounded import run
 from corral_testkit.guests import Room, open_room
 from corral_worker.retention import BATCH, EVER_NS, tidy
@@ -73,5 +75,27 @@ def test_the_newest_of_a_name_is_the_one_made_last_though_the_clock_was_set_back
         monkeypatch.setattr(time, "time_ns", lambda: now_ns - DAY_MS * 1_000_000)
         second = await make("a")  # by another worker, over the same journal
         assert second > first
+
+    run(work())
+
+
+def test_events_go_by_their_age_in_worker_time_and_the_newest_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def first_seq_after(room: Room) -> int:
+        await tidy(room.guest, Spools(room.guest))
+        await room.journal.durable()
+        return room.journal.store.first_seq()
+
+    async def work() -> None:
+        async with open_room(tmp_path) as room:
+            for _ in range(3):
+                room.journal.event("paused", Paused())
+            last, now_ns = room.journal.last_seq, time.time_ns()
+            with monkeypatch.context() as jumped:
+                jumped.setattr(time, "time_ns", lambda: now_ns + 365 * DAY_MS * 1_000_000)
+                assert await first_seq_after(room) == 1
+            pass_time(room, (EVENTS_KEPT_S - 60) * 1000)
+            assert await first_seq_after(room) == 1
+            pass_time(room, 120 * 1000)
+            assert await first_seq_after(room) == last == room.journal.store.last_seq()
 
     run(work())

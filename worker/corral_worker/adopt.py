@@ -17,10 +17,11 @@ from corral_worker.cut_off import end_streams, kept_of
 from corral_worker.drift import look
 from corral_worker.flight import settle
 from corral_worker.guest import Guest
+from corral_worker.janitor import sweep
 from corral_worker.journal.records import ContainerRecord, RequestRecord
 from corral_worker.notices import Notices, exit_at_rest
 from corral_worker.rebuild import read_notes
-from corral_worker.remains import end_processes, remove_remains
+from corral_worker.remains import end_processes
 from corral_worker.shim.end_file import END_FILE_NAME, read_end
 from corral_worker.shim.record import read_record
 from corral_worker.shims import Body, ShimGoneError
@@ -160,45 +161,3 @@ def _exit_on_disk(directory: Path) -> Exit | None:
     if left is None or not left.get("exit"):
         return None
     return exit_at_rest(left["exit"], left["streams"])
-
-
-async def sweep(guest: Guest) -> None:
-    """The janitor: removes what nobody owns (directories, shims, cgroups, runtime state) and says so."""
-    paths = guest.settings.paths
-    known = guest.journal.store.container_instances() | set(guest.containers)
-    sockets = {path.stem for path in paths.sockets.glob("*.sock")}
-    # all looked at in one moment: what is made while we clean up is nobody's stray
-    strays = sockets | {path.name for path in paths.instances.iterdir()} | {path.name for path in paths.runtime_root.iterdir()}
-    for instance in sorted(sockets & known - set(guest.containers)):  # a worker ended between the deletion and its acknowledgement
-        log.warning("instance %s is deleted, but its shim is still there: ending it", instance)
-        if await _end_stray_shim(guest, instance):
-            paths.shim_socket(instance).unlink(missing_ok=True)
-    for instance in sorted(strays - known):
-        log.warning("instance %s belongs to nobody: removing it", instance)
-        await end_processes(guest, instance)
-        if await _end_stray_shim(guest, instance):
-            await remove_remains(guest, instance)
-
-
-async def _end_stray_shim(guest: Guest, instance: str) -> bool:
-    """A shim ends once the deletion of its container is acknowledged. False: it would not, and must be found again by what it left."""
-    link = guest.links.get(instance)
-    if link is None or not link.alive:  # one that is ours would refuse a second connection of this worker
-        try:
-            link = await guest.connect_shim(instance)
-        except (OSError, ShimGoneError):  # there is none, as a rule
-            return True
-    link.closing = True
-    for pending in link.state.get("pending", []):  # a call that hangs would keep the deletion, and us, until its deadline
-        link.tell({"t": "cancel", "id": pending["id"]})
-    log_path = guest.settings.paths.container(instance) / "sweep.log"
-    argv = guest.settings.runtime.delete(instance, log_path, force=True)
-    try:
-        response = await link.request("sweep", "delete", argv=argv, log=str(log_path), timeout_ms=SWEEP_TIMEOUT_MS)
-    except ShimGoneError:
-        log.warning("the shim of stray instance %s was gone before its container was deleted", instance)
-        return True
-    link.acknowledge("sweep", "delete")
-    if "error" in response:
-        log.error("stray instance %s could not be deleted, and will be tried again: %s", instance, response["error"])
-    return "ok" in response

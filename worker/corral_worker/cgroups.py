@@ -48,6 +48,12 @@ def remove_empty(cgroup: str, root: Path = Path("/sys/fs/cgroup")) -> None:
             directory = directory.parent
 
 
+def children(cgroup: str, root: Path = Path("/sys/fs/cgroup")) -> set[str]:
+    """Names of the cgroups in this one, in whatever hierarchy."""
+    tops = [root / cgroup.lstrip("/"), *(mount / cgroup.lstrip("/") for mount in root.iterdir() if mount.is_dir())]
+    return {path.name for top in tops if top.is_dir() for path in top.iterdir() if path.is_dir()}
+
+
 def pids_in(paths: dict[str, Path]) -> list[int]:
     """Every process in the cgroup and below it."""
     for controller in ("", "pids", "memory", "systemd", "freezer"):

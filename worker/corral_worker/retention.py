@@ -3,14 +3,13 @@
 import asyncio
 import logging
 import shutil
-import time
 from pathlib import Path
 
 import msgspec
 
 from corral_schemas.limits import EVENTS_KEPT, EVENTS_KEPT_MIN_S, EVENTS_KEPT_S, SPOOL_BYTES_PER_GUEST
-from corral_worker.adopt import sweep
 from corral_worker.guest import Guest
+from corral_worker.janitor import sweep
 from corral_worker.journal.records import ContainerRecord
 from corral_worker.spools import Spools
 
@@ -46,13 +45,14 @@ async def tidy(guest: Guest, spools: Spools) -> None:
 
 
 def _prune_events(guest: Guest) -> None:
-    """By age, and by count beyond a minimal age; the newest event always stays (it tells the journal's place)."""
+    """By age (in worker time), and by count beyond a minimal age; the newest event always stays (it tells the journal's place)."""
     journal = guest.journal
-    now_ns = time.time_ns()
+    journal.note_hour()
     journal.set_meta("last_seq_by_kind", msgspec.json.encode(journal.last_seq_by_kind).decode())
-    aged_ns, young_ns = now_ns - EVENTS_KEPT_S * 10**9, now_ns - EVENTS_KEPT_MIN_S * 10**9
-    journal.execute("DELETE FROM events WHERE time_ns < ? AND seq < ?", (aged_ns, journal.last_seq))
-    journal.execute("DELETE FROM events WHERE seq < ? AND time_ns < ?", (journal.last_seq - EVENTS_KEPT + 1, young_ns))
+    too_many = min(journal.last_seq - EVENTS_KEPT, journal.seq_before(EVENTS_KEPT_MIN_S))
+    upto = min(max(journal.seq_before(EVENTS_KEPT_S), too_many), journal.last_seq - 1)
+    if upto > 0:
+        journal.execute("DELETE FROM events WHERE seq <= ?", (upto,))
 
 
 async def _forget(guest: Guest, spools: Spools, container: ContainerRecord) -> None:

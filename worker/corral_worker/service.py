@@ -26,6 +26,7 @@ from corral_worker.drift import Drift
 from corral_worker.flight import Flight, internal_flight
 from corral_worker.guest import Guest, Settings
 from corral_worker.handlers import bundles, change, create, delete, files, query, stdio
+from corral_worker.janitor import sweep
 from corral_worker.journal.journal import Journal
 from corral_worker.journal.port import OpenStore
 from corral_worker.journal.records import EventRecord
@@ -220,7 +221,7 @@ class Worker:
             log.error("the journal could not be written to its end within %.0f s", LEAVE_TIMEOUT_S)
         await self._tasks.stop()
         # a shim may have been forked for a worker that died meanwhile, or the clean-up after a create was cut short just now
-        await adopt.sweep(self.guest)
+        await sweep(self.guest)
         if not self.guest.containers:
             self.guest.shims.quit()
             await asyncio.to_thread(cgroups.remove_empty, self._settings.cgroup_parent)

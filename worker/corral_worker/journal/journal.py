@@ -24,6 +24,7 @@ from corral_worker.journal.store import statement_for
 Publish = Callable[[EventRecord], None]
 EPOCHS_REMEMBERED = 64
 """Earlier epochs of this journal that are told from those of a history that it does not know."""
+HOUR_MS, HOURS_NOTED = 3_600_000, 24 * 30
 _SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 
@@ -54,6 +55,8 @@ class Journal:
         pruned = msgspec.json.decode(meta.get("last_seq_by_kind", b"{}"), type=dict[str, int])
         self.last_seq_by_kind = {**pruned, **self.store.last_seq_by_kind()}
         self._durable_seq_by_kind = dict(self.last_seq_by_kind)
+        self.hours = msgspec.json.decode(meta.get("hours", b"[]"), type=list[tuple[int, int]])
+        """(worker time in ms, last seq then), about once an hour: how old events are, whatever the wall clock does."""
         self.generation = int(meta.get("generation", b"0")) + 1
         self.boot_id = meta.get("boot_id", b"").decode()
         self.guest_recorded = meta.get("guest", b"").decode()
@@ -71,6 +74,18 @@ class Journal:
 
     def worker_ms(self) -> int:
         return self._worker_ms_base + int((time.monotonic() - self._started_s) * 1000)
+
+    def note_hour(self) -> None:
+        """Notes the place at this worker time, for `seq_before`, where the last note is an hour old."""
+        now_ms = self.worker_ms()
+        if not self.hours or now_ms - self.hours[-1][0] >= HOUR_MS:
+            self.hours = [*self.hours, (now_ms, self.last_seq)][-HOURS_NOTED:]
+            self.set_meta("hours", msgspec.json.encode(self.hours).decode())
+
+    def seq_before(self, age_s: float) -> int:
+        """The newest seq that is known to be older than that, in worker time; 0 where none is."""
+        then_ms = self.worker_ms() - int(age_s * 1000)
+        return max((seq for at_ms, seq in self.hours if at_ms <= then_ms), default=0)
 
     # -- appending -----------------------------------------------------------------------------------------------------------
 
@@ -198,6 +213,8 @@ class Journal:
         self.execute("DELETE FROM events")
         self.set_meta("epoch", self.epoch)
         self.set_meta("last_seq_by_kind", "{}")
+        self.hours.clear()
+        self.set_meta("hours", "[]")
         self.event("journal_reset", reset)
 
     # -- reading -----------------------------------------------------------------------------------------------------------------

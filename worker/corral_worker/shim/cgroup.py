@@ -115,6 +115,11 @@ def find_cgroup(run_dir: Path, state_dir: Path, instance: str) -> Cgroup:
     return Cgroup(paths)
 
 
+def cgroup_at(path: str) -> Cgroup:
+    """The cgroup of this path in every hierarchy."""
+    return Cgroup({controller: mount + path for controller, mount in _mounts().items()})
+
+
 def remove_guest_cgroups(guest: str) -> None:
     """Remove the directories that containers of a guest were in, if none is left: nothing else ever would."""
     for mount in set(_mounts().values()):
