@@ -11,7 +11,14 @@ from chaos.diary import Fact, facts_in
 from chaos.plan import turn_of
 from chaos.witness import Job, Witness
 
-MAY_FAIL = {"outcome_unknown", "runtime_failed", "container_not_running", "container_not_found", "process_not_found"}
+MAY_FAIL = {
+    "outcome_unknown",
+    "runtime_failed",
+    "container_not_running",
+    "container_not_found",
+    "process_not_found",
+    "container_invalid_state",  # it was paused, and its shim died when it was to go on
+}
 """Answers a process may get instead of an exit when its container's shim was killed."""
 BREACHES = ("lost exit", "wrong code", "executed twice", "missing bytes", "silent gap", "told twice", "refused")
 
