@@ -35,6 +35,7 @@ class Flight:
         self.recorded: asyncio.Future[None] = guest.journal.durable()
         """The intent is on disk: await it before an effect that must not happen twice."""
         self.routes: list[Any] = []  # who gets the reply
+        self.timers: list[asyncio.TimerHandle] = []  # of those who wait: each is told at his own deadline
         self.begun = redo and not record.cancelled
         """An effect may have taken place (by an earlier worker, say): cancel comes too late to be sure."""
         self._steps: list[tuple[ShimLink, str, str]] = []  # to be acknowledged once the result is on disk
@@ -43,6 +44,12 @@ class Flight:
     @property
     def id(self) -> str:
         return self.record.id
+
+    def end_timers(self) -> None:
+        """Nobody waits any more: a timer left in the loop would keep all of this command until its deadline."""
+        for timer in self.timers:
+            timer.cancel()
+        self.timers.clear()
 
     def left_ms(self) -> int:
         """Milliseconds until the deadline, at least 1."""

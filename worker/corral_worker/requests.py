@@ -145,7 +145,7 @@ class Requests:
         """Adds one who waits for the reply; at his deadline he is told so, and the command goes on (see `result`)."""
         entry = (route, header)
         flight.routes.append(entry)
-        asyncio.get_running_loop().call_at(deadline_s, self._give_up, flight, entry)
+        flight.timers.append(asyncio.get_running_loop().call_at(deadline_s, self._give_up, flight, entry))
 
     def _give_up(self, flight: Flight, entry: tuple[Any, CommandHeader]) -> None:
         if entry in flight.routes:
@@ -173,6 +173,7 @@ class Requests:
         for route, header in flight.routes:
             self._send(route, header, record.reply)
         flight.routes.clear()
+        flight.end_timers()
 
     # -- after a restart, and what is asked about requests --------------------------------------------------------------------
 
