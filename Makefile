@@ -1,7 +1,6 @@
 # Everything sets itself up: on Debian 12 only python3, make and root are needed (deploy/setup.sh installs the rest, once).
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
-# Tests on real guests need QEMU and minutes of their own: `make test-vm`.
 TESTS ?= tests --ignore=tests/vm
 PYTEST_FLAGS ?= --durations=15
 
@@ -31,7 +30,8 @@ format: setup ## Let ruff put the code into its form
 types: setup ## mypy --strict
 	.venv/bin/mypy
 
-pytest: setup ## The tests alone (TESTS=tests/broker for some)
+# Tests on real guests need QEMU and two images, which are made before (and kept).
+pytest: setup $(if $(filter tests tests/vm%,$(TESTS)),vm-prepared) ## The tests alone (TESTS=tests/broker for some)
 	@deploy/setup.sh tests
 	$(PYTHON) -m pytest $(PYTEST_FLAGS) $(TESTS)
 
@@ -85,24 +85,31 @@ endif
 VM := PYTHONPATH=deploy/vm $(PYTHON) -m corral_vm
 N ?= 3
 TARGETS += vm-up vm-down bundle guest-image
-VM_FAULTS := vm-unplug vm-plug vm-kill vm-freeze vm-thaw
-.PHONY: $(VM_FAULTS) vm-ready
+.PHONY: vm-ready vm-prepared vm-unplug vm-plug vm-kill vm-freeze vm-thaw
 vm-ready: setup
 	@deploy/vm/setup.sh
 vm-up: vm-ready ## A broker with keys and N=3 guests in QEMU, enrolled by tokens (installs QEMU)
 	@$(VM) up --guests $(N)
 vm-down: setup ## End them; nothing is left but the cached image
 	@$(VM) down
-$(VM_FAULTS): setup
-	@$(VM) $(@:vm-%=%) $(GUEST)
-vm-unplug: ## Pull a guest's cable (GUEST=vm2); also vm-plug, vm-kill, vm-freeze, vm-thaw
 TARGETS += vm-unplug
+vm-unplug: setup ## Pull a guest's cable (GUEST=vm2); also vm-plug, vm-kill, vm-freeze, vm-thaw
+	@$(VM) unplug $(GUEST)
+vm-plug: setup
+	@$(VM) plug $(GUEST)
+vm-kill: setup
+	@$(VM) kill $(GUEST)
+vm-freeze: setup
+	@$(VM) freeze $(GUEST)
+vm-thaw: setup
+	@$(VM) thaw $(GUEST)
 bundle: setup ## One tar of Corral and all it needs, for VMs without a network
 	@$(VM) bundle
 guest-image: vm-ready ## A bootable guest with systemd, its worker and runc: kernel, initramfs, root
 	@$(VM) image
-test-vm: vm-ready ## The tests on real guests alone
+vm-prepared: vm-ready
 	@$(VM) prepare
+test-vm: vm-prepared ## The tests on real guests alone
 	$(PYTHON) -m pytest $(PYTEST_FLAGS) tests/vm
 TARGETS += test-vm
 

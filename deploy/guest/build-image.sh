@@ -42,13 +42,16 @@ make_systemd_root() {
     cp -r "$payload" "$root/mnt/bundle"
     chroot "$root" /mnt/bundle/install.sh >&2 || fail "the bundle could not be installed"
     rm -rf "$root/mnt/bundle"
+    # erofs takes the files' times away, by which bytecode is held to its source
+    chroot "$root" /usr/bin/python3 -m compileall -q -f --invalidation-mode unchecked-hash /usr/lib/python3.* /opt/corral/lib
     mkdir -p "$root/usr/lib/corral"
     install -m644 "$here/first_boot.py" "$here/agent.py" "$root/usr/lib/corral/"
     install -m644 "$here"/systemd/*.service "$root/etc/systemd/system/"
     install -m644 "$here"/systemd/*.network "$root/etc/systemd/network/"
     local enabled=(corral-first-boot.service corral-agent.service systemd-networkd.service systemd-networkd-wait-online.service)
     chroot "$root" systemctl --quiet enable "${enabled[@]}"
-    chroot "$root" systemctl --quiet mask serial-getty@.service getty@.service systemd-firstboot.service apt-daily.timer
+    chroot "$root" systemctl --quiet mask serial-getty@.service getty@.service getty-static.service \
+        systemd-firstboot.service systemd-binfmt.service proc-sys-fs-binfmt_misc.automount apt-daily.timer
     chroot "$root" /bin/busybox --install -s /bin
     : >"$root/etc/machine-id"                               # each guest makes its own
     echo guest >"$root/etc/hostname"

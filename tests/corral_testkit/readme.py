@@ -83,7 +83,8 @@ def _plain(line: str) -> str:
 class Terminal:
     """A bash that runs some commands on a pseudo-terminal, inside a session."""
 
-    def __init__(self, argv: list[str], directory: Path, environment: dict[str, str]) -> None:
+    def __init__(self, argv: list[str], directory: Path, environment: dict[str, str], patience_s: float = PATIENCE_S) -> None:
+        self._patience_s = patience_s
         self._master, slave = pty.openpty()
         ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
         self._shown = ""
@@ -94,13 +95,13 @@ class Terminal:
 
     def wait_for(self, expected: list[str]) -> None:
         """Until it has shown these lines, whatever may follow. AssertionError when they do not come."""
-        until_s = time.monotonic() + PATIENCE_S
+        until_s = time.monotonic() + self._patience_s
         while not agrees([*expected, ANYTHING], self._shown.splitlines()):
             assert self._read(until_s), f"it ended ({self._process.wait()}) without showing {expected}, only:\n{self._shown}"
 
     def read(self) -> str:
         """All it shows until its commands have ended."""
-        until_s = time.monotonic() + PATIENCE_S
+        until_s = time.monotonic() + self._patience_s
         while self._read(until_s):
             continue
         return self._shown
@@ -128,6 +129,10 @@ class Terminal:
 
 class Session:
     """A mount namespace with its own empty PRIVATE directories, and an empty current directory; a context manager."""
+
+    def __init__(self, patience_s: float = PATIENCE_S) -> None:
+        """`patience_s`: for all that one call of `run` or `wait_for` waits for."""
+        self._patience_s = patience_s
 
     def __enter__(self) -> Session:
         self.directory = Path(tempfile.mkdtemp(prefix="corral-readme-"))
@@ -187,4 +192,4 @@ class Session:
     def _terminal(self, script: str) -> Terminal:
         inside = ["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", f"--wd={self.directory}"]
         before = "[ -e exported ] && . ./exported\n"
-        return Terminal([*inside, "bash", "-c", before + script], self.directory, self._environment)
+        return Terminal([*inside, "bash", "-c", before + script], self.directory, self._environment, self._patience_s)

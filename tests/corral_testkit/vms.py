@@ -26,6 +26,8 @@ NAMES = ("vm1", "vm2", "vm3")
 """Never more at once: two cores carry three emulated guests."""
 ROOTFS = "/srv/busybox"
 UP_S = 120.0
+SLICE_S = 0.2
+"""A slowed guest runs and stands still once in this time."""
 
 
 class VmFleet:
@@ -36,7 +38,7 @@ class VmFleet:
         self.image = template.image
         self._open = contextlib.ExitStack()
         self._directory = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="corral-vm-", dir="/tmp")))
-        self.address = f"tcp://127.0.0.1:{_free_ports(6)}"
+        self.address = f"tcp://127.0.0.1:{free_ports(6)}"
         options = ["--bind", self.address, "--insecure", "--state-dir", str(self._directory / "broker")]
         self.broker = Service(["corral_broker", *options], "corral broker ready at ", self._directory / "broker.log")
         self.machines = {name: Machine(template.image, self._directory / name) for name in NAMES}
@@ -152,6 +154,27 @@ class VmFleet:
             yield machine
 
     @contextlib.contextmanager
+    def slowed(self, name: str, share: float) -> Iterator[Machine]:
+        """The guest's machine gets only this share of the time within the block."""
+        machine, over = self.machines[name], threading.Event()
+
+        def stutter() -> None:
+            while not over.wait(SLICE_S * share):
+                machine.freeze()
+                over.wait(SLICE_S * (1 - share))
+                machine.thaw()
+
+        self.faulty.add(name)
+        stuttering = threading.Thread(target=stutter, name=f"slows {name}")
+        stuttering.start()
+        try:
+            yield machine
+        finally:
+            over.set()
+            stuttering.join()
+        self.faulty.discard(name)
+
+    @contextlib.contextmanager
     def _fault(self, name: str, begin: Callable[[Machine], None], end: Callable[[Machine], None]) -> Iterator[Machine]:
         self.faulty.add(name)
         begin(self.machines[name])
@@ -217,7 +240,7 @@ class Stopwatch:
         return time.monotonic() - self._began_s
 
 
-def _free_ports(count: int) -> int:
+def free_ports(count: int) -> int:
     """The first of `count` ports of 127.0.0.1 in a row that are free now."""
     for first in range(17_700, 30_000, count):
         with contextlib.ExitStack() as taken, contextlib.suppress(OSError):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from corral_testkit.vms import VmFleet
 
 TIMEOUT_S = 240
+TOOLS = ("qemu-system-x86_64", "mmdebstrap", "mkfs.erofs")
 HERE = Path(__file__).parent
 
 
@@ -56,10 +57,14 @@ def took(record_property: Callable[[str, object], None]) -> Callable[[str, float
 
 
 @pytest.fixture(scope="session")
-def _fleet() -> Iterator[VmFleet]:
-    missing = [tool for tool in ("qemu-system-x86_64", "mmdebstrap", "mkfs.erofs") if shutil.which(tool) is None]
-    if missing:
+def qemu() -> None:
+    """What real guests take is here."""
+    if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         pytest.skip(f"NO TEST ON REAL GUESTS: {', '.join(missing)} missing; deploy/vm/setup.sh installs what is needed")
+
+
+@pytest.fixture(scope="session")
+def _fleet(qemu: None) -> Iterator[VmFleet]:
     from corral_testkit.vms import VmFleet
     from corral_vm.image import ready_image
     from corral_vm.template import ready_template

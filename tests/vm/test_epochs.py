@@ -91,6 +91,7 @@ def test_a_second_machine_with_the_same_identity_is_refused_while_the_first_live
     with vms.client.events(guests=["vm3"]) as events:
         vms.clone(twin, "vm3")
         wait_until(lambda: "refused this worker: guest_busy" in twin.console, "the twin is refused", 90)
+        assert next(one.warnings for one in vms.client.guests() if one.guest == "vm3") == ["another worker claims this name and is refused"]
         box = guest.run("second", spec=vms.spec("sh", "-c", "echo $$; sleep 1000"))
         assert (vms.workers()["vm3"], box.place and box.place.epoch) == (first, place.epoch)
         machine.cut_power()

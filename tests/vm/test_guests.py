@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from corral import StdioOptions
 from corral_testkit.cli import Terminal
-from corral_testkit.vms import NAMES, Stopwatch, VmFleet, is_event, only_events, until
+from corral_testkit.shim_driver import wait_until
+from corral_testkit.vms import NAMES, ROOTFS, Stopwatch, VmFleet, is_event, only_events, until
 
 WORKER_MIB_MAX = 64
+SLOW_SHARE = 0.05
+CORRAL = str(Path(sys.executable).with_name("corral"))
 
 
 def test_three_guests_run_containers_at_the_same_time(vms: VmFleet, took: Callable[[str, float], None]) -> None:
@@ -73,3 +80,38 @@ def test_a_worker_in_a_guest_is_small(vms: VmFleet) -> None:
     found = re.search(r"^Rss:\s+(\d+) kB", smaps, re.MULTILINE)
     assert found is not None, smaps
     assert int(found[1]) <= WORKER_MIB_MAX << 10
+
+
+def test_a_batch_runs_once_in_every_guest(vms: VmFleet, tmp_path: Path, took: Callable[[str, float], None]) -> None:
+    argv = [CORRAL, "batch", "run", "--broker", vms.address, "--base", str(tmp_path), "--select", "kind=vm", "--json"]
+    watch = Stopwatch()
+    done = subprocess.run([*argv, "--rootfs", ROOTFS, "--", "sh", "-c", "echo in {guest}"], capture_output=True, timeout=120, check=False)
+    took("batch over 3 guests, a container in each, from and to the command line", watch.s)
+    ended = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert sorted((one["guest"], one["outcome"], one["attempts"]) for one in ended) == [(name, "ok", 1) for name in NAMES]
+
+
+def test_a_slow_guest_holds_up_nobody_else_and_answers_in_the_end(vms: VmFleet, took: Callable[[str, float], None]) -> None:
+    with vms.slowed("vm2", SLOW_SHARE), ThreadPoolExecutor(1) as pool:
+        watch = Stopwatch()
+        slow = pool.submit(vms.client.guest("vm2").run, "slow", spec=vms.spec("sh", "-c", "echo at last; exit 4"), timeout_s=60)
+        for name in ("vm1", "vm3"):
+            assert vms.client.guest(name).run("quick", spec=vms.spec("true"), timeout_s=60).wait().code == 0
+            assert not slow.done()
+        took("2 containers one after the other on guests beside a slow one", watch.s)
+        container = slow.result(90)
+        assert (container.init.stdout.read(), container.wait().code) == (b"at last\n", 4)
+        took("a container on a guest that gets a twentieth of the time", watch.s)
+        assert all(info.up for info in vms.client.guests())
+
+
+def test_a_wrong_clock_is_listed_with_the_guest(vms: VmFleet) -> None:
+    vms.machines["vm3"].shell("date -s @$(($(date +%s) - 3600))")
+
+    def warnings() -> list[str]:
+        return next(info.warnings for info in vms.client.guests() if info.guest == "vm3")
+
+    wait_until(lambda: any(re.fullmatch(r"its clock is 3\d{3} s behind the broker's", one) for one in warnings()), "the clock is told", 60)
+    vms.machines["vm3"].shell("date -s @$(($(date +%s) + 3600))")
+    wait_until(lambda: not warnings(), "it is right again", 60)

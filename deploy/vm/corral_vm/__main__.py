@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -43,22 +44,19 @@ def down() -> None:
     say(f"ended: {', '.join(ended)}" if ended else "nothing was up")
 
 
-def _on_guest(name: str, what: str, act: str) -> None:
+def _on_guest(name: str, what: str, act: Callable[[Fleet, str], None], done: str) -> None:
     @main.command(name, help=what)
     @click.argument("guest")
     def command(guest: str) -> None:
-        if act in ("plug", "unplug"):
-            Fleet(say).plug(guest, plugged=act == "plug")
-        else:
-            Fleet(say).signal(guest, signal.Signals[act])
-        say(f"{guest}: {what[0].lower()}{what[1:].rstrip('.')}: done")
+        act(Fleet(say), guest)
+        say(f"{guest}: {done}")
 
 
-_on_guest("unplug", "Pull its network cable.", "unplug")
-_on_guest("plug", "Put its network cable back in.", "plug")
-_on_guest("kill", "Cut its power.", "SIGKILL")
-_on_guest("freeze", "Stop the whole machine, without a word to anybody.", "SIGSTOP")
-_on_guest("thaw", "Let a frozen machine go on.", "SIGCONT")
+_on_guest("unplug", "Pull a guest's network cable.", lambda fleet, guest: fleet.plug(guest, plugged=False), "its cable is out")
+_on_guest("plug", "Put a guest's network cable back in.", lambda fleet, guest: fleet.plug(guest, plugged=True), "its cable is in")
+_on_guest("kill", "Cut a guest's power.", lambda fleet, guest: fleet.signal(guest, signal.SIGKILL), "its power is cut")
+_on_guest("freeze", "Stop the whole machine.", lambda fleet, guest: fleet.signal(guest, signal.SIGSTOP), "frozen")
+_on_guest("thaw", "Let a frozen machine go on.", lambda fleet, guest: fleet.signal(guest, signal.SIGCONT), "goes on")
 
 
 @main.command()

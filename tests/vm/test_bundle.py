@@ -1,0 +1,59 @@
+"""The tar of `make bundle`: it installs on a machine without a network, into a prefix of its own, and says what hinders it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from corral_vm.bundle import make_bundle
+
+PYTHON = str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}")
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("bundle")
+    with tarfile.open(make_bundle(directory)) as tar:
+        tar.extractall(directory, filter="data")
+    [tree] = [path for path in directory.iterdir() if path.is_dir()]
+    return tree
+
+
+def install(unpacked: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHON": PYTHON}
+    argv = ["unshare", "--net", str(unpacked / "install.sh"), *words]
+    return subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=120, check=False)
+
+
+def test_it_installs_without_a_network_and_installs_the_worker_as_a_service(unpacked: Path, tmp_path: Path) -> None:
+    prefix, root = tmp_path / "corral", tmp_path / "root"
+    done = install(unpacked, "--prefix", str(prefix))
+    assert (done.returncode, f"is in {prefix}/bin/corral" in done.stdout) == (0, True), done.stderr
+    words = ["worker", "install", "--root", str(root), "--guest", "vm-7", "--broker", "ipc:///run/b"]
+    subprocess.run([str(prefix / "bin" / "corral"), *words], check=True, timeout=60, capture_output=True)
+    drop_in = root / "etc/systemd/system/corral-worker@vm-7.service.d/guest.conf"
+    assert f"ExecStart={prefix}/bin/corral worker --guest vm-7" in drop_in.read_text()
+    again = install(unpacked, f"--prefix={prefix}")
+    assert again.returncode == 0, again.stderr
+
+
+def test_what_hinders_it_is_said(unpacked: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    for prefix, said in (
+        (str(tmp_path / "other"), "is there already and is no installation of Corral"),
+        ("relative", "an absolute path is wanted"),
+        ("/proc/never", "cannot be made: run this as root"),
+    ):
+        done = install(unpacked, "--prefix", prefix)
+        assert (done.returncode, said in done.stderr) == (1, True), done.stderr
+    tag = unpacked / "python"
+    right = tag.read_text()
+    tag.write_text("3.99 linux-z80\n")
+    done = install(unpacked, "--prefix", str(tmp_path / "never"))
+    tag.write_text(right)
+    assert (done.returncode, "this bundle is for Python 3.99 linux-z80" in done.stderr) == (1, True), done.stderr
+    assert not (tmp_path / "never").exists()

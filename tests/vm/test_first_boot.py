@@ -1,0 +1,110 @@
+"""Guests that find out who they are at their first boot, and enrol with a token: by fw_cfg, or by a seed disk and with systemd."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from corral import Container, ContainerSpec
+from corral_testkit.keyed_host import KeyedHost
+from corral_testkit.shim_driver import wait_until
+from corral_testkit.vms import ROOTFS, Stopwatch
+from corral_vm.image import ready_image
+from corral_vm.machine import Machine
+
+UP_S = 150.0
+TOLD_OFTEN_S = 5
+"""In place of the worker's 60 s, so that the test need not wait so long for the watchdog."""
+
+pytestmark = pytest.mark.usefixtures("qemu")
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[KeyedHost]:
+    with KeyedHost(tmp_path) as host:
+        yield host
+
+
+def spec(*args: str) -> ContainerSpec:
+    return ContainerSpec(rootfs=ROOTFS, args=list(args))
+
+
+def wait_registered(host: KeyedHost, name: str, machine: Machine, former: str = "") -> str:
+    """The instance of a worker other than the former one."""
+    wait_until(lambda: host.worker_of(name) not in ("", former), f"{name} registers; its console:\n{machine.console[-3000:]}", UP_S)
+    return host.worker_of(name)
+
+
+def test_a_guest_told_by_fw_cfg_enrols_and_stays_itself_after_a_power_cut(
+    host: KeyedHost, tmp_path: Path, took: Callable[[str, float], None]
+) -> None:
+    told = tmp_path / "identity.json"
+    fields = {"guest": "vm-f", "broker": host.address_in_guest, "server-key": host.server_key, "token": host.token("vm-f")}
+    told.write_text(json.dumps({**fields, "label": {"told": "fw_cfg"}}))
+    by_fw_cfg = ("-fw_cfg", f"name=opt/corral/identity,file={told}")
+    watch = Stopwatch()
+    with Machine(ready_image(), tmp_path / "vm-f") as machine:
+        machine.boot_with(*by_fw_cfg)
+        first = wait_registered(host, "vm-f", machine)
+        took("cold boot by fw_cfg, to enrolled with a token", watch.s)
+        machine.cut_power()
+        machine.boot_with(*by_fw_cfg)  # the token is spent: the key that was made before must have survived
+        wait_registered(host, "vm-f", machine, former=first)
+        [info] = host.client.guests()
+        assert (info.guest, info.labels) == ("vm-f", {"told": "fw_cfg"})
+        assert host.client.guest("vm-f").run("box", spec=spec("sh", "-c", "exit 7")).wait().code == 7
+
+
+def test_a_guest_with_systemd_told_by_a_seed_disk_serves_and_is_watched_over(
+    host: KeyedHost, tmp_path: Path, took: Callable[[str, float], None]
+) -> None:
+    seed = tmp_path / "seed"
+    seed.mkdir()
+    fields = {"broker": host.address_in_guest, "server-key": host.server_key, "token": host.token("vm-s"), "label": {"told": "seed"}}
+    (seed / "user-data").write_text(f"#cloud-config\n{json.dumps({'corral': fields})}\n")
+    (seed / "meta-data").write_text("instance-id: vm-s\nlocal-hostname: vm-s\n")
+    drive = (
+        "-drive",
+        f"if=none,id=seed,driver=vvfat,dir={seed},label=cidata,read-only=on",
+        "-device",
+        "virtio-blk-pci,drive=seed,serial=seed",
+    )
+    watch = Stopwatch()
+    with Machine(ready_image("systemd"), tmp_path / "vm-s") as machine:
+        machine.boot_with(*drive, kernel_words="corral.agent")
+        first = wait_registered(host, "vm-s", machine)
+        took("cold boot of a guest with systemd, to enrolled with a token", watch.s)
+        box = host.client.guest("vm-s").run("box", spec=spec("sleep", "1000"))
+        _hardening_of_the_worker_does_not_reach_containers(host)
+        second = _a_hanging_worker_is_replaced(host, machine, first)
+        _restarts_leave_containers_alone(host, machine, second, box)
+
+
+def _hardening_of_the_worker_does_not_reach_containers(host: KeyedHost) -> None:
+    program = spec("sh", "-c", "touch /proc/self/attr/current; grep -E '^Seccomp:' /proc/self/status")
+    assert host.client.guest("vm-s").run("look", spec=program).init.stdout.read().split() == [b"Seccomp:", b"0"]
+
+
+def _a_hanging_worker_is_replaced(host: KeyedHost, machine: Machine, first: str) -> str:
+    """By systemd, once it has been silent for the time of its watchdog."""
+    drop_in = "/run/systemd/system/corral-worker@vm-s.service.d"
+    machine.shell(f"mkdir -p {drop_in}; printf '[Service]\\nWatchdogSec={TOLD_OFTEN_S}\\n' >{drop_in}/often.conf; systemctl daemon-reload")
+    machine.shell("systemctl restart corral-worker@vm-s", UP_S)
+    second = wait_registered(host, "vm-s", machine, former=first)
+    machine.shell("kill -STOP $(systemctl show --property MainPID --value corral-worker@vm-s)")
+    third = wait_registered(host, "vm-s", machine, former=second)
+    assert "watchdog" in machine.shell("systemctl show --property Result,NRestarts corral-worker@vm-s; journalctl -b -u corral-worker@vm-s")
+    return third
+
+
+def _restarts_leave_containers_alone(host: KeyedHost, machine: Machine, worker: str, box: Container) -> None:
+    """The zygote killed and restarted, the worker stopped and started: the container runs on, and new ones can be made."""
+    machine.shell("systemctl kill --signal KILL corral-zygote@vm-s; systemctl restart corral-zygote@vm-s corral-worker@vm-s", UP_S)
+    wait_registered(host, "vm-s", machine, former=worker)
+    assert [(state.id, state.status) for state in host.client.guest("vm-s").list().containers if state.id == "box"] == [("box", "running")]
+    assert host.client.guest("vm-s").run("after", spec=spec("sh", "-c", "exit 5")).wait().code == 5
+    box.kill(9)
+    assert box.wait().signal == 9
