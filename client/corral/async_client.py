@@ -11,7 +11,6 @@ from corral.address import resolve_address
 from corral.channel import Wire, ZmqWire
 from corral.connection import Connection
 from corral.container import Container
-from corral.event_stream import EventStream
 from corral.fleet import FleetList, find, list_fleet
 from corral.guest import Guest
 from corral.keys import Keys, find_keys
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from corral.bundle.pack import Packed
     from corral.bundle.push import OnProgress, Pushed
     from corral.completed import Completed
+    from corral.event_stream import EventStream
     from corral.fleet_map import Command, Mapped
     from corral.selectors import Selector
 
@@ -135,7 +135,7 @@ class AsyncClient:
         broker_events: bool = True,
         beacons: bool = False,
         select: "str | Selector | None" = None,
-    ) -> EventStream:
+    ) -> "EventStream":
         """A stream of events; live once entered (`async with`), then iterate.
 
         kinds, guests: only these; None: all. select: only guests that this selector means (see corral.selectors), those that come later
@@ -143,6 +143,7 @@ class AsyncClient:
         their beginning); None: from now. broker_events: also guest_up and guest_down. beacons: also heartbeats. Raises bad_request for an
         unreadable cursor or selector.
         """
+        from corral.event_stream import EventStream  # only now: most programs are short, and read no events
         from corral.selectors import parse_selector
 
         return EventStream(

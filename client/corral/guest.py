@@ -1,6 +1,7 @@
 """A guest: make and list containers in it."""
 
-from corral.bundle.bundles import Bundles
+from typing import TYPE_CHECKING
+
 from corral.connection import Connection
 from corral.container import Container
 from corral.words import generated_name
@@ -9,6 +10,9 @@ from corral_schemas.containers import ContainerSpec
 from corral_schemas.errors import error
 from corral_schemas.queries import ListArgs, ListReply
 from corral_schemas.stdio import StdioOptions
+
+if TYPE_CHECKING:
+    from corral.bundle.bundles import Bundles
 
 _PLAIN = StdioOptions()
 
@@ -64,8 +68,10 @@ class Guest:
         return await self._connection.ask(self.name, "list", ListArgs(), ListReply)
 
     @property
-    def bundles(self) -> Bundles:
+    def bundles(self) -> "Bundles":
         """The bundles that were pushed to it."""
+        from corral.bundle.bundles import Bundles  # only now: it needs what few programs do
+
         return Bundles(self._connection, self.name)
 
     def container(self, name: str, instance: str = "") -> Container:
