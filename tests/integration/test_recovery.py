@@ -16,6 +16,7 @@ from corral.sync.handles import Container, Guest
 from corral_schemas.base import Message
 from corral_schemas.commands import ContainerTarget, CreateArgs, DeleteArgs, ExecArgs, KillArgs, RunArgs, StopArgs, UpdateArgs
 from corral_schemas.containers import ContainerSpec, OciProcess
+from corral_schemas.cursor import Cursor, Place
 from corral_schemas.frames import decode_reply, reply_value
 from corral_testkit.remains import kill_and_wait, processes_at
 from corral_testkit.shim_driver import wait_until
@@ -170,6 +171,26 @@ def test_a_corrupt_journal_is_moved_aside_and_what_runs_is_adopted(corral: Corra
     assert container.wait().code == 8
     assert container.init.stdout.read() == b"out\n"
     aside.unlink()
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty file"])
+def test_a_journal_that_is_gone_is_said_loudly_and_what_runs_goes_on(corral: CorralSystem, client: Client, guest: Guest, left: str) -> None:
+    container = guest.run("adopt", spec=corral.spec("sh", "-c", "read x; exit 8"), stdio=StdioOptions(stdin=True))
+    epoch = client.info(guest.name).epoch
+    corral.workers[guest.name].kill()
+    for file in corral.state_dir(guest.name).glob("journal.sqlite*"):
+        file.unlink()
+    if left != "nothing":  # as a power cut may leave it
+        (corral.state_dir(guest.name) / "journal.sqlite").touch()
+    corral.restart_worker(guest.name)
+    place = client.info(guest.name)
+    assert place.epoch != epoch
+    assert "their journal is lost" in corral.workers[guest.name].log
+    with client.events(after=Cursor(places={guest.name: Place(epoch=place.epoch, seq=0)}), guests=[guest.name]) as events:
+        first = next(events)
+    assert isinstance(first, Event) and first.data["reason"] == "journal lost"
+    container.init.stdin.write(b"x\n")
+    assert container.wait().code == 8
 
 
 # -- at most once -------------------------------------------------------------------------------------------------------------------

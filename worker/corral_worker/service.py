@@ -191,7 +191,7 @@ class Worker:
         self.guest.on_shim_gone = self._shim_gone
         journal_is_new = not self.journal.epoch
         if journal_is_new:
-            self.journal.new_epoch("journal made")
+            self._begin_journal()
         self.journal.set_meta("guest", self._settings.guest)
         await self.guest.shims.start()
         unfinished = await adopt.take_over(self.guest, self._notices, journal_is_new=journal_is_new)
@@ -210,6 +210,18 @@ class Worker:
         ready()
         await stop.wait()
         await self._leave()
+
+    def _begin_journal(self) -> None:
+        """The first epoch of a journal; loudly where there was another one before."""
+        if not any(self._settings.paths.instances.iterdir()):
+            self.journal.new_epoch("journal made")
+            return
+        log.error(
+            "%s is new, but containers were made here before: their journal is lost, and with it the requests and events in it; "
+            "a new epoch begins, and what runs is adopted",
+            self._settings.paths.journal,
+        )
+        self.journal.new_epoch("journal lost")
 
     async def _leave(self) -> None:
         for session in self._brokers:
