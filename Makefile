@@ -69,7 +69,7 @@ endif
 ifneq ($(wildcard tests/chaos/run.py),)
 MINUTES ?= 5
 # What the guarantees give big sizes for; `make test` runs the same, scaled down.
-FULL_SIZE := tests/chaos/test_worker_restarts.py tests/chaos/test_lifecycle_machine.py $(wildcard tests/integration/test_guarantees.py)
+FULL_SIZE := $(addprefix tests/,chaos/test_worker_restarts.py chaos/test_lifecycle_machine.py integration/test_promises.py integration/test_stdio.py)
 SEED ?= 1
 TARGETS += chaos
 chaos: setup ## Search for holes with real processes, killed at random, and run full-size tests (MINUTES=5 SEED=1)

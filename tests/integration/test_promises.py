@@ -19,6 +19,7 @@ from corral_schemas.queries import ListArgs
 from corral_testkit.bounded import run
 from corral_testkit.remains import cgroups_of, processes_at
 from corral_testkit.shim_driver import wait_until
+from corral_testkit.sizes import size
 from corral_testkit.system import CorralSystem
 from integration.conftest import left_of
 
@@ -77,8 +78,9 @@ def test_a_broker_killed_between_publication_and_delivery_costs_no_event_and_giv
 # -- guarantee 11 -------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(900)
 def test_lists_that_race_creates_and_are_followed_derive_the_real_state(corral: CorralSystem) -> None:
-    name, boxes, followers = corral.names[0], 24, 12
+    name, boxes, followers, patience_s = corral.names[0], size(24, 1_000), size(12, 100), size(90, 800)
 
     async def follow(client: AsyncClient) -> set[str]:
         listed = await client.guest(name).list()
@@ -95,7 +97,7 @@ def test_lists_that_race_creates_and_are_followed_derive_the_real_state(corral: 
         raise AssertionError("the stream ended")
 
     async def work() -> tuple[list[set[str]], set[str]]:
-        async with corral.async_client() as client, corral.async_client() as other:
+        async with corral.async_client(timeout_s=patience_s) as client, corral.async_client(timeout_s=patience_s) as other:
             guest = client.guest(name)
 
             async def make(number: int) -> None:
@@ -113,7 +115,7 @@ def test_lists_that_race_creates_and_are_followed_derive_the_real_state(corral: 
             derived = await asyncio.gather(*tasks)
             return derived, {state.instance for state in (await guest.list()).containers}
 
-    derived, real = run(work(), 90)
+    derived, real = run(work(), patience_s)
     assert len(real) == boxes - boxes // 3
     assert all(one == real for one in derived)
 

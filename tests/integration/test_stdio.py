@@ -21,12 +21,13 @@ from corral_schemas.containers import ContainerSpec
 from corral_schemas.errors import CorralError
 from corral_schemas.stdio import ReadStdioArgs, ReadStdioReply
 from corral_testkit.shim_driver import wait_until
+from corral_testkit.sizes import size
 from corral_testkit.system import CorralSystem
 
 pytestmark = [pytest.mark.runc, pytest.mark.timeout(120)]
 
 MIB = 1 << 20
-SIZE_MAX = 24 * MIB
+SCALED_MIB, FULL_MIB = 24, 100
 Numbers = Callable[[int], ContainerSpec]
 LINE = b"%015d\n"
 READER = """
@@ -59,7 +60,7 @@ def numbered(size: int) -> bytes:
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With a file that containers print the beginning of: no two places in it are alike."""
     directory = tmp_path_factory.mktemp("data")
-    (directory / "numbers").write_bytes(numbered(SIZE_MAX))
+    (directory / "numbers").write_bytes(numbered(size(SCALED_MIB, FULL_MIB) * MIB))
     return directory
 
 
@@ -92,9 +93,13 @@ def collected(process: Process, pieces: Iterator[Chunk | Gap] | None = None) -> 
 # -- guarantee 4 --------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [(1 << 20) - 1, 1 << 20, (1 << 20) + 1, (1 << 23) - 1, (1 << 23) + 1])
-def test_a_slow_reader_has_every_byte_before_the_exit_and_both_tell_the_same_end(corral: CorralSystem, guest: Guest, size: int) -> None:
-    container = guest.run("sizes", spec=corral.spec("head", "-c", str(size), "/dev/urandom"))
+@pytest.mark.parametrize("beyond", [-1, 0, 1])
+@pytest.mark.parametrize("powers", [(20, 20), (23, 27)])
+def test_a_slow_reader_has_every_byte_before_the_exit_and_both_tell_the_same_end(
+    corral: CorralSystem, guest: Guest, powers: tuple[int, int], beyond: int
+) -> None:
+    length = (1 << size(*powers)) + beyond
+    container = guest.run("sizes", spec=corral.spec("head", "-c", str(length), "/dev/urandom"))
     crc = total = 0
     output = container.init.output(stderr=None)
     for piece in output:
@@ -104,26 +109,26 @@ def test_a_slow_reader_has_every_byte_before_the_exit_and_both_tell_the_same_end
             container.wait()  # it goes on at the first piece only once all is over
     end = container.wait()
     told = end.streams["stdout"]
-    assert (told.state, told.total, told.crc) == ("closed", size, crc)
-    assert total == size
+    assert (told.state, told.total, told.crc) == ("closed", length, crc)
+    assert total == length
 
 
 # -- guarantee 5 --------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_small_cap_under_much_output_is_bytes_and_gaps_that_make_the_total(client: Client, guest: Guest, numbers: Numbers) -> None:
-    size = 24 * MIB
+    length = size(SCALED_MIB, FULL_MIB) * MIB
     with client.events(guests=[guest.name], kinds=["stdio_gap", "exit"], broker_events=False) as events:
-        container = guest.run("capped", spec=numbers(size), stdio=StdioOptions(cap_bytes=MIB))
+        container = guest.run("capped", spec=numbers(length), stdio=StdioOptions(cap_bytes=MIB))
         announced = 0
         for item in events:
             if getattr(item, "kind", "") == "exit":
                 break
             announced += item.data["end"] - item.data["start"]  # type: ignore[union-attr]
     data, gaps = collected(container.init)
-    assert len(data) + sum(gap.end - gap.start for gap in gaps) == container.wait().streams["stdout"].total == size
+    assert len(data) + sum(gap.end - gap.start for gap in gaps) == container.wait().streams["stdout"].total == length
     assert {gap.reason for gap in gaps} == {"cap"} and announced == sum(gap.end - gap.start for gap in gaps)
-    assert data == numbered(size)[-len(data) :]
+    assert data == numbered(length)[-len(data) :]
 
 
 def test_a_spool_segment_removed_by_hand_is_a_gap_and_what_follows_is_still_checked(
