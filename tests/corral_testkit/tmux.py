@@ -24,6 +24,7 @@ class Tmux:
         self._base = ["tmux", "-S", str(self._directory / "s"), "-f", "/dev/null"]
         self._environment = {key: value for key, value in environment.items() if key not in ("TMUX", "NO_COLOR")}
         self._environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8"}
+        self._typed = ""
         self._size = ["-x", str(columns), "-y", str(rows)]
 
     def __enter__(self) -> "Tmux":
@@ -41,6 +42,7 @@ class Tmux:
 
     def type(self, text: str, *, enter: bool = True) -> None:
         """Types the text as it stands."""
+        self._typed = text[:20]
         self._tmux("send-keys", "-l", text)
         if enter:
             self._tmux("send-keys", "Enter")
@@ -62,7 +64,10 @@ class Tmux:
 
     def wait_for_prompt(self) -> str:
         """Until bash asks for the next command; the screen then."""
-        return self._until(lambda shown: shown.rstrip().endswith("\n$") or shown.strip() == "$", "a prompt")
+        return self._until(
+            lambda shown: self._typed in shown and (shown.rstrip().endswith("\n$") or shown.strip() == "$"),
+            f"a prompt after {self._typed!r}",
+        )
 
     def _until(self, true: Callable[[str], bool], what: str) -> str:
         until_s = time.monotonic() + PATIENCE_S

@@ -80,7 +80,7 @@ def top(up: Up, screen: Tmux) -> None:
 
 
 def batch(up: Up, screen: Tmux) -> None:
-    screen.type("seq 60 | corral batch run --select all --on any --window 4 --rootfs /srv/busybox -- sh -c 'sleep 0.2; test {} != 7'")
+    screen.type("seq 60 | corral batch run --on any --window 4 --rootfs /srv/busybox -- sh -c 'sleep 0.2; test {} != 7'")
     screen.wait_for("1 failed", "/60")
 
 
@@ -126,7 +126,7 @@ def main() -> None:
             title, rows, scene = SCENES[name]
             with Tmux(up.environment, COLUMNS, rows) as screen:
                 screen.type("cd $(mktemp -d); clear")
-                screen.wait_for_prompt()
+                up.until(lambda screen=screen: screen.shown().strip() == "$")  # type: ignore[misc]
                 scene(up, screen)
                 draw(name, title, screen.shown(colours=True))
                 print(f"client/screens/{name}.svg")

@@ -10,7 +10,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property, partial
+from itertools import islice
 from typing import Any
 
 from corral_schemas.commands import CreateArgs
@@ -34,6 +36,10 @@ from corral_worker.waiters import Waiters
 log = logging.getLogger(__name__)
 
 FORK_ATTEMPTS, FORK_RETRY_S = 20, 0.1
+
+
+NEAREST_OF_MAX = 1_000
+"""Names that a mistyped one is compared with: finding no container must not hold up a guest with very many."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +110,16 @@ class Guest:
         """The live container. Raises container_not_found, also when another instance has the name now."""
         found = self.container_named(name)
         if found is None:
-            raise error("container_not_found", f"no container {name!r} on guest {self.settings.guest}", container=name)
+            raise self._no_container(name)
         if instance and instance != found.instance:
             raise error("container_not_found", f"container {name!r} is instance {found.instance} now, not {instance}", container=name)
         return found
+
+    def _no_container(self, name: str) -> CorralError:
+        """With the names that are nearest to it, for who has mistyped it."""
+        known = [container.name for container in islice(self.containers.values(), NEAREST_OF_MAX)]
+        nearest = get_close_matches(name, known)
+        return error("container_not_found", f"no container {name!r} on guest {self.settings.guest}", container=name, nearest=nearest)
 
     def find_remains(self, name: str, instance: str = "") -> tuple[ContainerRecord, dict[str, ProcessRecord]]:
         """A container, live or deleted but still kept. Raises container_not_found."""
@@ -116,7 +128,7 @@ class Guest:
             return live, self.processes[live.instance]
         kept = self.journal.store.container(instance) if instance else self.journal.store.newest_container(name)
         if kept is None or kept.name != name:
-            raise error("container_not_found", f"no container {name!r} on guest {self.settings.guest}", container=name)
+            raise self._no_container(name)
         return kept, {process.instance: process for process in self.journal.store.processes(kept.instance)}
 
     def find_process(

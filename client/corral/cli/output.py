@@ -14,6 +14,7 @@ from corral.cli.failures import one_line
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 Record = dict[str, Any]
 _FIELD = re.compile(r"\{([A-Za-z_][\w.\-/]*)\}")
@@ -106,19 +107,23 @@ def line_of(record: Record, form: str) -> str:
 def table(records: Iterable[Record], columns: Sequence[Column]) -> "Table":
     """A rich table without lines: headings, and one row per record. Control characters in a cell are shown, never sent to the terminal."""
     from rich.table import Table
-    from rich.text import Text
 
     grid = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    rows = [
-        [Text(one_line(column.text(r)), style=column.style(r) if callable(column.style) else column.style) for column in columns]
-        for r in records
-    ]
+    rows = [[_cell(column, record) for column in columns] for record in records]
     for index, column in enumerate(columns):
-        least = None if column.wide or column.wraps else max([len(column.title), *(len(row[index]) for row in rows)])
-        grid.add_column(column.title, no_wrap=not column.wraps, overflow="fold" if column.wraps else "ellipsis", min_width=least)
+        narrows = column.wide or column.wraps  # rich takes width only from columns that may wrap; the text itself says that it does not
+        least = None if narrows else max([len(column.title), *(len(row[index]) for row in rows)])
+        grid.add_column(column.title, no_wrap=not narrows, overflow="fold" if column.wraps else "ellipsis", min_width=least)
     for row in rows:
         grid.add_row(*row)
     return grid
+
+
+def _cell(column: Column, record: Record) -> "Text":
+    from rich.text import Text
+
+    style = column.style(record) if callable(column.style) else column.style
+    return Text(one_line(column.text(record)), style=style, no_wrap=not column.wraps, overflow="fold" if column.wraps else "ellipsis")
 
 
 def console(*, stderr: bool = False) -> "Console":

@@ -89,3 +89,14 @@ def test_a_reader_that_is_gone_already_ends_a_command_quietly(up: Up, args: str)
         os.close(writing)
     assert done.returncode in (0, 1, 141)
     assert done.stderr == b""
+
+
+@pytest.mark.parametrize("command", [["logs"], ["stop"], ["exec"], ["inspect"]])
+def test_a_mistyped_name_brings_the_nearest_with_its_guest_or_without(up: Up, command: list[str]) -> None:
+    path = up.background("sleep", "60", flags=("--name", "database"))
+    for wrong in ("g1/databsae", "databsae"):
+        done = up.corral(*command, wrong, *(["--", "true"] if command == ["exec"] else []))
+        assert done.returncode in (1, 125)
+        assert "database" in done.stderr.splitlines()[-1]
+        assert "did you mean" in done.stderr
+    up.corral("rm", "-f", path)
