@@ -1,7 +1,7 @@
 """One file per topic; each has the rows of one table."""
 
 from kit.bench import Row
-from rows import batch, broker, bundles, command_line, events, execs, growth, lifecycle, memory, peers, stdio
+from rows import batch, broker, bundles, command_line, events, execs, growth, lifecycle, memory, peers, stdio, vms
 
 TOPICS: dict[str, dict[str, Row]] = {
     "lifecycle": lifecycle.ROWS,
@@ -14,6 +14,7 @@ TOPICS: dict[str, dict[str, Row]] = {
     "bundles": bundles.ROWS,
     "command line": command_line.ROWS,
     "growth": growth.ROWS,
+    "guests": vms.ROWS,
     "peers": peers.ROWS,
 }
 """Topic → its rows by name, in the order in which they are measured."""
