@@ -14,7 +14,8 @@ from corral_worker.shim.zygote import ZYGOTE_LOG, ZYGOTE_SOCKET
 # before ours, so that what shims use most lies together in memory, on fewer pages that each must have for itself.
 _FIRST = "contextlib, ctypes, errno, fcntl, gc, heapq, itertools, json, mmap, re, resource, select, signal, socket, struct, termios, zlib"
 _PROGRAM = f"import sys, {_FIRST}; sys.path.insert(0, sys.argv.pop(1)); from corral_worker.shim.zygote import main; sys.exit(main())"
-START_TIMEOUT_MS = 15_000
+# Far more than it takes on a machine that is not overloaded: a guest may be booting on a host that is.
+START_TIMEOUT_MS = 60_000
 LISTEN_LOOKS, LISTEN_LOOK_MS = 200, 10
 
 
@@ -34,7 +35,7 @@ def start_zygote(run_dir: Path, state_dir: Path, guest: str) -> None:
     It is no child of ours and in a session of its own: it outlives us, and no signal to our group reaches it.
 
     Raises:
-        ZygoteStartError: it failed, or was not up after 15 s.
+        ZygoteStartError: it failed, or was not up after a minute.
         OSError: the directories cannot be written.
     """
     run_dir, state_dir = Path(run_dir).absolute(), Path(state_dir).absolute()
@@ -60,7 +61,7 @@ def start_zygote(run_dir: Path, state_dir: Path, guest: str) -> None:
 
 
 def wait_for_zygote(run_dir: Path, guest: str) -> None:
-    """Returns once the zygote that somebody else starts accepts connections. Raises ZygoteStartError when it was not up after 15 s."""
+    """Returns once the zygote that somebody else starts accepts connections. Raises ZygoteStartError when it was not up after a minute."""
     if not _listens(run_dir / ZYGOTE_SOCKET, START_TIMEOUT_MS // LISTEN_LOOK_MS):
         raise ZygoteStartError(f"no zygote of {guest} came up at {run_dir / ZYGOTE_SOCKET}; see: systemctl status corral-zygote@{guest}")
 
