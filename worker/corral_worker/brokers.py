@@ -33,6 +33,7 @@ from corral_worker.malloc import give_back
 log = logging.getLogger(__name__)
 
 HELLO_INTERVAL_S = 0.5
+AWAKE_INTERVAL_S, STOOD_STILL_S = 0.5, 1.0
 BULK_IDLE_S = 30.0
 TELL_AGAIN_S = 60.0
 REPLIES_KEPT_MAX = 1_000
@@ -81,7 +82,8 @@ class BrokerSession:
         self._registered = False
         self._broker = ""  # instance of the broker that registered us last; until the first has, none is shown anything new
         self._heard_s = 0.0  # loop time of the last word of this broker
-        self._polled_s = self._loop.time()  # when we last were awake to receive
+        self._awake_s = self._loop.time()  # when we were last seen awake, by a timer
+        self._slept: tuple[float, float] = (0.0, 0.0)  # (since when we had stood still, until when that may still be in our sockets)
         self._sockets: dict[str, Socket] = {}  # main, bulk, events, stdio
         self._addresses: dict[str, str] = {}
         self._unsent: deque[list[bytes]] = deque(maxlen=REPLIES_KEPT_MAX)
@@ -93,6 +95,7 @@ class BrokerSession:
 
     async def run(self) -> None:
         """Keeps the session up until cancelled."""
+        watch = asyncio.ensure_future(self._watch_over_time())
         try:
             while True:
                 hello = await self._hello()
@@ -102,7 +105,25 @@ class BrokerSession:
                 log.warning("broker %s: silent for %.0f s; dialling again", self.address, GUEST_DOWN_S)
                 self._close()
         finally:
+            watch.cancel()
             self._close()
+
+    async def _watch_over_time(self) -> None:
+        """Notices that the process stood still (SIGSTOP, a paused VM): what came meanwhile has been waiting all that time."""
+        self._awake_s = self._loop.time()
+        while True:
+            await asyncio.sleep(AWAKE_INTERVAL_S)
+            now_s = self._loop.time()
+            if now_s - self._awake_s > STOOD_STILL_S:
+                self._slept = (self._awake_s, now_s + AWAKE_INTERVAL_S)
+            self._awake_s = now_s
+
+    def _received_s(self, now_s: float) -> float:
+        """Since when what is received now can have been waiting in our socket."""
+        if now_s - self._awake_s > STOOD_STILL_S:
+            return self._awake_s
+        slept_s, until_s = self._slept
+        return slept_s if now_s < until_s else now_s
 
     async def _hello(self) -> HelloReply:
         """Asks the broker for its sockets until it answers."""
@@ -133,7 +154,7 @@ class BrokerSession:
         # a broker that was restarted knows nothing of us: register as soon as the connection stands again
         self._sockets["main"] = self._dialer.dial("commands", self._addresses["workers"], self._burst, self._register)
         self._sockets["events"] = self._dialer.dial("events", self._addresses["events_in"])
-        self._heard_s = self._polled_s = self._loop.time()
+        self._heard_s = self._loop.time()
 
     def _close(self) -> None:
         for socket in self._sockets.values():
@@ -181,11 +202,9 @@ class BrokerSession:
     # -- incoming -------------------------------------------------------------------------------------------------------------
 
     def _burst(self, burst: list[list[bytes]]) -> None:
-        """A burst of messages. A command may have waited in our socket since we last were awake: its time is counted from then."""
+        """A burst of messages. A command may have waited in our socket while we stood still: its time is counted from then."""
         now_s = self._loop.time()
-        received_s, self._polled_s = self._polled_s, now_s
-        if now_s - received_s < HEARTBEAT_BUSY_S:
-            received_s = now_s
+        received_s = self._received_s(now_s)
         if now_s - self._heard_s > GUEST_DOWN_S:
             self._registered = False  # frozen or cut off for too long: nothing new until registered again
             self._register()

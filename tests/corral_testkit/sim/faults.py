@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from corral_testkit.sim.guest import SimGuest
-from corral_testkit.sim.scenario import Fault
+from corral_testkit.sim.scenario import FAULTS, Fault
 
 if TYPE_CHECKING:
     from corral_testkit.sim.simulation import World
@@ -32,12 +32,14 @@ class Faults:
         self.rewound: dict[str, list[float]] = defaultdict(list)
         """Guest → when its journal was set back or lost."""
         self._ends: list[Callable[[], None]] = []
-        self._troubles: list[tuple[float, float, frozenset[str]]] = []  # (from, until, hosts), the time it takes to get over it included
+        self._troubles: list[tuple[str, float, float, frozenset[str]]] = []  # (kind, from, until it is got over, hosts)
 
-    def quiet(self, hosts: set[str], from_s: float, to_s: float) -> bool:
-        """Whether nothing was wrong with any of these hosts, nor with a broker."""
+    def quiet(self, hosts: set[str], from_s: float, to_s: float, kinds: Collection[str] = tuple(FAULTS)) -> bool:
+        """Whether nothing (of these kinds) was wrong with any of these hosts, nor with a broker."""
         touched = hosts | {host.host.name for host in self._world.brokers}
-        return not any(began_s <= to_s and from_s <= over_s and touched & of for began_s, over_s, of in self._troubles)
+        return not any(
+            kind in kinds and began_s <= to_s and from_s <= over_s and touched & of for kind, began_s, over_s, of in self._troubles
+        )
 
     def schedule(self) -> None:
         for fault in self._world.scenario.faults:
@@ -69,7 +71,7 @@ class Faults:
 
     def _trouble(self, fault: Fault) -> None:
         now_s = self._world.loop.time()
-        self._troubles.append((now_s, now_s + fault.lasts_s + GOT_OVER_S, self._touched(fault)))
+        self._troubles.append((fault.kind, now_s, now_s + fault.lasts_s + GOT_OVER_S, self._touched(fault)))
 
     def _touched(self, fault: Fault) -> frozenset[str]:
         """Hosts that notice it: of a line only the far end, since a broker has other lines."""

@@ -53,6 +53,7 @@ class SimGuest:
         """(from, until): when no worker was there."""
         self._brokers = brokers
         self._left_s = 0.0  # when the last worker ended
+        self._start_again = False
         self._boots = 1
         self._snapshot_instances: set[str] = set()
         self.kernel = self._boot_kernel()
@@ -77,7 +78,9 @@ class SimGuest:
         return self.worker is not None and self.worker.alive
 
     def start_worker(self) -> None:
-        if not self.worker_is_alive:
+        if self.worker_is_alive:
+            self._start_again = self._stop is not None and self._stop.is_set()
+        elif self.kernel.process.alive:
             if self.worker is not None:
                 self.absences.append((self._left_s, self.loop.time()))
             self.worker = Process(self.loop, self.host, f"worker-{self.name}")
@@ -86,6 +89,9 @@ class SimGuest:
 
     def _left(self) -> None:
         self._left_s = self.loop.time()
+        if self._start_again:  # it was to be started while it was still leaving
+            self._start_again = False
+            self.loop.call_soon(self.start_worker, context=self.network.context)
 
     async def _run_worker(self, process: Process) -> None:
         settings = Settings(guest=self.name, paths=self.paths, runtime=Runtime("runc", self.paths.runtime_root))
@@ -119,6 +125,8 @@ class SimGuest:
         if shim is None:
             return
         shim.die()
+        for life in self.witness.lives:
+            life.orphaned |= life.container == instance
         self.shims_killed.add(instance)
         self.dying.add(instance)
         self.kernel.process.call_later(0.001 + 0.03 * self.randomness.random(), self._end_container, instance)

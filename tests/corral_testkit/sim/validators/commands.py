@@ -108,7 +108,8 @@ def what_was_not_sent_never_ran(evidence: Evidence) -> Findings:
             target = steps.get(asked.step.details["of"])
             lives = evidence.witness.by_token.get(target.token, []) if target is not None and target.script is not None else []
             lost_s = evidence.rewound.get(evidence.names[asked.step.guest], [])
-            if lives and not any(asked.sent_s < at_s < lives[0].created_s for at_s in lost_s):  # else the cancel went with the journal
+            times_s = sorted((asked.sent_s, lives[0].created_s)) if lives else []
+            if lives and not any(times_s[0] < at_s < times_s[1] for at_s in lost_s):  # else one of them went with the journal
                 yield f"G14 {target.request_id if target else ''} was cancelled, but {name_of(lives[0], lives[0].instance)} was made"
 
 

@@ -26,8 +26,8 @@ class Evidence:
     truths: dict[str, GuestTruth]
     rewound: dict[str, list[float]]
     """Guest → when its journal was set back or lost."""
-    quiet: Callable[[set[str], float, float], bool]
-    """(hosts, from, to) → whether nothing was wrong with any of them, nor with a broker."""
+    quiet: Callable[..., bool]
+    """See Faults.quiet."""
     began_s: float
     audited_s: float
     names: list[str]

@@ -25,12 +25,14 @@ def output_is_what_was_printed(evidence: Evidence) -> Findings:
             if data is not None:
                 if data != life.printed(stream, start, end - start):
                     yield f"G4 {where}: {stream} {start}-{end} holds other bytes than were printed"
-            elif not _may_have_gaps(evidence, life, stream, reason):
+            elif not _may_have_gaps(evidence, life, end - start, reason):
                 yield f"G5 {where}: {stream} {start}-{end} missing: {reason}"
         yield from _totals(evidence, life, seen, at, where)
 
 
-def _may_have_gaps(evidence: Evidence, life: Life, stream: str, reason: str) -> bool:
+def _may_have_gaps(evidence: Evidence, life: Life, length: int, reason: str) -> bool:
+    if not length and life.orphaned:  # how much is missing nobody knows, nor whether anything is
+        return True
     if reason == "cap" and sum(state.offset for state in life.produced.values()) > CAP_SAFE_BYTES:
         return True
     if evidence.guests[life.guest].disk.was_full and reason in ("disk_full", "missing", "cap"):  # the oldest goes for the newest

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from corral_schemas.limits import DEADLINE_GRACE_S
+from corral_testkit.sim.history import Asked
 from corral_testkit.sim.validators.evidence import Evidence, Findings, name_of
 
 
 def nothing_runs_after_its_deadline(evidence: Evidence) -> Findings:
-    """G14, G15: what was not begun in time is not begun at all. Time in which no worker ran does not count."""
-    latest_s: dict[str, float] = {}
+    """G14, G15: what was not begun in time is not begun at all. Time without a worker, or on its way, does not count."""
+    by_token: dict[str, list[Asked]] = defaultdict(list)
     for asked in evidence.history.asked:
         if asked.step.script is not None:
-            latest_s[asked.step.token] = max(latest_s.get(asked.step.token, 0.0), asked.deadline_s)
+            by_token[asked.step.token].append(asked)
     for life in evidence.witness.lives:
-        deadline_s = latest_s.get(life.token, life.created_s)
+        deadline_s = max((asked.deadline_s for asked in by_token[life.token]), default=life.created_s)
         absences = evidence.guests[life.guest].absences
         away_s = sum(min(until_s, life.created_s) - from_s + RESTART_S for from_s, until_s in absences if from_s < life.created_s)
-        if life.created_s > deadline_s + GHOST_S + away_s:
+        if life.created_s > deadline_s + GHOST_S + away_s and all(
+            evidence.quiet({life.guest, asked.client}, asked.sent_s, life.created_s, MESSAGES_LATE) for asked in by_token[life.token]
+        ):
             yield f"G14 {name_of(life, life.instance)} was made {life.created_s - deadline_s:.3f} s after its deadline"
 
 
+MESSAGES_LATE = frozenset({"cut", "half_cut", "slow_line", "freeze_broker"})
 GHOST_S, RESTART_S = 0.5, 5.0
 """What a deadline may be off by: at once, and for each restart (since the journal's last request)."""
 
