@@ -59,11 +59,13 @@ async def keystroke(bench: Bench) -> list[Figure]:
             await bench.guests_up(client, 1)
             container = await client.guest("g1").run("sleeper", bundle=bench.bundle(*SLEEPER))
             by_command = _echoes_ms(fleet.address, bench.rounds(100, 500))
-            by_library = await _library_echoes_ms(container, bench.rounds(100, 500))
+            by_library = await _library_echoes_ms(container, bench.rounds(100, 500), tty=True)
+            by_pipes = await _library_echoes_ms(container, bench.rounds(100, 500), tty=False)
             await container.delete(force=True)
     return [
         Figure(name="keystroke echo, corral exec -it", unit="ms", samples=by_command, target="p50 ≤ 3 ms", value_max=3.0),
         Figure(name="keystroke echo, library (tty, write_stdin)", unit="ms", samples=by_library),
+        Figure(name="a byte into cat's stdin until it is read from its stdout, library", unit="ms", samples=by_pipes),
     ]
 
 
@@ -112,8 +114,9 @@ def _read_until(master: int, key: bytes) -> None:
         pass
 
 
-async def _library_echoes_ms(container: Container, count: int) -> list[float]:
-    process = await container.exec(["cat"], process="echo", stdio=StdioOptions(tty=True, stdin=True))
+async def _library_echoes_ms(container: Container, count: int, *, tty: bool) -> list[float]:
+    """Stdin and output of one `cat`: a terminal echoes by itself, through pipes the bytes go through the process."""
+    process = await container.exec(["cat"], process=f"echo-{'tty' if tty else 'pipes'}", stdio=StdioOptions(tty=tty, stdin=True))
     output, took = process.output(stderr=None), []
     for number in range(count):
         begun = time.perf_counter()
