@@ -25,7 +25,7 @@ COMMAND = b"command"
 
 
 class Register(Message, frozen=True, kw_only=True):
-    """First message of a session. A `bulk` session only carries replies full of bytes, so that no other reply waits behind them."""
+    """First message of a session. A `bulk` session carries messages full of bytes alone, so that nothing else waits behind them."""
 
     v: int = 1
     guest: GuestName
