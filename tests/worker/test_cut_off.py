@@ -231,6 +231,20 @@ def test_a_reader_that_had_more_than_anybody_noted_is_told_that_the_stream_was_c
         run(check_it(monkeypatch))
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_what_was_told_once_is_not_told_again_after_the_next_boot(tmp_path: Path, ended: bool) -> None:
+    async def check_it(monkeypatch: pytest.MonkeyPatch) -> None:
+        await a_power_cut(tmp_path, monkeypatch, emptied, ended=ended)
+        for boot in ("another boot", "a third boot"):
+            async with open_room(tmp_path) as room:
+                tasks = await boot_again(room, monkeypatch, boot)
+                assert room.kinds() == ["worker_started"]
+                await tasks.stop()
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        run(check_it(monkeypatch))
+
+
 def test_a_worker_that_dies_in_the_middle_of_taking_over_leaves_the_reboot_to_the_next(tmp_path: Path) -> None:
     """One that was being created before the boot must not be begun again, and each process has one exit, for the right reason."""
 
@@ -271,6 +285,7 @@ def test_how_far_readers_were_is_on_disk_within_moments_and_nobody_waits_for_it(
             write_output(room, container, process)
             spools = Spools(room.guest)
             task = asyncio.create_task(note_reads(room.guest, spools))
+            spools.read(process, {1: 1 << 40}, 70_000)  # whoever states what he likes is not believed
             spools.read(process, {1: 0}, 70_000)
             async with asyncio.timeout(5):
                 while process.read_to != {"stdout": 70_000}:

@@ -74,6 +74,7 @@ def _reason(rebooted: bool) -> str:
 def _say_gap(guest: Guest, container: ContainerRecord, process: ProcessRecord, gap: StdioGap) -> None:
     number, _ = process.gaps_told.get(gap.stream, (0, 0))
     process.gaps_told = {**process.gaps_told, gap.stream: (number, gap.end)}
+    guest.journal.save(process)
     guest.journal.event("stdio_gap", gap, container, process)
 
 

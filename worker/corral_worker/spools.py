@@ -70,8 +70,11 @@ class Spools:
                     )
                 )
         _tell_what_is_gone(process, found, bool(items), torn=torn)
-        if process.exit is None:
-            self._read_to[process.instance] = (process, found.next)
+        if process.exit is None and found.chunks:  # by bytes that were there: an asker may state any offset
+            _, read_to = self._read_to.setdefault(process.instance, (process, {}))
+            for chunk in found.chunks:
+                number = STREAM_NUMBERS[chunk.stream]
+                read_to[number] = max(read_to.get(number, 0), chunk.offset + len(chunk.data))
         return found
 
     def take_read_to(self) -> list[tuple[ProcessRecord, Position]]:
