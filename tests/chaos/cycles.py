@@ -30,7 +30,7 @@ WARM_UP = 0.2
 """Share of the samples that does not count for the fit."""
 QUIET_S = 20.0
 TIDY_S = 90.0
-"""The worker's janitor comes by once a minute."""
+"""In which some of what is past its time goes: the worker's janitor comes by once a minute."""
 RETENTION_S = 2 * 86_400
 """After so long exits and output of deleted containers are past their time."""
 GROWTH_KIB_MAX = {"worker": 2_048, "broker": 512, "zygote": 256}
@@ -114,10 +114,14 @@ def _let_time_pass(system: CorralSystem) -> None:
 
 
 def _until_tidied(instances: Path, findings: Findings) -> None:
+    """As long as it takes, if only it goes on."""
+    left = len(list(instances.iterdir()))
     try:
-        wait_until(lambda: not list(instances.iterdir()), "what is past its time is removed", TIDY_S)
+        while left:
+            wait_until(lambda left=left: len(list(instances.iterdir())) < left, "what is past its time is removed", TIDY_S)  # type: ignore[misc]
+            left = len(list(instances.iterdir()))
     except AssertionError:
-        findings.left.append(f"{len(list(instances.iterdir()))} directories past their time")
+        findings.left.append(f"{left} directories past their time")
 
 
 @contextlib.contextmanager
