@@ -64,11 +64,11 @@ class Known:
 
 
 class Lane:
-    """Turn after turn, one at a time, until a file named `stop` lies beside the witness. Each second lane sends every command twice."""
+    """Turn after turn, one at a time, until a file named `stop` lies beside the witness. One lane in three sends every command twice."""
 
     def __init__(self, options: argparse.Namespace, number: int) -> None:
         self._options, self._name = options, f"{options.client}-{number}"
-        self._make_wire: Callable[[], Wire] = TwiceWire if number % 2 else ZmqWire
+        self._make_wire: Callable[[], Wire] = TwiceWire if number % 3 == 1 else ZmqWire
         self._witness = Witness(options.witness)
         path = options.diaries / f"client-{self._name}.jsonl"
         self._diary = Diary(path)
