@@ -24,7 +24,7 @@ BASELINE = "runc run | cat"
 RAW_PIPE = "runc run into a raw 1 MiB pipe, 1 MiB reads, CRC-32"
 
 
-def _writer(bench: Bench, total_bytes: int) -> list[str]:
+def writer(bench: Bench, total_bytes: int) -> list[str]:
     """A program that writes that many bytes of 80-byte lines as fast as a container can: `cat` of one file, again and again."""
     path = bench.rootfs / "lines"
     block = LINE * ((4 << 20) // len(LINE))
@@ -34,8 +34,8 @@ def _writer(bench: Bench, total_bytes: int) -> list[str]:
     return ["sh", "-c", f"cat $(for i in $(seq {times}); do echo /lines; done)"]
 
 
-def _bytes_of(bench: Bench, total_bytes: int) -> int:
-    _writer(bench, total_bytes)
+def bytes_of(bench: Bench, total_bytes: int) -> int:
+    writer(bench, total_bytes)
     block = (bench.rootfs / "lines").stat().st_size
     return -(-total_bytes // block) * block
 
@@ -47,7 +47,7 @@ LOSSLESS = StdioOptions(cap_bytes=64 << 20, policy="block", consumer="bench")
 async def pulled(bench: Bench) -> list[Figure]:
     """A client reads stdout while the container writes, every CRC checked; `runc run | cat` and a raw pipe beside it."""
     total = 1 << 30 if bench.full else 256 << 20
-    args, size = _writer(bench, total), _bytes_of(bench, total)
+    args, size = writer(bench, total), bytes_of(bench, total)
     bare = bench.bare()
     try:
         bare_bundle = bare.bundle("lines", args)
@@ -55,7 +55,7 @@ async def pulled(bench: Bench) -> list[Figure]:
             bundle, names, rounds = bench.bundle(*args), itertools.count(1), bench.rounds(3, 5)
 
             async def pull(stdio: StdioOptions) -> float:
-                return await _pull(client, bundle, f"s{next(names)}", size, stdio)
+                return await pull_all(client, bundle, f"s{next(names)}", size, stdio)
 
             def pipe() -> float:
                 return _pipe(bare, bare_bundle, f"p{next(names)}", size)
@@ -76,7 +76,7 @@ async def pulled(bench: Bench) -> list[Figure]:
         bare.close()
 
 
-async def _pull(client: AsyncClient, bundle: str, name: str, size: int, stdio: StdioOptions) -> float:
+async def pull_all(client: AsyncClient, bundle: str, name: str, size: int, stdio: StdioOptions) -> float:
     begun = time.perf_counter()
     container = await client.guest("g1").run(name, bundle=bundle, stdio=stdio)
     got = 0
@@ -140,7 +140,7 @@ async def nobody_reading(bench: Bench) -> list[Figure]:
     total = 1 << 30 if bench.full else 256 << 20
     bare = bench.bare()
     try:
-        args, size = _writer(bench, total), _bytes_of(bench, total)
+        args, size = writer(bench, total), bytes_of(bench, total)
         bare_bundle = bare.bundle("lines", args)
         figures = []
         for what, cap in (("first touch: every byte kept", CAP_BYTES), ("warm segments: the newest 64 MiB kept", 64 << 20)):
@@ -183,7 +183,7 @@ async def _unread(client: AsyncClient, bundle: str, name: str, size: int, cap_by
 async def afterwards(bench: Bench) -> list[Figure]:
     """The output of a container that has ended, read from its first byte; `cat` of the same bytes from a file beside it."""
     total = 1 << 30 if bench.full else 256 << 20
-    args, size = _writer(bench, total), _bytes_of(bench, total)
+    args, size = writer(bench, total), bytes_of(bench, total)
     file = bench.fresh("file")
     with file.open("wb") as out:
         block = (bench.rootfs / "lines").read_bytes()

@@ -1,0 +1,86 @@
+"""A peer with an accepted key that sends as fast as it can, until it is killed.
+
+`python -m kit.flood commands ADDRESS PUBLIC SECRET SERVER`: commands, each refused or answered by the broker itself.
+`python -m kit.flood events ADDRESS PUBLIC SECRET SERVER GUEST`: registers as that guest and publishes events of 1 KiB. Says `ready` first.
+"""
+
+import secrets
+import sys
+import time
+
+import zmq
+
+from corral_schemas import session
+from corral_schemas.events import EventHeader, Started
+from corral_schemas.frames import CommandHeader, decode_reply, encode_command, encode_event, pack, reply_value
+from corral_schemas.names import new_instance
+from corral_schemas.queries import HelloReply, Nothing
+from corral_schemas.topics import event_topic
+
+HELLO_ID = "hello"
+REGISTER_S = 1.0
+
+
+class Flood:
+    """One context and one key."""
+
+    def __init__(self, address: str, public: str, secret: str, server: str) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._address, self._keys = address, (public.encode(), secret.encode(), server.encode())
+
+    def commands(self) -> None:
+        """`guests` asked again and again; answers are read and thrown away."""
+        opened = self._dial(zmq.DEALER, self._address)
+        header = CommandHeader(id=HELLO_ID, guest="", op="guests", timeout_ms=1_000)
+        frames = encode_command(header, Nothing())
+        print("ready", flush=True)
+        while True:
+            for _ in range(64):
+                opened.send_multipart(frames)
+            while opened.poll(0):
+                opened.recv_multipart()
+
+    def events(self, guest: str) -> None:
+        """Events of one kind, numbered."""
+        asker = self._dial(zmq.DEALER, self._address)
+        asker.send_multipart(encode_command(CommandHeader(id=HELLO_ID, guest="", op="hello", timeout_ms=10_000), Nothing()))
+        told = reply_value("hello", decode_reply(asker.recv_multipart())[1])
+        assert isinstance(told, HelloReply)
+        worker = new_instance(time.time_ns(), secrets.token_bytes(10))
+        main, events = self._dial(zmq.DEALER, self._beside(told.workers)), self._dial(zmq.PUB, self._beside(told.events_in))
+        register = pack(session.Register(guest=guest, worker=worker, epoch="e"))
+        main.send_multipart([session.REGISTER, register])
+        main.recv_multipart()
+        print("ready", flush=True)
+        topic, seq, again_s = event_topic(guest, "started", "c", "init"), 0, time.monotonic()
+        while True:
+            seq += 1
+            header = EventHeader(
+                guest=guest, epoch="e", seq=seq, prev=seq - 1, worker=worker, time_ns=1, kind="started", container="c", process="init"
+            )
+            events.send_multipart(encode_event(topic, header, Started(pid=seq)))
+            if time.monotonic() - again_s > REGISTER_S:
+                again_s = time.monotonic()
+                main.send_multipart([session.HEARTBEAT, pack(session.Heartbeat(epoch="e", seq=seq))])
+                while main.poll(0):
+                    if main.recv_multipart()[0] == session.PLEASE_REGISTER:
+                        main.send_multipart([session.REGISTER, register])
+
+    def _beside(self, place: str) -> str:
+        return f"{self._address.rpartition(':')[0]}:{place}"
+
+    def _dial(self, kind: int, endpoint: str) -> "zmq.Socket[bytes]":
+        opened = self._context.socket(kind)
+        opened.linger = 0
+        opened.curve_publickey, opened.curve_secretkey, opened.curve_serverkey = self._keys
+        opened.connect(endpoint)
+        return opened
+
+
+if __name__ == "__main__":
+    what, *rest = sys.argv[1:]
+    flood = Flood(*rest[:4])
+    if what == "commands":
+        flood.commands()
+    else:
+        flood.events(rest[4])
