@@ -103,7 +103,7 @@ class Router:
             return
         pending = guest.credits.by_ref.get(frames[2])
         if pending is None:
-            self._counters.add("replies_unmatched")
+            self._counters.note("replies_unmatched", f"{guest.name} answered what it was not asked", self._moment.now_s)
             return
         try:
             header = _reply_header.decode(frames[3]) if len(frames[3]) <= HEADER_BYTES_MAX else None

@@ -115,7 +115,8 @@ class Sessions:
 
     def _stranger(self, identity: bytes, kind: Opaque) -> None:
         if kind in (session.HEARTBEAT, session.REPLY):
-            self._counters.add("strangers_asked_to_register")
+            what = f"{bytes(kind).decode()} from a connection that has not registered"
+            self._counters.note("strangers_asked_to_register", what, self._moment.now_s)
             post(self._ports, identity, session.PLEASE_REGISTER, session.PleaseRegister())
         elif kind != session.GOODBYE:
             self._malformed(f"kind {kind[:40]!r} from a connection that has not registered")

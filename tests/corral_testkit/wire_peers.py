@@ -186,7 +186,7 @@ class FakeWorker(Peer):
         self.epoch = "epoch-1"
         self.seq = 0
         self.main = self.dial(zmq.DEALER, joined(address, self.hello.workers))
-        self._pub: zmq.Socket[bytes] | None = None
+        self.events_socket: zmq.Socket[bytes] | None = None
         self._stdio_pub: zmq.Socket[bytes] | None = None
 
     def dial_again(self) -> "zmq.Socket[bytes]":
@@ -233,9 +233,9 @@ class FakeWorker(Peer):
         self.seq += 1
         fields = {"guest": self.guest, "epoch": self.epoch, "seq": self.seq, "prev": 0, "worker": self.worker, "time_ns": time.time_ns()}
         made = EventHeader(**{**fields, "kind": kind, "container": container, "process": process, **header})
-        if self._pub is None:
-            self._pub = self.dial(zmq.PUB, joined(self.address, self.hello.events_in))
-        self._pub.send_multipart(encode_event(event_topic(made.guest, kind, container, process), made, payload))
+        if self.events_socket is None:
+            self.events_socket = self.dial(zmq.PUB, joined(self.address, self.hello.events_in))
+        self.events_socket.send_multipart(encode_event(event_topic(made.guest, kind, container, process), made, payload))
         return made
 
     def publish_stdio(self, container: str, data: bytes, offset: int = 0, **header: Any) -> None:

@@ -28,13 +28,15 @@ class KeyedBroker:
     def __init__(self, directory: Path, *arguments: str) -> None:
         self.directory = directory / "keys"
         self.audit_path = directory / "audit.log"
+        self.log_path = directory / "broker.log"
         self._arguments = arguments
         self.server = key_directory.make_broker_key(self.directory).public
         self._opened = contextlib.ExitStack()
 
     def __enter__(self) -> "KeyedBroker":
         command = [sys.executable, "-m", "corral_broker", "--bind", "tcp://127.0.0.1:0", "--keys", str(self.directory), *self._arguments]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith(READY), line
@@ -44,7 +46,8 @@ class KeyedBroker:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self._opened.close()
         self.process.send_signal(signal.SIGTERM)
-        _, log = self.process.communicate(timeout=20)
+        self.process.communicate(timeout=20)
+        log = self.log()
         if kind is None:
             assert self.process.returncode == 0, log
             assert "Traceback" not in log, log
@@ -101,6 +104,10 @@ class KeyedBroker:
 
     def count(self, operator: Keys, counter: str) -> int:
         return self.info(operator).counters.get(counter, 0)
+
+    def log(self) -> str:
+        """What the broker has logged so far."""
+        return self.log_path.read_text()
 
     def audit(self) -> list[dict[str, str]]:
         return [json.loads(line) for line in self.audit_path.read_text().splitlines()]
