@@ -61,9 +61,13 @@ class KeyedBroker:
         """Accepted keys; the broker knows them when this returns."""
         made = self.new_keys()
         key_directory.accept(self.directory, made.public, name=name, role=role, guest=guest, **more)
-        with RawClient(self.address, keys=made) as asker:
-            repeat_until(lambda: None, lambda: not _is_unknown(asker))
+        self.until_known(made)
         return made
+
+    def until_known(self, keys: Keys) -> None:
+        """Until the broker has read the file that accepts them."""
+        with RawClient(self.address, keys=keys) as asker:
+            repeat_until(lambda: None, lambda: not _is_unknown(asker))
 
     def several_keys(self, *wanted: tuple[str, ...]) -> list[Keys]:
         """Accepted keys for each (name, role[, guest]), at once."""
@@ -71,8 +75,7 @@ class KeyedBroker:
         for keys, (name, role, *guest) in zip(made, wanted, strict=True):
             key_directory.accept(self.directory, keys.public, name=name, role=role, guest="".join(guest))
         for keys in made:
-            with RawClient(self.address, keys=keys) as asker:
-                repeat_until(lambda asker=asker: None, lambda asker=asker: not _is_unknown(asker))  # type: ignore[misc]
+            self.until_known(keys)
         return made
 
     def policy(self, name: str, policy: Policy) -> None:

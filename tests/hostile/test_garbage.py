@@ -1,8 +1,10 @@
 """What reaches an open port from who knows where: bytes that are no ZMTP, ZMTP without keys, the wrong keys, too much of it."""
 
+import select
 import socket
 import struct
 import tempfile
+import threading
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -184,3 +186,33 @@ def counters_of(client: RawClient) -> dict[str, int]:
     info = client.call("info", Nothing())
     assert isinstance(info, InfoReply)
     return info.counters
+
+
+def test_bytes_recorded_on_the_way_and_sent_once_more_get_nowhere(keyed: KeyedBroker, operator: Keys) -> None:
+    port, recorded = port_of(keyed.address), bytearray()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def forward() -> None:
+            near, _ = listener.accept()
+            with near, socket.create_connection(("127.0.0.1", port)) as far:
+                ends = {near: far, far: near}
+                while ready := select.select(list(ends), [], [], 5.0)[0]:
+                    for end in ready:
+                        if not (chunk := end.recv(65_536)):
+                            return
+                        if end is near:
+                            recorded.extend(chunk)
+                        ends[end].sendall(chunk)
+
+        thread = threading.Thread(target=forward)
+        thread.start()
+        with RawClient(f"tcp://127.0.0.1:{listener.getsockname()[1]}", keys=operator) as client:
+            client.call("guests", Nothing())
+        thread.join(10)
+    assert len(recorded) > 500, "greeting, handshake and a command were recorded"
+    client = keyed.client(operator)
+    before = counters_of(client)
+    throw(port, bytes(recorded))
+    after = counters_of(client)
+    assert after.get("asked_guests") == before.get("asked_guests")
+    assert after["handshakes"] == before["handshakes"]
