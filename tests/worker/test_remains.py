@@ -129,6 +129,21 @@ def test_a_shim_whose_deletion_was_recorded_but_never_acknowledged_is_ended_and_
     in_room(tmp_path, work)
 
 
+def test_the_end_of_an_older_connection_is_not_the_end_of_the_shim(tmp_path: Path) -> None:
+    async def work(room: Room) -> None:
+        gone: list[str] = []
+        room.guest.on_shim_gone = gone.append
+        container = room.container()
+        shim = FakeShim(room, container.instance, answer={"ok": {}})
+        room.guest._gone(container.instance)
+        assert (gone, room.guest.links[container.instance]) == ([], shim.link)
+        shim.close()
+        room.guest._gone(container.instance)
+        assert (gone, room.guest.links) == ([container.instance], {})
+
+    in_room(tmp_path, work)
+
+
 def test_a_shim_of_nobody_that_cannot_delete_is_left_to_be_found_again(tmp_path: Path) -> None:
     async def work(room: Room) -> None:
         stray = room.guest.new_instance()

@@ -43,6 +43,7 @@ async def take_over(guest: Guest, notices: Notices, *, journal_is_new: bool) -> 
     With a new journal, containers whose shims live are adopted from what their directories tell.
     """
     journal = guest.journal
+    in_journal = journal.store.live_containers()  # before anything is adopted from disk: that is here already
     if journal_is_new:
         await _adopt_from_disk(guest, notices)
     guest.boot = boot_id()
@@ -50,7 +51,7 @@ async def take_over(guest: Guest, notices: Notices, *, journal_is_new: bool) -> 
     unfinished = journal.store.unfinished_requests()
     going_on = {record.instance: record for record in unfinished if record.op in ("create", "run")}
     adopted = lost = 0
-    for container in journal.store.live_containers():  # what was adopted from disk just now is not in it yet
+    for container in in_journal:
         guest.adopt_container(container, journal.store.processes(container.instance))
         if not rebooted and await _connected(guest, container):
             adopted += 1

@@ -238,8 +238,11 @@ class Guest:
         return link
 
     def _gone(self, instance: str) -> None:
-        link = self.links.pop(instance, None)
-        if link is not None and not link.closing:
+        link = self.links.get(instance)
+        if link is None or link.alive:  # an older connection's end
+            return
+        del self.links[instance]
+        if not link.closing:
             self.on_shim_gone(instance)
 
     def _notice(self, instance: str, notice: Body) -> None:

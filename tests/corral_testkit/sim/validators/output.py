@@ -35,7 +35,8 @@ def _may_have_gaps(evidence: Evidence, life: Life, length: int, reason: str) -> 
         return True
     if reason == "cap" and sum(state.offset for state in life.produced.values()) > CAP_SAFE_BYTES:
         return True
-    if evidence.guests[life.guest].disk.was_full and reason in ("disk_full", "missing", "cap"):  # the oldest goes for the newest
+    if evidence.guests[life.guest].disk.was_full and reason in ("disk_full", "missing", "cap", "power_cut"):
+        # the oldest goes for the newest; and what could not be written is found missing after a power cut
         return True
     if reason == "shim_died":
         return life.container in evidence.guests[life.guest].shims_killed
