@@ -12,7 +12,7 @@ from pathlib import Path
 
 from corral_schemas.errors import CorralError, error
 from corral_schemas.files import ReadFileArgs, ReadFileReply, WriteFileArgs, WriteFileReply
-from corral_worker import overlay
+from corral_worker import cgroups, overlay
 from corral_worker.bundle_store.disk import check_space
 from corral_worker.flight import Flight
 from corral_worker.guest import Guest
@@ -50,13 +50,7 @@ async def write_file(guest: Guest, args: WriteFileArgs, flight: Flight) -> Write
 def _root_of(guest: Guest, container: ContainerRecord) -> Iterator[int]:
     """A descriptor of the container's root: through its init while that lives (so with all its mounts), else its files on the disk."""
     directory = guest.settings.paths.bundle(container.instance)
-    init = guest.processes[container.instance][container.init]
-    descriptor = -1
-    if init.pid and init.exit is None:
-        try:
-            descriptor = os.open(f"/proc/{init.pid}/root", os.O_PATH | os.O_DIRECTORY)
-        except OSError:  # it has just ended
-            descriptor = -1
+    descriptor = _root_by_init(guest, container)
     if descriptor < 0 and overlay.has_overlay(directory):
         if not overlay.may_mount():
             why = f"container {container.name} has no process, and this hardened worker may not mount its layer: copy while it runs"
@@ -68,6 +62,22 @@ def _root_of(guest: Guest, container: ContainerRecord) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _root_by_init(guest: Guest, container: ContainerRecord) -> int:
+    """Of a container whose init lives; else -1."""
+    init = guest.processes[container.instance][container.init]
+    if not init.pid or init.exit is not None:
+        return -1
+    try:
+        descriptor = os.open(f"/proc/{init.pid}/root", os.O_PATH | os.O_DIRECTORY)
+    except OSError:  # it has just ended
+        return -1
+    paths = cgroups.cgroup_paths(guest.settings.paths.runtime_root, container.instance)
+    if paths and init.pid not in cgroups.pids_in(paths):  # it has, and another process of the guest may have got its number
+        os.close(descriptor)
+        return -1
+    return descriptor
 
 
 def _read(guest: Guest, container: ContainerRecord, args: ReadFileArgs) -> ReadFileReply:
