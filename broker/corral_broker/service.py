@@ -50,12 +50,15 @@ log = logging.getLogger(__name__)
 class SocketPorts:
     """The core's ways out, onto sockets."""
 
-    def __init__(self, sockets: Sockets) -> None:
+    def __init__(self, sockets: Sockets, counters: Counters) -> None:
+        self._counters = counters
         self._clients, self._workers = sockets.clients, sockets.workers
         self._events_out, self._stdio_out = sockets.events_out, sockets.stdio_out
 
     def to_client(self, frames: Frames) -> None:
-        send(self._clients, frames)
+        delivery = send(self._clients, frames)
+        if delivery != "sent":  # it does not read, or has left; it asks again, under the same request id, when it wants to know
+            self._counters.add(f"client_replies_dropped_{delivery}")
 
     def to_worker(self, frames: Frames) -> Delivery:
         return send(self._workers, frames)
@@ -91,7 +94,7 @@ class Service:
         if keys is not None and self._keyring is not None:
             self._guard = Guard(self._sockets, self._keyring, keys, counters)
         self._core = BrokerCore(
-            SocketPorts(self._sockets),
+            SocketPorts(self._sockets, counters),
             self._identity(advertise, wall_ns, {"address_security": self.security, **(about or {})}),
             time.monotonic(),
             wall_ns,

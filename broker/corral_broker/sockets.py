@@ -144,7 +144,7 @@ class Sockets:
         socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_PROBES)
         # Twice the limit, so that what is only somewhat too large is answered message_too_large; beyond, the connection is closed.
         socket.setsockopt(zmq.MAXMSGSIZE, XPUB_FRAME_BYTES_MAX if _TYPES[name] == zmq.XPUB else 2 * FRAME_BYTES_MAX)
-        if name == "workers":
+        if name in ("clients", "workers"):  # else what finds no room is dropped without a word
             socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         if self._secret is not None:
             socket.curve_server = True

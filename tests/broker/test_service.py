@@ -15,6 +15,7 @@ import zmq
 from broker.conftest import BrokerProcess
 from corral_broker.addresses import parse_bind
 from corral_broker.service import Service
+from corral_broker.sockets import CLIENT_REPLIES_HWM
 from corral_schemas import session
 from corral_schemas.errors import CorralError
 from corral_schemas.events import Oom, Started
@@ -44,6 +45,22 @@ def test_hello_tells_suffixes_on_ipc(client: RawClient) -> None:
     hello = client.hello()
     assert (hello.workers, hello.events_in, hello.events_out, hello.stdio_in, hello.stdio_out) == (".w", ".ei", ".eo", ".si", ".so")
     assert (hello.protocol, hello.heartbeat_ms) == (1, 5_000)
+
+
+def test_replies_that_a_client_does_not_read_are_dropped_and_counted_in_the_end(client: RawClient) -> None:
+    with RawClient(client.address) as deaf:
+        deaf.socket.sndhwm = 0
+        sent = 0
+
+        def ask_more() -> None:
+            nonlocal sent
+            for _ in range(2_000):
+                deaf.send("info", Nothing())
+            sent += 2_000
+
+        repeat_until(ask_more, lambda: "client_replies_dropped_full" in info(client).counters, timeout_s=30.0)
+    assert sent >= CLIENT_REPLIES_HWM, "so many are kept for it"
+    client.call("guests", Nothing())
 
 
 def test_over_tcp_hello_tells_ports_and_everything_works(start_broker: Start) -> None:
