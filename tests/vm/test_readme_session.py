@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from corral_testkit.readme import ANYTHING, Session, agrees, blocks
 from corral_testkit.vms import VmFleet
+from corral_vm.fleet import Fleet
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTION = (ROOT / "README.md").read_text().partition("## Many VMs\n")[2].partition("\n## ")[0]
@@ -19,6 +23,15 @@ BEFORE = [f"cd {ROOT}", "unset MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES"]
 AFTER = ["cd $OLDPWD"]
 
 
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """A session that stops half-way leaves guests running: they are ended whatever happens."""
+    yield
+    Fleet(lambda _: None).down()
+
+
+@pytest.mark.timeout(480)
+@pytest.mark.usefixtures("nothing_left")
 def test_the_session_with_many_vms_shows_what_the_readme_shows(vms: VmFleet) -> None:
     for machine in vms.machines.values():
         machine.cut_power()  # the cores are for the session's guests; the next test starts these again
