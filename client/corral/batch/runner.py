@@ -157,10 +157,11 @@ class StepRunner:
         """When `on_time` wants to be called."""
         times = [self._deadline_s] if self._deadline_s is not None else []
         patience_over_s = 0.0 if self._nobody_since_s is None else self._nobody_since_s + self._patience_s
-        if self._fresh and patience_over_s and self._room():
-            times.append(patience_over_s)
-        elif self._retries and self._room():
-            times.append(max(patience_over_s, self._retries[0][0]))
+        if self._room():
+            if patience_over_s and self._fresh and not self._barred():
+                times.append(patience_over_s)
+            if self._retries:
+                times.append(max(patience_over_s, self._retries[0][0]))
         return min(times, default=None)
 
     # -- what happens ------------------------------------------------------------------------------------------------------------
@@ -315,13 +316,20 @@ class StepRunner:
             return heapq.heappop(self._retries)[1]
         if not self._fresh:
             return None
+        if self._barred():
+            return None
         if self._step.barrier:
-            if all(self._states[number].past.ended for number in self._wave):
+            if self._wave_over():
                 self._wave.clear()
-            if len(self._wave) >= self.window:
-                return None
             self._wave.add(self._fresh[0])
         return self._fresh.popleft()
+
+    def _barred(self) -> bool:
+        """Whether those never tried have to wait for the end of the present window."""
+        return self._step.barrier and len(self._wave) >= self.window and not self._wave_over()
+
+    def _wave_over(self) -> bool:
+        return all(self._states[number].past.ended for number in self._wave)
 
     def _launch(self, state: _State, now_s: float, now_ns: int) -> list[Action]:
         guest = state.target.guest or self._least_loaded(state.past)

@@ -178,6 +178,13 @@ def test_pauses_between_retries_grow() -> None:
     assert begun_s == [0.0, 1.0, 3.0, 7.0]
 
 
+def test_behind_a_barrier_the_next_wake_is_the_retry_that_is_waited_for() -> None:
+    run = world(2, make_step(on="any", window=1, retries=1, barrier=True), up=0, down=1)
+    run.wait()  # nobody came up in time: the first target's first attempt is over, the second target is behind the barrier
+    assert run.runner.next_wake_s() == run.now_s + 1.0
+    run.finish()
+
+
 def test_a_retry_waits_outside_the_window() -> None:
     run = world(3, make_step(window=1, retries=1), up=1)
     run.answer(1, Result("failed"))
