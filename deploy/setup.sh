@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 
 readonly venv=.venv
 readonly stamp=$venv/set-up-for
+readonly asyncapi_parser=3.6.6
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$@"; exit 1; }
@@ -61,9 +62,19 @@ make_environment() {
     fi
 }
 
+# AsyncAPI's own parser reads schemas/asyncapi.json in a test, on machines that have node.
+install_asyncapi_parser() {
+    [ "$for_tests" = tests ] && command -v node >/dev/null && command -v npm >/dev/null || return 0
+    [ ! -d $venv/asyncapi/node_modules/@asyncapi/parser ] || return 0
+    say "installing AsyncAPI's parser into $venv/asyncapi"
+    npm install --silent --no-audit --no-fund --prefix $venv/asyncapi "@asyncapi/parser@$asyncapi_parser" </dev/null >/dev/null ||
+        say "npm could not install @asyncapi/parser: its test is skipped"
+}
+
 check_python
 mapfile -t packages < <(missing_packages)
 [ ${#packages[@]} = 0 ] || install_packages "${packages[@]}"
 mapfile -t packages < <(missing_packages)
 [ ${#packages[@]} = 0 ] || fail "still missing after the installation: ${packages[*]}"
 make_environment
+install_asyncapi_parser
