@@ -17,19 +17,19 @@ from corral.core.follow import Follow
 from corral.core.guest_feed import Ask, Replay
 from corral.core.items import Advance, Event, EventGap, Item, Resync, Step
 from corral.core.selection import selection
+from corral.late_labels import LateLabels
 from corral.selectors import Selector
 from corral_schemas.cursor import Cursor, Place, cursor_to_text
 from corral_schemas.errors import CorralError, error
 from corral_schemas.events import mark_of
 from corral_schemas.frames import decode_event
 from corral_schemas.limits import EVENTS_HWM, HEARTBEAT_IDLE_S
-from corral_schemas.queries import GuestInfo, GuestsReply, InfoReply, ListArgs, ListReply, Nothing, ReplayArgs, ReplayReply
+from corral_schemas.queries import GuestInfo, InfoReply, ListArgs, ListReply, Nothing, ReplayArgs, ReplayReply
 from corral_schemas.topics import NONCE
 
 WAITING_MAX = 10_000
 """Items waiting for the caller beyond which nothing more is taken in; what is dropped elsewhere meanwhile is repaired later."""
 NONCE_AGAIN_S = 0.5
-JUDGE_AGAIN_S = 0.5
 PLACES_AT_ONCE_MAX = 256
 
 
@@ -50,10 +50,10 @@ class EventStream:
         start = None if after is None else dict(after.places)
         self._want = selection(kinds, guests, select, start, broker_events, beacons)
         self._connection = connection
+        self._labels = LateLabels(connection, self._want.members, self._on_message)
         self._channels: dict[int, Link] = {}  # link → its subscription
         self._lost: set[int] = set()  # links whose subscription broke and has not come back
         self._early: list[list[bytes]] | None = []  # messages from before it is known where to begin
-        self._unjudged: list[list[bytes]] = []  # messages of guests whose labels are being asked for
         self._follow: Follow | None = None
         self._waiting: deque[Step] = deque()
         self._given: dict[str, Place] = dict(start or {})  # what the caller has seen
@@ -113,6 +113,7 @@ class EventStream:
         for channel in self._channels.values():
             self._connection.close_channel(channel)
         self._channels.clear()
+        await self._labels.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -191,32 +192,13 @@ class EventStream:
 
     async def _begins(self) -> dict[str, Place | None]:
         """Guests there are, each with the place that is `now`."""
-        known = await self._guests()
+        known = await self._labels.guests()
         wanted = [info for info in known if self._want.has_guest(info.guest)]
         places: dict[str, Place | None] = {info.guest: _place_of(info) for info in wanted}
         if self._want.start is None:
             gate = asyncio.Semaphore(PLACES_AT_ONCE_MAX)
             await asyncio.gather(*(self._find_place(info.guest, places, gate) for info in wanted if info.up))
         return places
-
-    async def _guests(self) -> list[GuestInfo]:
-        known = (await self._connection.ask("", "guests", Nothing(), GuestsReply)).guests
-        if self._want.members is not None:
-            for info in known:
-                self._want.members.learn(info.guest, info.labels)
-        return known
-
-    async def _judge(self) -> None:
-        """A guest was heard of before its registration was, whose message was lost: the broker says its labels."""
-        while self._unjudged and not self._closed:
-            try:
-                await self._guests()
-            except CorralError:  # the broker is away: what waits is judged once it is back
-                await asyncio.sleep(JUDGE_AGAIN_S)
-                continue
-            waiting, self._unjudged = self._unjudged, []
-            for frames in waiting:
-                self._on_message(frames, last=True)
 
     async def _find_place(self, guest: str, places: dict[str, Place | None], gate: asyncio.Semaphore) -> None:
         """The broker knows a place from the last heartbeat; the guest itself knows better."""
@@ -226,8 +208,7 @@ class EventStream:
                 if info.epoch:
                     places[guest] = Place(epoch=info.epoch, seq=info.seq, mark=info.mark)
 
-    def _on_message(self, frames: list[bytes], last: bool = False) -> None:
-        """`last`: a guest that the broker itself does not know is not one that was selected."""
+    def _on_message(self, frames: list[bytes]) -> None:
         if frames[0].startswith(NONCE):
             if self._live is not None and not self._live.done():
                 self._live.set_result(None)
@@ -242,20 +223,10 @@ class EventStream:
         except (CorralError, UnicodeDecodeError):
             self.unreadable += 1
             return
-        members = self._want.members
-        if members is not None and header.kind != "guest_up" and not members.knows(header.guest) and not last:
-            self._wait_for_labels(frames)
+        if self._labels.keeps(header, frames):
             return
         self._put(self._follow.on_message(header, data, asyncio.get_running_loop().time()))
         self._go_on()
-
-    def _wait_for_labels(self, frames: list[bytes]) -> None:
-        if not self._unjudged:
-            task = asyncio.get_running_loop().create_task(self._judge())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        if len(self._unjudged) < WAITING_MAX:  # beyond, they are repaired like any loss
-            self._unjudged.append(frames)
 
     def _put(self, steps: list[Step]) -> None:
         for step in steps:
