@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,8 @@ from corral_schemas.events import Paused
 from corral_schemas.limits import EVENTS_KEPT_S
 from corral_testkit.bounded import run
 from corral_testkit.guests import Room, open_room
-from corral_worker.retention import BATCH, EVER_NS, tidy
+from corral_worker import retention
+from corral_worker.retention import BATCH, EVER_NS, keep_tidy, tidy
 from corral_worker.spools import Spools
 
 DAY_MS = 86_400_000
@@ -42,6 +46,52 @@ def test_more_than_a_batch_goes_in_one_round_and_what_is_young_stays(tmp_path: P
             await room.journal.durable()
             assert len(list(room.paths.instances.iterdir())) == 1
             assert [one.name for one in room.journal.store.deleted_containers(EVER_NS, BATCH)] == ["young"]
+
+    run(work())
+
+
+def test_a_round_takes_no_more_memory_where_very_much_is_kept(tmp_path: Path) -> None:
+    async def peak_bytes(room: Room) -> int:
+        await room.journal.durable()
+        gc.collect()
+        tracemalloc.start()
+        try:
+            await tidy(room.guest, Spools(room.guest))
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    async def work() -> None:
+        async with open_room(tmp_path) as room:
+            for number in range(600):
+                deleted(room, f"few-{number}")
+            await peak_bytes(room)  # what is only taken once
+            few = await peak_bytes(room)
+            for number in range(3_000):
+                deleted(room, f"many-{number}")
+            assert await peak_bytes(room) < few * 1.25
+
+    run(work())
+
+
+def test_after_a_round_that_the_disk_ended_the_next_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work() -> None:
+        monkeypatch.setattr(retention, "INTERVAL_S", 0.01)
+        async with open_room(tmp_path) as room:
+            deleted(room, "old")
+            pass_time(room, DAY_MS + 1_000)
+            await room.journal.durable()
+            aside = room.paths.instances.rename(tmp_path / "aside")
+            tidying = asyncio.ensure_future(keep_tidy(room.guest, Spools(room.guest)))
+            while "what is past its time" not in caplog.text:
+                await asyncio.sleep(0.01)
+            (old,) = aside.rename(room.paths.instances).iterdir()
+            while old.exists():
+                await asyncio.sleep(0.01)
+            tidying.cancel()
+            await asyncio.gather(tidying, return_exceptions=True)
 
     run(work())
 

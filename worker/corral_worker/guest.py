@@ -79,7 +79,7 @@ class Guest:
         self.on_shim_gone: Any = None  # set by the service: what to do about a shim that died
         self.on_notice: Any = None  # set by the service: notices of shims
         self._newest: dict[str, str] = {}  # name -> instance, live ones
-        self._newest_ms = instance_time_ms(max(journal.store.container_instances(), default=""))
+        self._newest_ms = instance_time_ms(journal.store.newest_instance())
         """Time of the newest instance: the next is newer, also after the wall clock was set back."""
         self._linking: dict[str, asyncio.Task[ShimLink]] = {}
         self._held: dict[str, list[Body]] = {}  # process instance -> notices that must not overtake its start

@@ -1,6 +1,9 @@
 """The janitor: removes what nobody owns (directories, shims, their sockets, cgroups, the runtime's state), and says what it removed."""
 
+import asyncio
 import logging
+import os
+from itertools import islice
 
 from corral_schemas.names import is_instance
 from corral_worker import cgroups
@@ -11,25 +14,27 @@ from corral_worker.shims import ShimGoneError
 log = logging.getLogger(__name__)
 
 SWEEP_TIMEOUT_MS = 10_000
+PAGE = 500
+"""Directories that are looked at in one turn of the loop."""
 
 
 async def sweep(guest: Guest) -> None:
     """One round. What cannot be removed is found again by the next one."""
     paths = guest.settings.paths
-    known = guest.journal.store.container_instances() | set(guest.containers)
-    # all looked at in one moment: what is made while we clean up is nobody's stray
-    found = {
-        "directory": {path.name for path in paths.instances.iterdir()},
+    found = {"directory": await _stray_directories(guest)}
+    # all looked at in one moment, with what is known: what is made while we clean up is nobody's stray
+    found |= {
         "shim": {path.stem for path in paths.sockets.glob("*.sock")},
         "runtime state": {path.name for path in paths.runtime_root.iterdir()},
         "cgroup": {name for name in cgroups.children(guest.settings.cgroup_parent) if is_instance(name)},
     }
+    unknown = _unknown(guest, list(set().union(*found.values())))
     _remove_console_sockets(guest)
-    for instance in sorted(found["shim"] & known - set(guest.containers)):  # a worker ended between the deletion and its acknowledgement
+    for instance in sorted(found["shim"] - unknown - set(guest.containers)):  # a worker ended between the deletion and its acknowledgement
         log.warning("instance %s is deleted, but its shim is still there: ending it", instance)
         if await _end_stray_shim(guest, instance):
             paths.shim_socket(instance).unlink(missing_ok=True)
-    for instance in sorted(set().union(*found.values()) - known):
+    for instance in sorted(unknown):
         what = [kind for kind, instances in found.items() if instance in instances]
         log.warning("instance %s belongs to nobody: removing its %s", instance, ", ".join(what))
         await end_processes(guest, instance)
@@ -37,6 +42,23 @@ async def sweep(guest: Guest) -> None:
             await remove_remains(guest, instance)
             if "cgroup" in what:
                 await remove_lone_cgroup(guest, instance)
+
+
+async def _stray_directories(guest: Guest) -> set[str]:
+    """Page by page: of very many deleted containers something is kept, and neither memory nor a turn of the loop is to grow with them."""
+    strays: set[str] = set()
+    with os.scandir(guest.settings.paths.instances) as entries:
+        while page := [entry.name for entry in islice(entries, PAGE)]:
+            strays |= _unknown(guest, page)
+            await asyncio.sleep(0)
+    return strays
+
+
+def _unknown(guest: Guest, instances: list[str]) -> set[str]:
+    """Those that are neither in the journal nor being made."""
+    asked = [instance for instance in instances if instance not in guest.containers]
+    known = guest.journal.store.known_containers
+    return set(asked).difference(*(known(asked[at : at + PAGE]) for at in range(0, len(asked), PAGE)))
 
 
 def _remove_console_sockets(guest: Guest) -> None:

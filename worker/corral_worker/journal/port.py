@@ -1,6 +1,6 @@
 """What the journal needs of its storage. SQLite is the real one; a simulation brings one that forgets what was not synced."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from corral_worker.journal.records import ContainerRecord, EventRecord, ProcessRecord, RequestRecord
@@ -27,7 +27,9 @@ class Store(Protocol):
 
     def deleted_containers(self, before_ns: int, limit: int) -> list[ContainerRecord]: ...
 
-    def container_instances(self) -> set[str]: ...
+    def known_containers(self, instances: Sequence[str]) -> set[str]: ...
+
+    def newest_instance(self) -> str: ...
 
     def newest_container(self, name: str) -> ContainerRecord | None: ...
 

@@ -7,7 +7,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS containers (instance TEXT PRIMARY KEY, name TEXT NOT 
 CREATE TABLE IF NOT EXISTS processes (instance TEXT PRIMARY KEY, container TEXT NOT NULL, record BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS requests_by_age ON requests (recorded_ms);
 CREATE INDEX IF NOT EXISTS containers_by_name ON containers (name, instance);
+CREATE INDEX IF NOT EXISTS containers_by_deletion ON containers (deleted_ns) WHERE deleted_ns > 0;
 CREATE INDEX IF NOT EXISTS processes_by_container ON processes (container);
 """
 _INSERT_EVENT = "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)"
@@ -226,8 +227,14 @@ class SqliteStore:
         sql = "SELECT record FROM containers WHERE deleted_ns > 0 AND deleted_ns < ? ORDER BY deleted_ns LIMIT ?"
         return [msgspec.msgpack.decode(blob, type=ContainerRecord) for (blob,) in self._read.execute(sql, (before_ns, limit))]
 
-    def container_instances(self) -> set[str]:
-        return {instance for (instance,) in self._read.execute("SELECT instance FROM containers")}
+    def known_containers(self, instances: Sequence[str]) -> set[str]:
+        """Which of these the journal has, alive or deleted. A page of them at a time: SQL takes some hundred."""
+        sql = f"SELECT instance FROM containers WHERE instance IN ({', '.join('?' * len(instances))})"
+        return {instance for (instance,) in self._read.execute(sql, tuple(instances))}
+
+    def newest_instance(self) -> str:
+        """The newest container's, alive or deleted; "" where there is none."""
+        return str(self._read.execute("SELECT coalesce(max(instance), '') FROM containers").fetchone()[0])
 
     def newest_container(self, name: str) -> ContainerRecord | None:
         sql = "SELECT record FROM containers WHERE name = ? ORDER BY instance DESC LIMIT 1"
