@@ -175,6 +175,18 @@ def test_an_unknown_id_of_another_epoch_is_not_carried_out(tmp_path: Path) -> No
     at_desk(tmp_path, work)
 
 
+def test_an_unknown_id_first_sent_before_records_were_lost_is_not_carried_out(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        assert (await desk.ask("kill", KILL, age_ms=60_000)).ok, "a first journal has lost nothing"
+        desk.room.journal.new_epoch("journal lost")
+        assert (await desk.ask("kill", KILL, id="r2", age_ms=60_000)).code == "outcome_unknown"
+        assert (await desk.ask("kill", KILL, id="r3", age_ms=60_000, epoch=desk.room.journal.epoch)).ok
+        assert (await desk.ask("kill", KILL, id="r4")).ok
+        assert desk.runs == ["r1", "r3", "r4"]
+
+    at_desk(tmp_path, work)
+
+
 def test_an_unknown_id_older_than_the_records_is_not_carried_out(tmp_path: Path) -> None:
     async def work(desk: Desk) -> None:
         kept_ms = int(desk.room.settings.requests_kept_s * 1000)

@@ -121,6 +121,8 @@ class Requests:
             raise error(
                 "outcome_unknown", f"sent for epoch {header.epoch}, now it is {journal.epoch}; not carried out", epoch=journal.epoch
             )
+        if not header.epoch and journal.may_have_forgotten(header.age_ms):
+            raise error("outcome_unknown", "first sent before this guest lost its records; not carried out", epoch=journal.epoch)
         if header.age_ms > settings.requests_kept_s * 1000:
             raise error("outcome_unknown", "older than request records are kept; not carried out", kept_s=settings.requests_kept_s)
         if deadline_s <= asyncio.get_running_loop().time():

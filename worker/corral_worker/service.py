@@ -27,7 +27,7 @@ from corral_worker.flight import Flight, internal_flight
 from corral_worker.guest import Guest, Settings
 from corral_worker.handlers import bundles, change, create, delete, files, query, stdio
 from corral_worker.janitor import sweep
-from corral_worker.journal.journal import Journal
+from corral_worker.journal.journal import JOURNAL_MADE, Journal
 from corral_worker.journal.port import OpenStore
 from corral_worker.journal.records import EventRecord
 from corral_worker.journal.store import Durability, SqliteStore
@@ -214,7 +214,7 @@ class Worker:
     def _begin_journal(self) -> None:
         """The first epoch of a journal; loudly where there was another one before."""
         if not any(self._settings.paths.instances.iterdir()):
-            self.journal.new_epoch("journal made")
+            self.journal.new_epoch(JOURNAL_MADE)
             return
         log.error(
             "%s is new, but containers were made here before: their journal is lost, and with it the requests and events in it; "

@@ -25,6 +25,8 @@ Publish = Callable[[EventRecord], None]
 EPOCHS_REMEMBERED = 64
 """Earlier epochs of this journal that are told from those of a history that it does not know."""
 HOUR_MS, HOURS_NOTED = 3_600_000, 24 * 30
+JOURNAL_MADE = "journal made"
+"""Reason of a first epoch: nothing was there before."""
 _SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 
 
@@ -57,6 +59,7 @@ class Journal:
         self._durable_seq_by_kind = dict(self.last_seq_by_kind)
         self.hours = msgspec.json.decode(meta.get("hours", b"[]"), type=list[tuple[int, int]])
         """(worker time in ms, last seq then), about once an hour: how old events are, whatever the wall clock does."""
+        self._lost_ms = int(meta.get("lost_ms", b"-1"))  # worker time at which records were last found lost; -1: never
         self.generation = int(meta.get("generation", b"0")) + 1
         self.boot_id = meta.get("boot_id", b"").decode()
         self.guest_recorded = meta.get("guest", b"").decode()
@@ -201,6 +204,10 @@ class Journal:
             self.past_epochs = [*self.past_epochs, epoch][-EPOCHS_REMEMBERED:]
             self.set_meta("past_epochs", msgspec.json.encode(self.past_epochs).decode())
 
+    def may_have_forgotten(self, age_ms: int) -> bool:
+        """Whether what is that old may have been recorded before records were lost."""
+        return self._lost_ms >= 0 and age_ms > self.worker_ms() - self._lost_ms
+
     def new_epoch(self, reason: str) -> None:
         """Begins a new epoch: earlier events are forgotten, seq begins again, journal_reset is the first event."""
         reset = JournalReset(reason=reason, previous_epoch=self.epoch, previous_seq=self.last_seq)
@@ -215,6 +222,9 @@ class Journal:
         self.set_meta("last_seq_by_kind", "{}")
         self.hours.clear()
         self.set_meta("hours", "[]")
+        if reason != JOURNAL_MADE:
+            self._lost_ms = self.worker_ms()
+            self.set_meta("lost_ms", str(self._lost_ms))
         self.event("journal_reset", reset)
 
     # -- reading -----------------------------------------------------------------------------------------------------------------
