@@ -15,6 +15,7 @@ from corral_schemas.limits import EVENTS_KEPT, EVENTS_KEPT_MIN_S, EVENTS_KEPT_S,
 from corral_worker.guest import Guest
 from corral_worker.janitor import sweep
 from corral_worker.journal.records import ContainerRecord
+from corral_worker.malloc import give_back
 from corral_worker.spools import Spools
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ async def tidy(guest: Guest, spools: Spools) -> None:
         await _forget(guest, spools, batch)
     await _keep_under_cap(guest, spools)
     await guest.bundle_store.tidy()
+    await asyncio.to_thread(give_back)  # malloc keeps what one round or a burst of commands took: a worker is to stay as small as it is
 
 
 def _prune_events(guest: Guest) -> None:
