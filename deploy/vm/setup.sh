@@ -5,7 +5,8 @@ export PATH=$PATH:/usr/sbin:/sbin
 
 missing_packages() {
     local tool
-    for tool in qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mkfs.erofs:erofs-utils cpio:cpio mke2fs:e2fsprogs modprobe:kmod; do
+    for tool in qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mkfs.erofs:erofs-utils cpio:cpio mke2fs:e2fsprogs modprobe:kmod \
+        systemd-analyze:systemd; do
         command -v "${tool%%:*}" >/dev/null || echo "${tool##*:}"
     done
     compgen -G '/boot/vmlinuz-*-cloud-amd64' >/dev/null || echo linux-image-cloud-amd64

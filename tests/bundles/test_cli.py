@@ -76,7 +76,8 @@ def test_a_file_goes_in_and_comes_out(system: CorralSystem, corral: Typed, tmp_p
     [
         (["bundle", "push", "/no/such"], 1, "neither a directory nor a file"),
         (["bundle", "push", "/", "--name", "not a name", "--select", "all"], 1, "is not NAME[:TAG]"),
-        (["bundle", "rm", "x"], 2, "say which with --guest"),
+        (["bundle", "rm", "x"], 2, "say which with --guest or --select"),
+        (["bundle", "push", "/srv"], 2, "say which with --guest or --select"),
         (["bundle", "rm", "x", "--select", "all", "-g", "g1"], 2, "two ways to say where"),
         (["bundle", "list", "-g", "nowhere"], 1, "no guest nowhere"),
         (["bundle", "psuh", "/"], 2, "did you mean corral bundle push?"),

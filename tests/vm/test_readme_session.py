@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -23,20 +23,13 @@ BEFORE = [f"cd {ROOT}", "unset MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES"]
 AFTER = ["cd $OLDPWD"]
 
 
-@pytest.fixture
-def nothing_left() -> Iterator[None]:
-    """A session that stops half-way leaves guests running: they are ended whatever happens."""
-    yield
-    Fleet(lambda _: None).down()
-
-
 @pytest.mark.timeout(480)
-@pytest.mark.usefixtures("nothing_left")
 def test_the_session_with_many_vms_shows_what_the_readme_shows(vms: VmFleet) -> None:
     for machine in vms.machines.values():
         machine.cut_power()  # the cores are for the session's guests; the next test starts these again
     typed = []
-    with Session(patience_s=PATIENCE_S) as session:
+    with Session(patience_s=PATIENCE_S) as session, contextlib.ExitStack() as whatever_happens:
+        whatever_happens.callback(Fleet(lambda _: None).down)  # before the session ends, which waits for all that it started
         session.run(FIRST_SESSION)
         for block in blocks(SECTION):
             if "another terminal" in block.note:

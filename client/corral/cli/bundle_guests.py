@@ -20,12 +20,13 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., object])
 
 
-def where(function: F) -> F:
-    """--select, --guest and --window."""
+def where(*, everywhere: bool = False) -> Callable[[F], F]:
+    """--select, --guest and --window. Without the first two: all guests that are up (everywhere), or the only one."""
+    guests = options.several_guests("all" if everywhere else "the only one that is up; where several are, say which")
     window = click.option(
         "--window", type=WINDOW, default=None, metavar="N|N%", help=f"So many guests at a time. Default: {WINDOW_DEFAULT}."
     )
-    return select(options.several_guests(window(function)))
+    return lambda function: select(guests(window(function)))
 
 
 async def selection(client: "AsyncClient", names: Sequence[str], select: "Selector | None", *, everywhere: bool = False) -> "Selector":
@@ -42,7 +43,7 @@ async def selection(client: "AsyncClient", names: Sequence[str], select: "Select
     if everywhere:
         up = [info.guest for info in await client.guests() if info.up]
         return Selector("all", tuple(up))
-    name = await chosen_guest(client, "")
+    name = await chosen_guest(client, "", ways="--guest or --select")
     return Selector(name, (name,))
 
 

@@ -24,7 +24,7 @@ DIGEST_SHOWN = 19
 
 
 @command("bundle list", statuses=STATUSES, examples=[("In all guests", "corral bundle list"), ("In one", "corral bundle list -g g1")])
-@where
+@where(everywhere=True)
 @options.formats
 @options.timeout
 @options.broker
@@ -95,7 +95,7 @@ def _columns() -> "list[Column]":
 )
 @click.argument("ref", metavar="NAME[:TAG]|DIGEST")
 @click.option("--files", is_flag=True, help="Also what is in it, file by file.")
-@where
+@where(everywhere=True)
 @options.timeout
 @options.broker
 def inspect(
@@ -159,7 +159,7 @@ async def _whole(guest: "Guest", ref: str) -> "InspectBundleReply":
     ],
 )
 @click.argument("ref", metavar="NAME[:TAG]|DIGEST")
-@where
+@where()
 @options.json_only
 @options.timeout
 @options.broker
@@ -201,7 +201,7 @@ def rm(
     metavar="DURATION",
     help="Give up pushes to which nothing was added for so long.",
 )
-@where
+@where()
 @options.json_only
 @options.timeout
 @options.broker

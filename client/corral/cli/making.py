@@ -239,8 +239,10 @@ def mount(text: str) -> "Mount":
     return Mount(source=parts[0], destination=parts[1], readonly=parts[2:] == ["ro"])
 
 
-async def chosen_guest(client: "AsyncClient", asked: str) -> str:
-    """The guest asked for, else the only one that is up. Raises click.UsageError where several are, guest_unreachable where none is."""
+async def chosen_guest(client: "AsyncClient", asked: str, *, ways: str = "--guest") -> str:
+    """The guest asked for, else the only one that is up. Raises guest_unreachable where none is, and where several are click.UsageError,
+    which names the options that say which (`ways`).
+    """
     from corral_schemas.errors import error
 
     if asked:
@@ -251,5 +253,5 @@ async def chosen_guest(client: "AsyncClient", asked: str) -> str:
         return up[0]
     if up:
         more = ", …" if len(up) > 8 else ""
-        raise click.UsageError(f"{len(up)} guests are up ({', '.join(up[:8])}{more}): say which with --guest")
+        raise click.UsageError(f"{len(up)} guests are up ({', '.join(up[:8])}{more}): say which with {ways}")
     raise error("guest_unreachable", "no guest is up" + (f" ({len(known)} known, all down)" if known else ""))

@@ -127,7 +127,8 @@ def guest(function: F) -> F:
     )(function)
 
 
-def several_guests(function: F) -> F:
+def several_guests(default: str = "all") -> Callable[[F], F]:
+    """`default`: which guests are meant where none is named."""
     return click.option(
         "-g",
         "--guest",
@@ -135,8 +136,8 @@ def several_guests(function: F) -> F:
         multiple=True,
         metavar="GUEST",
         shell_complete=complete_guests,
-        help="Only this guest; may be given several times. Default: all.",
-    )(function)
+        help=f"Only this guest; may be given several times. Default: {default}.",
+    )
 
 
 def formats(function: F) -> F:

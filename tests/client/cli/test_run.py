@@ -102,7 +102,7 @@ def test_json_of_run_d_says_what_was_made(up: Up) -> None:
 def test_several_guests_up_and_none_named_is_an_error_that_names_them(up: Up) -> None:
     done = up.corral("run", "--rootfs", up.rootfs, "true")
     assert done.returncode == 125
-    assert "2 guests are up (g1, g2): say which with --guest" in done.stderr
+    assert "2 guests are up (g1, g2): say which with --guest or --select" in done.stderr
 
 
 def test_create_then_start_attached(up: Up) -> None:

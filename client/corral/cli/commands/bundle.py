@@ -58,7 +58,7 @@ def bundle() -> None:
 @click.argument("what", metavar="DIR|TAR|LAYOUT[:TAG]")
 @click.option("--name", "names", multiple=True, metavar="NAME[:TAG]", help="What to call it; repeatable. Default: after WHAT.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out paths that match, relative to the root ('dev/*'). Repeatable.")
-@where
+@where()
 @options.json_only
 @options.timeout
 @options.broker

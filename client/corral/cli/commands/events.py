@@ -40,7 +40,7 @@ def _complete_kinds(ctx: click.Context, param: click.Parameter, incomplete: str)
     ),
 )
 @click.option("-k", "--kind", "kinds", multiple=True, metavar="KIND", shell_complete=_complete_kinds, help="Only this kind. Repeatable.")
-@options.several_guests
+@options.several_guests()
 @select
 @click.option("-c", "--container", "containers", multiple=True, metavar="NAME", help="Only containers of this name. Repeatable.")
 @click.option(

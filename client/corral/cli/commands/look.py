@@ -37,7 +37,7 @@ STATUS_STYLES = {"running": "green", "paused": "yellow", "created": "cyan", "cre
 )
 @click.option("-a", "--all", "everything", is_flag=True, help="Also containers that have not started or have stopped.")
 @click.option("-q", "--quiet", is_flag=True, help="Print GUEST/NAME only.")
-@options.several_guests
+@options.several_guests()
 @select
 @options.formats
 @options.timeout

@@ -88,7 +88,7 @@ def run(
         if choice:
             return await _over_fleet(client, choice, made, spec, detach, auto_delete, as_json, signal_proxy, limit_s)
         if detach:
-            guest = await making.chosen_guest(client, made.guest)
+            guest = await making.chosen_guest(client, made.guest, ways="--guest or --select")
             container = await client.guest(guest).run(
                 made.name, bundle=made.bundle or None, spec=spec, stdio=made.stdio(), auto_delete=auto_delete
             )
@@ -139,7 +139,7 @@ async def _in_foreground(
     from corral.cli.signals import SignalInbox
     from corral.words import generated_name
 
-    guest = await making.chosen_guest(client, made.guest)
+    guest = await making.chosen_guest(client, made.guest, ways="--guest or --select")
     name = made.name or generated_name()
     with SignalInbox(passed_on=signal_proxy) as inbox:
         starting = client.guest(guest).run(name, bundle=made.bundle or None, spec=spec, stdio=made.stdio(), auto_delete=auto_delete)
