@@ -1,9 +1,11 @@
 """A peer with an accepted key that sends as fast as it can, until it is killed.
 
 `python -m kit.flood commands ADDRESS PUBLIC SECRET SERVER`: commands, each refused or answered by the broker itself.
+`python -m kit.flood guest ADDRESS PUBLIC SECRET SERVER GUEST`: commands to that guest.
 `python -m kit.flood events ADDRESS PUBLIC SECRET SERVER GUEST`: registers as that guest and publishes events of 1 KiB. Says `ready` first.
 """
 
+import itertools
 import secrets
 import sys
 import time
@@ -14,10 +16,12 @@ from corral_schemas import session
 from corral_schemas.events import EventHeader, Started
 from corral_schemas.frames import CommandHeader, decode_reply, encode_command, encode_event, pack, reply_value
 from corral_schemas.names import new_instance
-from corral_schemas.queries import HelloReply, Nothing
+from corral_schemas.queries import HelloReply, ListArgs, Nothing
 from corral_schemas.topics import event_topic
 
 HELLO_ID = "hello"
+BATCH = 64
+"""So many commands are sent before answers are looked for."""
 REGISTER_S = 1.0
 
 
@@ -28,15 +32,14 @@ class Flood:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._address, self._keys = address, (public.encode(), secret.encode(), server.encode())
 
-    def commands(self) -> None:
-        """`guests` asked again and again; answers are read and thrown away."""
+    def commands(self, guest: str = "") -> None:
+        """`guests`, or `list` to the guest, asked again and again; answers are read and thrown away."""
         opened = self._dial(zmq.DEALER, self._address)
-        header = CommandHeader(id=HELLO_ID, guest="", op="guests", timeout_ms=1_000)
-        frames = encode_command(header, Nothing())
         print("ready", flush=True)
-        while True:
-            for _ in range(64):
-                opened.send_multipart(frames)
+        for batch in itertools.count():
+            for number in range(BATCH):
+                header = CommandHeader(id=f"{batch}-{number}", guest=guest, op="list" if guest else "guests", timeout_ms=1_000)
+                opened.send_multipart(encode_command(header, ListArgs() if guest else Nothing()))
             while opened.poll(0):
                 opened.recv_multipart()
 
@@ -80,7 +83,7 @@ class Flood:
 if __name__ == "__main__":
     what, *rest = sys.argv[1:]
     flood = Flood(*rest[:4])
-    if what == "commands":
-        flood.commands()
-    else:
+    if what == "events":
         flood.events(rest[4])
+    else:
+        flood.commands(*rest[4:])

@@ -1,7 +1,7 @@
 """One file per topic; each has the rows of one table."""
 
 from kit.bench import Row
-from rows import batch, broker, bundles, command_line, curve, events, execs, growth, lifecycle, memory, peers, stdio, vms
+from rows import batch, broker, bundles, command_line, curve, events, execs, flood, growth, lifecycle, memory, peers, stdio, vms
 
 TOPICS: dict[str, dict[str, Row]] = {
     "lifecycle": lifecycle.ROWS,
@@ -10,6 +10,7 @@ TOPICS: dict[str, dict[str, Row]] = {
     "events": events.ROWS,
     "broker": broker.ROWS,
     "curve": curve.ROWS,
+    "flood": flood.ROWS,
     "memory": memory.ROWS,
     "batch": batch.ROWS,
     "bundles": bundles.ROWS,

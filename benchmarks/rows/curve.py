@@ -1,25 +1,21 @@
-"""What keys cost, and what one who floods does to others: over tcp on this machine, with keys and without in turns."""
+"""What keys cost: over tcp on this machine, with keys and without in turns."""
 
 import asyncio
 import contextlib
 import itertools
-import os
-import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from corral import AsyncClient
 from kit.bench import Bench, Row, Timed, turns
-from kit.figures import Figure, quantile
+from kit.figures import Figure
 from kit.tcp_fleet import TcpFleet
-from rows.events import side_process
 from rows.stdio import KEEP_ALL, bytes_of, pull_all, writer
 
 IN_FLIGHT = 64
 IO_THREADS = (1, 2, 4)
 WITHOUT = "the same without keys"
-CALM = "the same while nobody floods"
 
 
 @asynccontextmanager
@@ -109,47 +105,4 @@ async def stream(bench: Bench) -> list[Figure]:
     return figures
 
 
-async def flood(bench: Bench) -> list[Figure]:
-    """p99 of one client's commands to one guest while another key floods; the flood is stopped and let go on in turns."""
-    figures = []
-    for what, who in (("commands", "another client floods with commands"), ("events", "another guest floods with events")):
-        fleet = TcpFleet(bench.fresh("t"), keyed=True)
-        keys = fleet.accepted("flood", "guest" if what == "events" else "operator", "g2" if what == "events" else "")
-        async with _client(bench, fleet) as client:
-            more = ("g2",) if what == "events" else ()
-            process = side_process("kit.flood", what, fleet.address, keys.public, keys.secret, keys.server, *more, log=bench.fresh("log"))
-            try:
-                calm, flooded = await _calm_and_flooded(bench, client, process.pid)
-            finally:
-                os.kill(process.pid, signal.SIGCONT)
-                process.stop(signal.SIGKILL)
-        figures.append(
-            Figure(
-                name=f"p99 of a command while {who}",
-                unit="ms",
-                samples=flooded,
-                baseline=CALM,
-                baseline_samples=calm,
-                target="≤ 2 ×",
-                ratio_max=2.0,
-            )
-        )
-    return figures
-
-
-async def _calm_and_flooded(bench: Bench, client: AsyncClient, pid: int) -> tuple[list[float], list[float]]:
-    """The p99 of each turn, in milliseconds."""
-    count = bench.rounds(300, 1_000)
-
-    async def p99_ms(number: signal.Signals) -> float:
-        os.kill(pid, number)
-        await _call_ms(client, 20)  # what was under way is over, what begins has begun
-        taken = [await _call_ms(client, 1) for _ in range(count)]
-        return quantile(taken, 0.99)
-
-    acts: list[Timed] = [lambda: p99_ms(signal.SIGSTOP), lambda: p99_ms(signal.SIGCONT)]
-    calm, flooded = await turns(acts, bench.rounds(5, 9), warm_up=1)
-    return calm, flooded
-
-
-ROWS: dict[str, Row] = {"curve-commands": command_path, "curve-stream": stream, "flood": flood}
+ROWS: dict[str, Row] = {"curve-commands": command_path, "curve-stream": stream}

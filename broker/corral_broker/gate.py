@@ -58,25 +58,40 @@ class OpenGate:
 class KeyGate:
     """With keys: what the key behind a connection is accepted for, and nothing else."""
 
-    def __init__(self, keyring: Keyring, audit: Audit, counters: Counters, moment: Moment) -> None:
+    def __init__(self, keyring: Keyring, audit: Audit, counters: Counters, moment: Moment, quotas: Quotas) -> None:
         self._keyring = keyring
         self._audit = audit
         self._counters = counters
         self._moment = moment
-        self._quotas = Quotas()
+        self._quotas = quotas
         self._told: dict[str, tuple[float, str]] = {}  # unknown key -> until when it is told the same, and what
 
     def command(self, sender: Sender, header: CommandHeader, args: Opaque, in_flight: int) -> CorralError | None:
         grant = self._keyring.grant(sender.key)
+        if grant is not None:  # first, so that nobody is refused, and that written down, as often as he likes
+            over = self._quotas.refusal(sender.key, grant, in_flight, self._moment.now_s)
+            if over is not None:
+                return self._over_quota(sender, grant, header, args, over)
         refusal = self._refusal(sender, grant, header.op, header.guest)
-        if refusal is None and grant is not None:
-            refusal = self._quotas.refusal(sender.key, grant, in_flight, self._moment.now_s)
         if refusal is not None:
-            self._counters.note(
-                f"command_{refusal.code}", f"{_who(sender, grant)}: {header.op} {header.guest}: {refusal.message}", self._moment.now_s
-            )
+            self._note(sender, grant, header, refusal)
         self._audit.command(_name(grant), sender, header, args, refusal)
         return refusal
+
+    def _over_quota(self, sender: Sender, grant: Grant, header: CommandHeader, args: Opaque, over: CorralError) -> CorralError:
+        """Counts it; log and audit log get one line a second and key, which says of how many."""
+        count = self._quotas.to_say(sender.key, self._moment.now_s)
+        if not count:
+            self._counters.add(f"command_{over.code}")
+            return over
+        self._note(sender, grant, header, over)
+        said = over if count == 1 else error(over.code, f"{over.message} ({count} refused since the last line)")
+        self._audit.command(grant.name, sender, header, args, said)
+        return over
+
+    def _note(self, sender: Sender, grant: Grant | None, header: CommandHeader, refusal: CorralError) -> None:
+        what = f"{_who(sender, grant)}: {header.op} {header.guest}: {refusal.message}"
+        self._counters.note(f"command_{refusal.code}", what, self._moment.now_s)
 
     def may(self, sender: Sender, op: str, guest: str) -> bool:
         return self._refusal(sender, self._keyring.grant(sender.key), op, guest) is None

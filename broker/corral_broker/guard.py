@@ -18,6 +18,8 @@ from corral_broker.peers import CONNECTIONS_PER_ADDRESS_MAX, Peers
 from corral_broker.ports import Opaque
 from corral_broker.senders import Sender
 from corral_broker.sockets import Sockets
+from corral_broker.zap import FLOODED
+from corral_schemas.keyfiles import fingerprint
 
 if TYPE_CHECKING:
     Socket = zmq.Socket[bytes]
@@ -44,6 +46,10 @@ class Guard:
         """Raises OSError when the audit log cannot be opened."""
         assert sockets.zap is not None
         self._zap = sockets.zap
+        self._quotas = sockets.quotas
+        self._flooded = (sockets.clients, sockets.events_in)
+        self._events_in = sockets.events_in
+        self._now_s = 0.0
         self._routers = (sockets.clients, sockets.workers)
         self._publishers = (sockets.events_out, sockets.stdio_out)
         self._keyring = keyring
@@ -60,10 +66,11 @@ class Guard:
 
     def gate(self, moment: Moment) -> KeyGate:
         """The core's rules about keys."""
-        return KeyGate(self._keyring, self._audit, self._counters, moment)
+        return KeyGate(self._keyring, self._audit, self._counters, moment, self._quotas)
 
     def turn(self, now_s: float, judge_again: Callable[[], None], worker_closed: Callable[[int, float], None]) -> None:
         """What begins a turn: handshakes, and now and then a look at keys and connections."""
+        self._now_s = now_s
         asked = self._zap.answer_all(now_s)
         if not asked and now_s < self.next_due_s:
             return
@@ -85,6 +92,8 @@ class Guard:
 
     def end(self) -> None:
         """What ends a turn."""
+        for key, away_s in self._quotas.take_flooding():
+            self._turn_away(key, away_s)
         self._audit.flush()
 
     def sender(self, socket: "Socket", frames: list[Opaque], last: zmq.Frame) -> Sender | None:
@@ -99,9 +108,31 @@ class Guard:
             self._counters.add("revoked_cut")
             self._peers.cut_one(last)
             return None
+        if socket in self._flooded and not self._may_pass(socket, sender):
+            return None
         if socket in self._publishers:
             self._peers.subscribed(last, sender, frames[0], self.next_due_s)
         return sender
+
+    def _may_pass(self, socket: "Socket", sender: Sender) -> bool:
+        """Before anything is decoded: a flood is to cost as little as can be."""
+        if self._quotas.is_away(sender.key, self._now_s):
+            self._counters.add("flood_dropped")
+            return False
+        if socket is not self._events_in:
+            return True
+        grant = self._keyring.grant(sender.key)
+        if grant is None or self._quotas.event_passes(sender.key, grant, self._now_s):
+            return True
+        self._counters.note("event_over_rate", f"{grant.name} from {sender.address}", self._now_s)
+        return False
+
+    def _turn_away(self, key: str, away_s: float) -> None:
+        """The connections by which it floods are cut; subscriptions and a guest's session stay."""
+        count = self._peers.cut(lambda name, sender: sender.key == key and name in FLOODED)
+        grant = self._keyring.grant(key)
+        what = f"{grant.name if grant is not None else fingerprint(key)}: {count} connections, for {away_s:g} s"
+        self._counters.note("flood_cut", what, self._now_s)
 
     def close(self) -> None:
         self._audit.close()

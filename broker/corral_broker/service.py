@@ -1,6 +1,7 @@
 """The broker's shell: six sockets, one thread, one plain poll loop around the core.
 
-Each turn takes a bounded burst from every socket that has something, so that none starves another; workers' sessions come before their
+Each turn takes a bounded burst from every socket that has something, a few messages when several have, so that none starves another, and
+libzmq gives them from each socket's peers in turn; workers' sessions come before their
 events, since an event of a guest passes only once the guest has registered.
 """
 
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
 
 BURST_MESSAGES = 256
 """Most messages taken from one socket in one turn."""
-LOOK_ASIDE_MESSAGES = 16
-"""After so many commands it is looked whether a guest has answered: an answer does not wait for a flood of commands to end."""
+LOOK_ASIDE_MESSAGES = 8
+"""After so many messages of one socket it is looked whether another has commands, answers or events: a burst ends when one has, so that
+they wait for a few messages of a flood and not for a burst of it."""
 BURST_BYTES = 1 << 20
 """A burst ends with the message that passes this many bytes."""
 TURN_S_MAX = 1.0
@@ -111,6 +113,7 @@ class Service:
         self._poller = zmq.Poller()
         self._takers = self._make_takers()  # in the order in which a turn serves them
         self._publishers = (self._sockets.events_out, self._sockets.stdio_out)
+        self._prompt = (self._sockets.workers, self._sockets.clients, self._sockets.events_in)  # whose messages wait for no burst
         self._taken = {self._sockets.named(name): f"taken_{name}" for name in NAMES}  # socket -> counter of messages taken from it
         watched = [self._sockets.monitor] if self._guard is None else [self._guard.zap_socket]
         for pollable in (*self._takers, *watched, self._wakened):
@@ -182,13 +185,12 @@ class Service:
         self._save_places(now_s)
 
     def _burst(self, socket: "Socket", take: Callable[[list[Opaque], Sender], None]) -> bool:
-        """Takes up to a burst's worth; True when nothing was left."""
+        """Takes up to a burst's worth, a few messages when others wait; True when nothing was left."""
         bytes_taken = 0
         counter = self._taken[socket]
         take_next = receive_part if socket in self._publishers else receive
-        is_clients = socket is self._sockets.clients
         for number in range(BURST_MESSAGES):
-            if is_clients and number % LOOK_ASIDE_MESSAGES == LOOK_ASIDE_MESSAGES - 1 and self._guests_wait():
+            if number % LOOK_ASIDE_MESSAGES == LOOK_ASIDE_MESSAGES - 1 and self._others_wait(socket):
                 return False
             message = take_next(socket)
             if message is None:
@@ -209,8 +211,8 @@ class Service:
                 return False
         return False
 
-    def _guests_wait(self) -> bool:
-        return bool(int(self._sockets.workers.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+    def _others_wait(self, socket: "Socket") -> bool:
+        return any(other is not socket and int(other.getsockopt(zmq.EVENTS)) & zmq.POLLIN for other in self._prompt)
 
     def _make_takers(self) -> "dict[Socket, Callable[[list[Opaque], Sender], None]]":
         core, sockets = self._core, self._sockets

@@ -10,6 +10,7 @@ from corral_broker.addresses import NAMES, SUFFIXES, BindAddress, BindError, Soc
 from corral_broker.counters import Counters
 from corral_broker.ipc_files import IpcFiles, private_files
 from corral_broker.keyring import Keyring
+from corral_broker.quotas import Quotas
 from corral_broker.zap import ZapHandler
 from corral_schemas.keyfiles import BROKER_SECRET, KeyFileError, KeyPair, check_key, parse
 from corral_schemas.limits import EVENTS_HWM, FRAME_BYTES_MAX, STDIO_HWM
@@ -62,9 +63,10 @@ class Sockets:
         self._all: dict[SocketName, zmq.Socket[bytes]] = {}
         self.monitors: dict[SocketName, zmq.Socket[bytes]] = {}
         self.zap: ZapHandler | None = None
+        self.quotas = Quotas()
         try:
             if keyring is not None:
-                self.zap = ZapHandler(self.context, keyring, counters or Counters())
+                self.zap = ZapHandler(self.context, keyring, counters or Counters(), self.quotas)
             self._bind(address)
         except BaseException:
             self.close()

@@ -11,22 +11,26 @@ from zmq.utils import z85
 from corral_broker.counters import Counters
 from corral_broker.handshakes import Handshakes
 from corral_broker.keyring import Keyring
+from corral_broker.quotas import Quotas
 
 ENDPOINT = "inproc://zeromq.zap.01"
 VERSION = b"1.0"
+FLOODED = ("clients", "events_in")
+"""Sockets from which a key that floods is turned away for a while."""
 _FRAMES = 7
 
 
 class ZapHandler:
     """Answers libzmq's questions, in the broker's own loop."""
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", keyring: Keyring, counters: Counters) -> None:
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", keyring: Keyring, counters: Counters, quotas: Quotas) -> None:
         self.socket = context.socket(zmq.REP)
         self.socket.linger = 0
         self.socket.bind(ENDPOINT)
         self._keyring = keyring
         self._counters = counters
         self._handshakes = Handshakes()
+        self._quotas = quotas
 
     def answer_all(self, now_s: float) -> bool:
         """Answers whatever is asked now. False when nothing was."""
@@ -52,6 +56,9 @@ class ZapHandler:
         why = self.refusal(domain, key)
         if not why and (why := self._handshakes.refusal(key, address, self._keyring.grant(key), now_s)):
             self._counters.note("handshake_too_many", f"{domain} from {address}: {why}", now_s)
+            return [VERSION, request_id, b"300", b"not now", b"", b""]
+        if not why and domain in FLOODED and self._quotas.is_away(key, now_s):
+            self._counters.note("flood_turned_away", f"{domain} from {address}: a key that has flooded", now_s)
             return [VERSION, request_id, b"300", b"not now", b"", b""]
         if why:
             self._counters.note("handshake_refused", f"{domain} from {address}: {why}", now_s)

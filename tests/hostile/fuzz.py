@@ -32,7 +32,7 @@ BATCH = 5_000
 """So many messages are sent before the broker is given the time to take them: nothing is to be lost on the way to its rules."""
 GROWTH_BYTES_MAX = 64 * MiB
 RATE_PER_S = 10_000_000
-"""The operator's own limit is out of the way: it would turn most messages down before anything else looks at them."""
+"""The keys' own limits are out of the way: they would turn most messages down before anything else looks at them."""
 
 
 class Port(NamedTuple):
@@ -50,7 +50,7 @@ def fuzz_port(broker: KeyedBroker, port: Port, operator: Keys, messages: int, se
     rng = random.Random(seed)
     asker = broker.client(operator)
     endpoint = broker.endpoint(port.name)
-    started_s, rss, sent = time.monotonic(), 0, 0
+    started_s, rss, sent, tenths = time.monotonic(), 0, 0, [broker.rss_bytes()]
     while sent < messages:
         size = min(BATCH, messages - sent)
         throw = throw_at_clients if port.name == "clients" else throw_at_publisher if port.kind == zmq.XSUB else throw_at_receiver
@@ -59,8 +59,10 @@ def fuzz_port(broker: KeyedBroker, port: Port, operator: Keys, messages: int, se
         live()
         if sent <= messages // 4 or not rss:
             rss = broker.rss_bytes()
+        if sent * 10 // messages >= len(tenths):
+            tenths.append(broker.rss_bytes())
     asker.call("guests", Nothing())
-    report(port.name, sent, time.monotonic() - started_s, rss, broker.rss_bytes())
+    report(port.name, sent, time.monotonic() - started_s, rss, broker.rss_bytes(), tenths)
 
 
 def throw_at_receiver(broker: KeyedBroker, port: Port, endpoint: str, asker: RawClient, rng: random.Random, count: int) -> None:
@@ -130,10 +132,11 @@ def settled(asker: RawClient, counter: str) -> int:
     return seen[-1]
 
 
-def report(name: str, messages: int, took_s: float, rss_before: int, rss_after: int) -> None:
-    """Raises AssertionError when memory has grown."""
+def report(name: str, messages: int, took_s: float, rss_before: int, rss_after: int, tenths: list[int]) -> None:
+    """`tenths`: memory at the beginning and after each tenth of the messages. Raises AssertionError when memory has grown."""
     growth = rss_after - rss_before
-    grown = f"memory {rss_after / MiB:.1f} MiB, {growth / MiB:+.1f} since the first quarter"
+    by_tenths = " ".join(f"{rss / MiB:.1f}" for rss in tenths)
+    grown = f"memory {rss_after / MiB:.1f} MiB, {growth / MiB:+.1f} since the first quarter; by tenths {by_tenths}"
     print(f"{name}: {messages} messages in {took_s:.0f} s, {grown}", flush=True)
     assert growth < GROWTH_BYTES_MAX, f"{name}: memory grew by {growth / MiB:.0f} MiB"
 
@@ -145,18 +148,19 @@ def stay_up(worker: FakeWorker) -> None:
         worker.register()
 
 
-def unlimited_operator(broker: KeyedBroker) -> Keys:
+def unlimited(broker: KeyedBroker, name: str, role: str, guest: str = "") -> Keys:
     keys = broker.new_keys()
-    key = AcceptedKey(name="op", public=keys.public, role="operator", rate_per_s=RATE_PER_S)
-    (broker.directory / ACCEPTED / accepted_file_name("op", keys.public)).write_text(text_of(key))
+    key = AcceptedKey(name=name, public=keys.public, role=role, guest=guest, rate_per_s=RATE_PER_S)
+    (broker.directory / ACCEPTED / accepted_file_name(name, keys.public)).write_text(text_of(key))
+    broker.until_known(keys)
     return keys
 
 
 def fuzz_broker(messages: int, seed: int, names: list[str]) -> None:
     """So many messages on each of these ports."""
     with tempfile.TemporaryDirectory(prefix="crl") as directory, KeyedBroker(Path(directory), "--log-level", "error") as broker:
-        operator = unlimited_operator(broker)
-        evil, good_keys = broker.several_keys(("fuzz", "guest", "fuzz"), ("good", "guest", "good"))
+        operator, evil = unlimited(broker, "op", "operator"), unlimited(broker, "fuzz", "guest", "fuzz")
+        good_keys = broker.keys("good", "guest", "good")
         ports = [
             Port("clients", zmq.DEALER, operator, command),
             Port("workers", zmq.DEALER, evil, session_message("fuzz")),

@@ -25,7 +25,7 @@ HELLO_SHARE = 1_000
 """One message in so many is an answer to its hello, at least HELLOS_MIN: it asks twice a second, and anything may come in between."""
 HELLOS_MIN = 200
 
-Report = Callable[[str, int, float, int, int], None]
+Report = Callable[[str, int, float, int, int, list[int]], None]
 
 
 class HostileBroker:
@@ -137,11 +137,13 @@ def fuzz(messages: int, seed: int, report: Report) -> None:
     with tempfile.TemporaryDirectory(prefix="crl") as directory, HostileBroker(Path(directory)) as broker:
         hellos = min(messages, max(HELLOS_MIN, messages // HELLO_SHARE))
         broker.answer_hello(rng, hellos)
-        started_s, rss, sent = time.monotonic(), 0, hellos
+        started_s, rss, sent, tenths = time.monotonic(), 0, hellos, [broker.rss_bytes()]
         while sent < messages:
             size = min(BATCH, messages - sent)
             broker.throw(rng, size)
             sent += size
             if sent <= messages // 4 or not rss:
                 rss = broker.rss_bytes()
-        report("worker", sent, time.monotonic() - started_s, rss, broker.rss_bytes())
+            if sent * 10 // messages >= len(tenths):
+                tenths.append(broker.rss_bytes())
+        report("worker", sent, time.monotonic() - started_s, rss, broker.rss_bytes(), tenths)

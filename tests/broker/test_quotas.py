@@ -1,0 +1,64 @@
+"""What one key may ask, and when it is turned away."""
+
+import math
+
+from corral_broker.keyring import Grant
+from corral_broker.quotas import AWAY_S_MAX, AWAY_S_MIN, BURST_S, FORGIVEN_S, RATE_PER_KEY_MAX, SAY_INTERVAL_S, Quotas
+
+RATE_PER_S = 1_000
+GRANT = Grant("k", "f", "operator", "", None, math.inf, RATE_PER_S, 0)
+DEFAULT = Grant("k", "f", "operator", "", None, math.inf, 0, 0)
+
+
+def ask(quotas: Quotas, per_s: int, begin_s: float, seconds: float) -> tuple[int, float]:
+    """Asks evenly until it is turned away or the time is over. Returns how many passed, and when it ended."""
+    passed, now_s = 0, begin_s
+    for number in range(int(per_s * seconds)):
+        now_s = begin_s + number / per_s
+        passed += quotas.refusal("key", GRANT, 0, now_s) is None
+        if quotas.is_away("key", now_s):
+            break
+    return passed, now_s
+
+
+def test_a_silent_key_may_ask_for_a_burst_at_once_and_then_for_its_rate() -> None:
+    quotas = Quotas()
+    assert sum(quotas.refusal("key", DEFAULT, 0, 5.0) is None for _ in range(RATE_PER_KEY_MAX * 3)) == RATE_PER_KEY_MAX * BURST_S
+    assert sum(quotas.refusal("key", DEFAULT, 0, 6.0) is None for _ in range(RATE_PER_KEY_MAX * 3)) == RATE_PER_KEY_MAX
+    assert quotas.refusal("other", DEFAULT, 0, 6.0) is None
+
+
+def test_up_to_twice_its_rate_a_key_gets_its_rate_and_is_never_turned_away() -> None:
+    quotas = Quotas()
+    passed, _ = ask(quotas, 2 * RATE_PER_S - 10, 0.0, 60.0)
+    assert 60 * RATE_PER_S <= passed <= (60 + BURST_S) * RATE_PER_S + 1
+    assert quotas.take_flooding() == []
+
+
+def test_a_key_that_asks_for_more_is_turned_away_longer_each_time_and_earns_nothing_meanwhile() -> None:
+    quotas, now_s, away = Quotas(), 0.0, []
+    for number in range(8):
+        passed, now_s = ask(quotas, 10 * RATE_PER_S, now_s, 60.0)
+        assert number == 0 or passed <= 1
+        [(key, away_s)] = quotas.take_flooding()
+        assert key == "key"
+        assert quotas.is_away("key", now_s + away_s - 0.01)
+        assert not quotas.is_away("key", now_s + away_s)
+        away.append(away_s)
+        now_s += away_s
+    assert away == [AWAY_S_MIN, 2.0, 4.0, 8.0, 16.0, AWAY_S_MAX, AWAY_S_MAX, AWAY_S_MAX]
+    _, now_s = ask(quotas, 10 * RATE_PER_S, now_s + FORGIVEN_S, 60.0)
+    assert quotas.take_flooding() == [("key", AWAY_S_MIN)]
+
+
+def test_events_and_commands_of_a_key_share_its_rate() -> None:
+    quotas = Quotas()
+    passed = sum(quotas.event_passes("key", GRANT, 0.0) for _ in range(5 * RATE_PER_S))
+    assert passed == RATE_PER_S * BURST_S
+    assert quotas.refusal("key", GRANT, 0, 0.0) is not None
+
+
+def test_refusals_are_said_once_a_second_with_their_number() -> None:
+    quotas = Quotas()
+    quotas.event_passes("key", GRANT, 0.0)
+    assert [quotas.to_say("key", now_s) for now_s in (0.0, 0.1, 0.2, SAY_INTERVAL_S, SAY_INTERVAL_S + 0.1)] == [1, 0, 0, 3, 0]
