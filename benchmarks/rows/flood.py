@@ -32,7 +32,7 @@ async def flood(bench: Bench) -> list[Figure]:
         keys = fleet.accepted("flood", "guest", "g2") if what == "events" else fleet.accepted("flood", "operator")
         guest = {"commands": [], "guest": ["g1"], "events": ["g2"]}[what]
         with fleet:
-            async with AsyncClient(fleet.address, keys=fleet.client_keys, timeout_s=120) as client:
+            async with AsyncClient(fleet.address, keys=fleet.client_keys, timeout_s=30) as client:
                 await bench.guests_up(client, 1)
                 process = side_process(
                     "kit.flood", what, fleet.address, keys.public, keys.secret, keys.server, *guest, log=bench.fresh("log")
@@ -46,7 +46,7 @@ async def flood(bench: Bench) -> list[Figure]:
 
 
 async def _in_turns(bench: Bench, client: AsyncClient, who: str, pid: int) -> list[Figure]:
-    seconds = float(bench.rounds(2, 4))
+    seconds = 4.0 if bench.full else 1.5
     medians: dict[signal.Signals, list[float]] = {signal.SIGSTOP: [], signal.SIGCONT: []}
 
     async def p99_ms(number: signal.Signals) -> float:

@@ -9,20 +9,22 @@ from dataclasses import dataclass
 from corral_broker.keyring import Grant
 from corral_schemas.errors import CorralError, error
 
-RATE_PER_KEY_MAX = 2_000
+RATE_PER_KEY_MAX = 4_000
 """Commands a second of one key, where its file does not say otherwise: a fraction of what a broker can serve, so that a few
 keys that ask for all they may leave the others theirs."""
 IN_FLIGHT_PER_KEY_MAX = 50_000
 """Commands of one key sent to guests and not yet answered, where its file does not say otherwise."""
-BURST_S = 2.0
-"""A key that was silent so long may ask for as many seconds' worth at once."""
-TOLERATED_S, TOLERATED_MIN = 2.0, 1_000
+BURST_S = 1.0
+"""A key that was silent so long may ask for as much at once."""
+TOLERATED_S, TOLERATED_MIN = 1.0, 1_000
 """So many seconds' worth of refusals, and at least so many in number, are borne; a key with more has its connections cut. They are
 forgotten at the key's rate: up to twice its rate nobody is ever cut."""
 AWAY_S_MIN, AWAY_S_MAX = 1.0, 30.0
 """How long a key is turned away: the first time, and after doubling each time that it floods again."""
 FORGIVEN_S = 60.0
 """A key that was let in again and did not flood for so long begins anew."""
+PROBATION = 0.1
+"""Until then it has this share of a burst and of what is borne: on and off, a flood would else have its beginning again and again."""
 SAY_INTERVAL_S = 1.0
 """Refusals of one key for its quota are said in log and audit log this often: a flood is not to fill them."""
 
@@ -41,6 +43,10 @@ class Bucket:
     say_next_s: float = 0.0
     unsaid: int = 0
     """Refusals since the last one that was said."""
+
+    def share(self, now_s: float) -> float:
+        """Of a burst and of what is borne: PROBATION for a key that has flooded not long ago."""
+        return PROBATION if self.away_s and now_s < self.away_until_s + FORGIVEN_S else 1.0
 
 
 class Quotas:
@@ -96,10 +102,10 @@ class Quotas:
     def _bucket(self, key: str, grant: Grant, now_s: float) -> Bucket:
         """Filled up to now."""
         rate_per_s = _rate_per_s(grant)
-        most = rate_per_s * BURST_S
         bucket = self._buckets.get(key)
         if bucket is None:
-            bucket = self._buckets[key] = Bucket(most, now_s)
+            bucket = self._buckets[key] = Bucket(rate_per_s * BURST_S, now_s)
+        most = max(1.0, rate_per_s * BURST_S * bucket.share(now_s))
         earned = max(0.0, now_s - bucket.at_s) * rate_per_s  # nothing while it is turned away
         bucket.left = min(most, bucket.left + earned)
         bucket.excess = max(0.0, bucket.excess - earned)
@@ -108,11 +114,12 @@ class Quotas:
 
     def _exceeds(self, key: str, bucket: Bucket, grant: Grant, now_s: float) -> None:
         bucket.excess += 1
-        if bucket.excess <= max(TOLERATED_MIN, TOLERATED_S * _rate_per_s(grant)) or now_s < bucket.away_until_s:
+        if bucket.excess <= max(TOLERATED_MIN, TOLERATED_S * _rate_per_s(grant)) * bucket.share(now_s) or now_s < bucket.away_until_s:
             return
-        again = bucket.away_s > 0 and now_s < bucket.away_until_s + FORGIVEN_S
+        again = bucket.share(now_s) < 1
         bucket.away_s = min(AWAY_S_MAX, 2 * bucket.away_s) if again else AWAY_S_MIN
         bucket.away_until_s = bucket.at_s = now_s + bucket.away_s
+        bucket.excess = 0.0
         self._flooding.append(key)
 
 

@@ -3,7 +3,7 @@
 import math
 
 from corral_broker.keyring import Grant
-from corral_broker.quotas import AWAY_S_MAX, AWAY_S_MIN, BURST_S, FORGIVEN_S, RATE_PER_KEY_MAX, SAY_INTERVAL_S, Quotas
+from corral_broker.quotas import AWAY_S_MAX, AWAY_S_MIN, BURST_S, FORGIVEN_S, PROBATION, RATE_PER_KEY_MAX, SAY_INTERVAL_S, Quotas
 
 RATE_PER_S = 1_000
 GRANT = Grant("k", "f", "operator", "", None, math.inf, RATE_PER_S, 0)
@@ -23,8 +23,8 @@ def ask(quotas: Quotas, per_s: int, begin_s: float, seconds: float) -> tuple[int
 
 def test_a_silent_key_may_ask_for_a_burst_at_once_and_then_for_its_rate() -> None:
     quotas = Quotas()
-    assert sum(quotas.refusal("key", DEFAULT, 0, 5.0) is None for _ in range(RATE_PER_KEY_MAX * 3)) == RATE_PER_KEY_MAX * BURST_S
-    assert sum(quotas.refusal("key", DEFAULT, 0, 6.0) is None for _ in range(RATE_PER_KEY_MAX * 3)) == RATE_PER_KEY_MAX
+    assert sum(quotas.refusal("key", DEFAULT, 0, 5.0) is None for _ in range(RATE_PER_KEY_MAX * 2)) == RATE_PER_KEY_MAX * BURST_S
+    assert sum(quotas.refusal("key", DEFAULT, 0, 6.0) is None for _ in range(RATE_PER_KEY_MAX * 2)) == RATE_PER_KEY_MAX
     assert quotas.refusal("other", DEFAULT, 0, 6.0) is None
 
 
@@ -39,7 +39,7 @@ def test_a_key_that_asks_for_more_is_turned_away_longer_each_time_and_earns_noth
     quotas, now_s, away = Quotas(), 0.0, []
     for number in range(8):
         passed, now_s = ask(quotas, 10 * RATE_PER_S, now_s, 60.0)
-        assert number == 0 or passed <= 1
+        assert number == 0 or passed <= RATE_PER_S * PROBATION * 2
         [(key, away_s)] = quotas.take_flooding()
         assert key == "key"
         assert quotas.is_away("key", now_s + away_s - 0.01)
