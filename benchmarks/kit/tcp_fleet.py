@@ -15,6 +15,8 @@ from kit.fleet import Daemon, Fleet
 
 PORTS = 6
 FIRST_PORTS = range(20_000, 32_000, 10)
+RATE_PER_S = 1_000_000
+"""Of the key whose commands are timed: what keys cost is measured, not what a key may ask."""
 
 
 class TcpFleet(Fleet):
@@ -26,12 +28,12 @@ class TcpFleet(Fleet):
         self._io_threads, self._key_directory = io_threads, directory / "keys"
         self.address = f"tcp://127.0.0.1:{_free_port()}"
         self.server_key = key_directory.make_broker_key(self._key_directory).public if keyed else ""
-        self.client_keys = self.accepted("op", "operator") if keyed else None
+        self.client_keys = self.accepted("op", "operator", rate_per_s=RATE_PER_S) if keyed else None
 
-    def accepted(self, name: str, role: str, guest: str = "") -> Keys:
+    def accepted(self, name: str, role: str, guest: str = "", rate_per_s: int = 0) -> Keys:
         """Keys that the broker accepts; to be made before it starts."""
         public, secret = (key.decode() for key in zmq.curve_keypair())
-        key = AcceptedKey(name=name, public=public, role=role, guest=guest)
+        key = AcceptedKey(name=name, public=public, role=role, guest=guest, rate_per_s=rate_per_s)
         (self._key_directory / ACCEPTED / accepted_file_name(name, public)).write_text(text_of(key))
         return Keys(public, secret, self.server_key)
 
