@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 BURST_MESSAGES = 256
 """Most messages taken from one socket in one turn."""
-LOOK_ASIDE_MESSAGES = 8
+LOOK_ASIDE_MESSAGES = 32
 """After so many messages of one socket it is looked whether another has commands, answers or events: a burst ends when one has, so that
 they wait for a few messages of a flood and not for a burst of it."""
 BURST_BYTES = 1 << 20
