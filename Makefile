@@ -1,7 +1,7 @@
 # Everything sets itself up: on Debian 12 only python3, make and root are needed (deploy/setup.sh installs the rest, once).
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
-TESTS ?= tests --ignore=tests/vm
+TESTS ?= tests
 PYTEST_FLAGS ?= --durations=15
 
 .DEFAULT_GOAL := help
