@@ -34,7 +34,7 @@ async def main():
     while True:
         for _ in range(7):
             room.journal.event("paused", Paused())
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.002)  # a loop that never rests would keep the interpreter from the thread that commits
 
 asyncio.run(main())
 """
