@@ -29,6 +29,7 @@ from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.keys import Keys
 from corral_worker.paths import GuestPaths
 from corral_worker.runc import Runtime
+from corral_worker.shim.cgroup import guest_cgroup
 from corral_worker.shims import Body, ShimGoneError, ShimLink, ShimRefusedError, Shims
 from corral_worker.turns import Turns
 from corral_worker.waiters import Waiters
@@ -58,10 +59,10 @@ class Settings:
     requests_kept_s: float = REQUESTS_KEPT_S
     remains_kept_s: float = REMAINS_KEPT_S
 
-    @property
+    @cached_property
     def cgroup_parent(self) -> str:
         """Below it each container has its cgroup, in every hierarchy."""
-        return f"/corral/{self.guest}"
+        return guest_cgroup(self.guest, self.paths.state)
 
     def cgroup(self, instance: str) -> str:
         return f"{self.cgroup_parent}/{instance}"

@@ -17,7 +17,7 @@ LONG = "/tmp/" + 90 * "x"
 
 
 def cgroups_of(instance: str) -> list[Path]:
-    return list(Path("/sys/fs/cgroup").glob(f"**/corral/*/{instance}"))
+    return list(Path("/sys/fs/cgroup").glob(f"**/corral/*/*/{instance}"))
 
 
 def test_the_end_stops_containers_and_leaves_nothing(short_directory: Path, rootfs: Path) -> None:
@@ -106,6 +106,22 @@ def test_an_up_that_was_killed_takes_its_children_along_and_the_next_finds_the_c
         assert end_up(again) == 0
         with contextlib.suppress(AttributeError):
             up.process.stdout.close()  # type: ignore[union-attr]
+
+
+def test_two_ups_with_guests_of_the_same_names_leave_each_other_s_containers_alone(short_directory: Path, rootfs: Path) -> None:
+    for name in ("a", "b"):
+        (short_directory / name).mkdir()
+    first = start_up(short_directory / "a", rootfs, guests=1)
+    paths = [first.background("sh", "-c", "read x; exit 9", flags=("-i",)) for _ in range(2)]
+    second = start_up(short_directory / "b", rootfs, guests=1)  # looks for leftovers as it starts, and as it ends
+    try:
+        theirs = second.background("sleep", "300")
+        assert theirs.partition("/")[0] == paths[0].partition("/")[0] == "g1"
+        assert end_up(second) == 0
+        assert [json.loads(first.corral("inspect", path).stdout)["status"] for path in paths] == ["running", "running"]
+    finally:
+        end_up(second)
+        assert end_up(first) == 0
 
 
 @pytest.mark.parametrize(("flags", "says"), [(("--runtime", "/no/such/runtime"), "/no/such/runtime"), (("--run-dir", LONG), LONG)])

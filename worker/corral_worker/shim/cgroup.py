@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import zlib
 
 from corral_worker.shim.light import Path
 from corral_worker.shim.linux import send_signal
@@ -120,10 +121,21 @@ def cgroup_at(path: str) -> Cgroup:
     return Cgroup({controller: mount + path for controller, mount in _mounts().items()})
 
 
-def remove_guest_cgroups(guest: str) -> None:
+def guest_cgroup(guest: str, state_dir: Path) -> str:
+    """The cgroup in which a guest's containers have theirs, as a path in every hierarchy.
+
+    The state directory is in it: a machine may have several guests of one name (two `corral up`, each with a g1), and what
+    one of them does not know must not be taken for a leftover by the other.
+    """
+    place = os.path.realpath(state_dir).encode(errors="surrogateescape")
+    return f"/corral/{guest}/{zlib.crc32(place):08x}"
+
+
+def remove_guest_cgroups(guest: str, state_dir: Path) -> None:
     """Remove the directories that containers of a guest were in, if none is left: nothing else ever would."""
+    own = guest_cgroup(guest, state_dir)
     for mount in set(_mounts().values()):
-        for directory in (Path(mount, "corral", guest), Path(mount, "corral")):
+        for directory in (Path(mount + own), Path(mount, "corral", guest), Path(mount, "corral")):
             with contextlib.suppress(OSError):  # not there, or a container (or another guest) is
                 directory.rmdir()
 

@@ -265,7 +265,7 @@ def _serve(run_dir: Path, state_dir: Path, guest: str, lock_fd: int, ready: int 
     gc.collect()
     gc.freeze()
     zygote.run()
-    remove_guest_cgroups(guest)
+    remove_guest_cgroups(guest, state_dir)
     return 0
 
 
