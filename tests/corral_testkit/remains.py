@@ -29,8 +29,8 @@ def processes_at(directory: Path) -> dict[int, str]:
 
 
 def cgroups_of(guest: str) -> list[Path]:
-    """The cgroup directories of a guest's containers, in every hierarchy."""
-    return [path for top in _guest_tops(guest) for path in top.iterdir() if path.is_dir()]
+    """The cgroup directories of a guest's containers, in every hierarchy and of every state directory."""
+    return [path for top in _guest_tops(guest) for path in top.glob("*/*") if path.is_dir()]
 
 
 def mounts_at(directory: Path) -> list[str]:
