@@ -36,12 +36,7 @@ else:
             defaults = {name: cls.__dict__[name] for name in names if name in cls.__dict__}
             content = {name: value for name, value in cls.__dict__.items() if name not in (*names, "__dict__", "__weakref__")}
 
-            def __init__(self, *values, **named):
-                given = {**defaults, **dict(zip(names, values, strict=False)), **named}
-                if len(values) > len(names) or given.keys() != set(names):
-                    raise TypeError(f"{cls.__name__} has the fields {names}, not {tuple(given)}")
-                for name in names:
-                    setattr(self, name, given[name])
+            __init__ = _initializer(names, defaults)
 
             def __eq__(self, other):
                 same_class = other.__class__ is self.__class__
@@ -57,6 +52,14 @@ else:
             return type(cls.__name__, cls.__bases__, {**content, **methods, "__slots__": names})
 
         return make
+
+    def _initializer(names, defaults):
+        """``__init__`` as a dataclass has it, compiled as there: records are made by the thousand, so it is as fast as one written out."""
+        parameters = ", ".join(f"{name}=_defaults['{name}']" if name in defaults else name for name in names)
+        lines = "".join(f"\n    self.{name} = {name}" for name in names)
+        made = {"_defaults": defaults}
+        exec(f"def __init__(self, {parameters}):{lines}", made)
+        return made["__init__"]
 
     class Path(str):
         """A path as text, with pathlib's names for what can be done with it. Every method is as there."""
