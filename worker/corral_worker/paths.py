@@ -45,6 +45,11 @@ class GuestPaths:
         return self.run / "s"
 
     @property
+    def memory(self) -> Path:
+        """A random word that lives as long as what this guest's memory holds. Made when first asked for."""
+        return self.run / "memory"
+
+    @property
     def zygote_socket(self) -> Path:
         return self.run / "zygote.sock"
 

@@ -20,6 +20,7 @@ from corral_schemas.session import Heartbeat, Register, Registered
 from corral_schemas.stdio import CloseStdinArgs, ReadStdioArgs, ResizeArgs, WriteStdinArgs
 from corral_worker import __version__, adopt, cgroups, retention
 from corral_worker.brokers import BrokerSession, Face, Route
+from corral_worker.bundle_store.unsynced import Memory
 from corral_worker.cut_off import note_reads
 from corral_worker.dialer import Dialer, ZmqDialer
 from corral_worker.drift import Drift
@@ -195,13 +196,14 @@ class Worker:
         self.journal.set_meta("guest", self._settings.guest)
         await self.guest.shims.start()
         unfinished = await adopt.take_over(self.guest, self._notices, journal_is_new=journal_is_new)
-        await self.guest.bundle_store.load()
+        await self.guest.bundle_store.load(Memory(self._settings.paths.memory, self.guest.boot))
         for record in unfinished:
             self._requests.go_on(record)
         self._notices.resume_auto_deletes()
         await self.journal.durable()
         self._tasks.start(retention.keep_tidy(self.guest, self._spools))
         self._tasks.start(note_reads(self.guest, self._spools))
+        self._tasks.start(self.guest.bundle_store.verify_again())
         self._tasks.start(Drift(self.guest).watch())
         for address in self._broker_addresses:
             session = BrokerSession(address, self._parts.dialer, self._face)

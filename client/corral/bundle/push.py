@@ -24,9 +24,9 @@ from corral_schemas.frames import pack
 from corral_schemas.limits import BUNDLE_PIECES_MAX, BUNDLE_WRITE_BYTES_MAX, UPLOAD_BYTES_MAX
 from corral_schemas.stdio import Done
 
-UNANSWERED_MAX = 4
+UNANSWERED_MAX = 3
 """Messages full of bytes on their way to one guest: enough to fill a link, too few to hold anything up."""
-MESSAGES_KEPT = 16
+MESSAGES_KEPT = 8
 """For guests that are a little behind the first."""
 PATIENCE_S = 60.0
 """How long on end a guest or its broker may be gone in the middle of a push."""

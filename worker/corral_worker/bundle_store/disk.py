@@ -8,7 +8,7 @@ from pathlib import Path
 from corral_schemas.errors import CorralError, error
 from corral_schemas.limits import BUNDLE_DISK_RESERVE_BYTES
 
-_SYNC_FILE_RANGE_WRITE = 2
+_WAIT_BEFORE, _WRITE, _WAIT_AFTER = 1, 2, 4  # sync_file_range(2)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -50,20 +50,21 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def sync_filesystem(directory: Path) -> None:
+def sync_filesystem(descriptor: int) -> None:
     """syncfs(2): all that was written to that file system is on disk then, by one commit for any number of files. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if _libc.syncfs(descriptor) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(directory))
-    finally:
-        os.close(descriptor)
+    if _libc.syncfs(descriptor) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def start_writeback(descriptor: int, offset: int, size: int) -> None:
     """Has the kernel begin to write these bytes to the disk, without waiting: sync_file_range(2). A hint: no error matters."""
-    _libc.sync_file_range(descriptor, ctypes.c_int64(offset), ctypes.c_int64(size), _SYNC_FILE_RANGE_WRITE)
+    _libc.sync_file_range(descriptor, ctypes.c_int64(offset), ctypes.c_int64(size), _WRITE)
+
+
+def write_out(descriptor: int, offset: int, size: int) -> None:
+    """The same, and waits until they are written. Nothing to rely on: what a power cut must not take wants a real sync afterwards."""
+    _libc.sync_file_range(descriptor, ctypes.c_int64(offset), ctypes.c_int64(size), _WAIT_BEFORE | _WRITE | _WAIT_AFTER)
 
 
 def remove_tree(directory: Path) -> int:

@@ -16,7 +16,7 @@ from corral_schemas.bundle_rules import Chunks, chunks_of, decode_manifest, refu
 from corral_schemas.bundles import BundleEntry, BundleManifest
 from corral_schemas.errors import error
 from corral_schemas.limits import BUNDLE_CHUNK_BYTES
-from corral_worker.bundle_store.disk import check_space, start_writeback, sync_filesystem
+from corral_worker.bundle_store.disk import check_space, start_writeback
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,9 @@ ENTRY_BYTES = 4_096
 
 ZEROS = hashlib.sha256(bytes(BUNDLE_CHUNK_BYTES)).digest()
 """Of a chunk that need not be written."""
+
+WRITTEN_AHEAD_BYTES = 128 << 20
+"""Of one bundle, in memory only; the kernel is told to begin writing what comes beyond, or a journal that syncs would wait long."""
 
 Data = bytes | memoryview
 Pieces = Sequence[tuple[int, Data]]
@@ -62,6 +65,7 @@ class Incoming:
         """1 for each chunk that stands verified in all its places."""
         self._linked: set[int] = set()  # entries that are one file with another bundle's: never written to
         self._fresh = False  # its files hold nothing yet
+        self._put_bytes = 0
 
     # -- the tree ----------------------------------------------------------------------------------------------------------------
 
@@ -88,6 +92,9 @@ class Incoming:
                 path.mkdir(mode=0o700, exist_ok=True)
             elif entry.type == "symlink":
                 if not path.is_symlink():
+                    path.symlink_to(entry.target)
+                elif str(path.readlink()) != entry.target:
+                    path.unlink()
                     path.symlink_to(entry.target)
             elif entry.type == "file" and not os.path.lexists(path):
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -177,7 +184,9 @@ class Incoming:
             try:
                 if os.pwrite(descriptor, data, offset) != len(data):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # what a short write to a file means
-                start_writeback(descriptor, offset, len(data))  # so that little is left to wait for at the end
+                self._put_bytes += len(data)
+                if self._put_bytes > WRITTEN_AHEAD_BYTES:
+                    start_writeback(descriptor, offset, len(data))
             finally:
                 os.close(descriptor)
         self.there[number] = 1
@@ -195,7 +204,7 @@ class Incoming:
     # -- the end -----------------------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Gives everything its owner, mode and time, and waits until it is on disk. Raises bundle_incomplete, OSError."""
+        """Gives everything its owner, mode and time. Raises bundle_incomplete, OSError."""
         if not all(self.there):
             missing = self.there.count(0)
             raise error("bundle_incomplete", f"{missing} of {len(self.there)} chunks are missing", missing=missing)
@@ -203,8 +212,7 @@ class Incoming:
         for index, entry in enumerate(entries):
             path = self.path(entry)
             if entry.type == "hardlink":
-                if not os.path.lexists(path):
-                    os.link(self.rootfs / entry.target, path)
+                self._link_hard(self.rootfs / entry.target, path)
             elif entry.type == "symlink":
                 os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
                 os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
@@ -213,7 +221,13 @@ class Incoming:
         for entry in reversed(entries):  # what is in a directory before the directory: each change in it moves its time
             if entry.type == "directory":
                 _dress(self.path(entry), entry)
-        sync_filesystem(self.directory)
+
+    def _link_hard(self, target: Path, path: Path) -> None:
+        if os.path.lexists(path):
+            if path.samefile(target):
+                return
+            path.unlink()  # of a file that was damaged and has been made anew since
+        os.link(target, path)
 
     def path(self, entry: BundleEntry) -> Path:
         """Safe to follow: every component above it is a directory of the manifest, made here, in a tree that only root can enter."""

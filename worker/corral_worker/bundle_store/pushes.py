@@ -16,7 +16,8 @@ import msgspec
 from corral_schemas.bundle_rules import decode_manifest, pieces_of
 from corral_schemas.bundles import ImageConfig, IncomingBundle
 from corral_schemas.errors import CorralError, error
-from corral_worker.bundle_store.disk import remove_tree, storage_error, sync_directory
+from corral_worker.bundle_store import unsynced
+from corral_worker.bundle_store.disk import remove_tree, storage_error
 from corral_worker.bundle_store.incoming import MANIFEST, ROOTFS, Incoming, Kept, Pieces, same_file
 from corral_worker.bundle_store.uploads import Uploads
 
@@ -38,8 +39,8 @@ class About(msgspec.Struct, kw_only=True):
 class Pushes:
     """All that is on its way in. `bare` is a digest without its prefix."""
 
-    def __init__(self, coming: Path, whole: Path, uploads: Uploads) -> None:
-        self._coming, self._whole, self._uploads = coming, whole, uploads
+    def __init__(self, coming: Path, whole: Path, uploads: Uploads, memory: unsynced.Memory) -> None:
+        self._coming, self._whole, self._uploads, self._memory = coming, whole, uploads, memory
         self._incoming: dict[str, Incoming] = {}  # those that this worker has looked at
 
     def look_over(self) -> None:
@@ -50,6 +51,16 @@ class Pushes:
                 remove_tree(path)
             else:
                 log.warning("a push of %s was broken off; what came of it is kept, for a push to go on from", path.name)
+
+    def doubt(self) -> list[str]:
+        """At the start: out of sight with what a power cut may have torn; → those that were whole before, for `commit` to look at."""
+        memory = self._memory.id()
+        for path in directories_in(self._whole):
+            if not unsynced.is_certain(path, memory):
+                self._coming.mkdir(mode=0o700, exist_ok=True)
+                os.utime(path / MANIFEST)  # it is to be gone on with, whenever it was pushed
+                path.rename(self._coming / path.name)
+        return [path.name for path in directories_in(self._coming) if (path / ABOUT).exists()]
 
     def give_up(self, before_s: float) -> tuple[list[str], int]:
         """Removes what nobody went on with since then (wall clock); → (bundles given up, bytes freed)."""
@@ -88,6 +99,7 @@ class Pushes:
                 raise error("bundle_not_found", f"no push of {PREFIX}{bare} is under way here; open it first", digest=PREFIX + bare)
             coming = Incoming(self._coming / bare)
             coming.prepare(self._kept_of)
+            unsynced.mark(coming.directory, self._memory.id())  # what another memory left has just been held against its digests
             self._incoming[bare] = coming
         return coming
 
@@ -119,7 +131,7 @@ class Pushes:
             self._coming_in(bare).write(pieces)
 
     def commit(self, bare: str) -> About:
-        """Makes it visible. Raises bundle_incomplete, bundle_not_found, storage_full."""
+        """Makes it visible; whether it is on disk its mark tells. Raises bundle_incomplete, bundle_not_found, storage_full."""
         place = self._whole / bare
         if (place / ABOUT).is_file():  # a repeat, or a worker that was killed right after the rename
             return msgspec.msgpack.decode((place / ABOUT).read_bytes(), type=About)
@@ -128,11 +140,10 @@ class Pushes:
             entries = coming.manifest.entries
             size = sum(entry.size for entry in entries)
             about = About(image=coming.manifest.image, bytes=size, entries=len(entries), created_ns=time.time_ns())
-            (coming.directory / ABOUT).write_bytes(msgspec.msgpack.encode(about))
             coming.finish()
+            (coming.directory / ABOUT).write_bytes(msgspec.msgpack.encode(about))
             self._whole.mkdir(mode=0o700, exist_ok=True)
             coming.directory.rename(place)
-            sync_directory(self._whole)
         del self._incoming[bare]
         return about
 

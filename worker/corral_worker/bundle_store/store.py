@@ -1,7 +1,7 @@
 """The guest's bundles: which there are, what they are called, who uses them, and what is on its way in.
 
 What is decided here is decided in the event loop; what may block runs in one thread of lower priority, so that no command waits for it.
-A bundle becomes visible by one rename, after everything in it is on disk.
+A bundle becomes visible by one rename, after everything in it is verified; the disk gets it soon after (see unsynced.py).
 """
 
 import asyncio
@@ -21,19 +21,21 @@ import msgspec
 
 from corral_schemas.bundle_rules import decode_manifest
 from corral_schemas.bundles import BundleEntry, BundleInfo, ImageConfig, IncomingBundle, UploadArgs
-from corral_schemas.errors import error
+from corral_schemas.errors import CorralError, error
 from corral_schemas.limits import BUNDLE_INCOMING_KEPT_S
 from corral_schemas.names import bundle_name, bundle_ref
 from corral_worker.bundle_store.disk import free_bytes, remove_tree, storage_error, write_durably
 from corral_worker.bundle_store.incoming import MANIFEST, ROOTFS, Pieces
 from corral_worker.bundle_store.pushes import ABOUT, PREFIX, About, Pushes, directories_in
+from corral_worker.bundle_store.syncing import Syncing
+from corral_worker.bundle_store.unsynced import Memory
 from corral_worker.bundle_store.uploads import Uploads
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 NICENESS = 5
-"""Of the store's thread: containers and commands come before pushes where the processor is wanted."""
+"""Of the store's threads: containers and commands come before pushes where the processor is wanted."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Image:
 class BundleStore:
     """All bundles of one guest. Its methods belong to the event loop's thread, what ends in `_in_thread` to the store's."""
 
+    _pushes: Pushes  # made by load, used in the store's thread only
+
     def __init__(self, directory: Path, users: Callable[[], list[tuple[str, str]]]) -> None:
         """`users`: (container, path of its root file system) of every container there is."""
         self._directory, self._users = directory, users
@@ -56,17 +60,34 @@ class BundleStore:
         self._about: dict[str, About] = {}  # hexadecimal digest -> what is known of a bundle that is there
         self._names: dict[str, str] = {}  # NAME:TAG -> hexadecimal digest
         self._pins: Counter[str] = Counter()  # hexadecimal digest -> creates under way that will use it
-        self._pushes = Pushes(self._coming, self._whole, self._uploads)  # the store's thread only
+        self._doubted: set[str] = set()  # hexadecimal digests of those that are verified again after a power cut
         self._thread = ThreadPoolExecutor(1, "corral-bundles", initializer=_be_nice)
+        self._syncing = Syncing(_be_nice)
         self._removed = 0
 
     # -- at the start, and now and then --------------------------------------------------------------------------------------------
 
-    async def load(self) -> None:
-        """Reads what is there, and removes what a crash left."""
+    async def load(self, memory: Memory) -> None:
+        """Comes before all else: reads what is there, and removes what a crash left."""
+        self._pushes = Pushes(self._coming, self._whole, self._uploads, memory)
         if self._directory.is_dir():
-            self._about, self._names = await self._do(self._load_in_thread)
+            self._about, self._names, self._doubted = await self._do(self._load_in_thread)
+            for bare in self._about:
+                self._syncing.later(self._whole / bare)
             await self.tidy()
+
+    async def verify_again(self) -> None:
+        """Bundles that the disk may not have had before the power went: each is visible again once all of it is verified."""
+        for bare in sorted(self._doubted):
+            try:
+                self._about[bare] = await self._do(self._pushes.commit, bare)
+                log.warning("bundle %s was not yet known to be on disk when the power went: it was verified again, and is whole", bare)
+                self._syncing.later(self._whole / bare)
+            except CorralError as why:
+                log.error("bundle %s was not on disk when the power went: %s; push it again, what is whole of it is kept", bare, why)
+            finally:
+                self._doubted.discard(bare)
+        await self._forget_names()
 
     async def tidy(self) -> None:
         """Gives up pushes that nobody went on with for BUNDLE_INCOMING_KEPT_S."""
@@ -74,10 +95,12 @@ class BundleStore:
             await self._do(self._pushes.give_up, time.time() - BUNDLE_INCOMING_KEPT_S)
 
     def close(self) -> None:
+        self._syncing.close()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _load_in_thread(self) -> tuple[dict[str, About], dict[str, str]]:
+    def _load_in_thread(self) -> tuple[dict[str, About], dict[str, str], set[str]]:
         found: dict[str, About] = {}
+        doubted = set(self._pushes.doubt())
         for path in directories_in(self._whole):
             try:
                 found[path.name] = msgspec.msgpack.decode((path / ABOUT).read_bytes(), type=About)
@@ -94,7 +117,7 @@ class BundleStore:
         except (OSError, msgspec.DecodeError) as why:
             log.error("%s cannot be read: %s; bundles are there under their digests alone", names_file, why)
             names = {}
-        return found, {name: digest for name, digest in names.items() if digest in found}
+        return found, {name: digest for name, digest in names.items() if digest in found or digest in doubted}, doubted
 
     # -- pushes ----------------------------------------------------------------------------------------------------------------------
 
@@ -122,6 +145,7 @@ class BundleStore:
         bare = digest.removeprefix(PREFIX)
         if bare not in self._about:
             self._about[bare] = await self._do(self._pushes.commit, bare)
+            self._syncing.later(self._whole / bare)
         if any(self._names.get(name) != bare for name in whole_names):
             self._names |= dict.fromkeys(whole_names, bare)
             await self._save_names()
@@ -158,11 +182,13 @@ class BundleStore:
         if digest:
             found = [bare for bare in self._about if bare.startswith(digest.removeprefix(PREFIX))]
         else:
-            found = [self._names[name]] if name in self._names else []
+            found = [self._names[name]] if self._names.get(name) in self._about else []
         if len(found) > 1:
             raise error(
                 "name_ambiguous", f"{ref} is the beginning of {len(found)} digests", candidates=[PREFIX + bare for bare in found[:8]]
             )
+        if not found and (self._names.get(name) in self._doubted or digest.removeprefix(PREFIX) in self._doubted):
+            raise error("bundle_not_found", f"{ref} is being verified after a power cut; ask again in a moment", bundle=ref)
         if not found:
             raise error(
                 "bundle_not_found", f"no bundle {ref} in this guest; push it first", bundle=ref, nearest=_nearest(name, self._names)
@@ -229,14 +255,20 @@ class BundleStore:
         """Out of sight at once, off the disk soon after."""
         gone: list[Path] = []
         for bare in bundles:
+            self._syncing.forget(self._whole / bare)
             gone.append(self._discard(self._whole / bare))
             del self._about[bare]
-        untagged = sorted(name for name, of in self._names.items() if of not in self._about)
-        if untagged:
-            self._names = {name: of for name, of in self._names.items() if of in self._about}
-            await self._save_names()
+        untagged = await self._forget_names()
         freed = sum([await self._do(remove_tree, path) for path in gone])
         return [PREFIX + bare for bare in bundles], untagged, freed
+
+    async def _forget_names(self) -> list[str]:
+        """Those of bundles that are there no more."""
+        untagged = sorted(name for name, of in self._names.items() if of not in self._about and of not in self._doubted)
+        if untagged:
+            self._names = {name: of for name, of in self._names.items() if name not in untagged}
+            await self._save_names()
+        return untagged
 
     def _discard(self, path: Path) -> Path:
         self._trash.mkdir(mode=0o700, parents=True, exist_ok=True)
