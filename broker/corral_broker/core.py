@@ -146,6 +146,11 @@ class BrokerCore:
         self._router.drop_held()
 
     @property
+    def awaits_guests(self) -> bool:
+        """A guest owes somebody an answer."""
+        return len(self._router.pending) > 0
+
+    @property
     def places_moved(self) -> bool:
         """A guest's highest seen place has changed since `take_places`."""
         return self.registry.places_moved

@@ -31,7 +31,7 @@ from corral_broker.sockets import Sockets
 from corral_broker.wire import receive, receive_part, send
 from corral_schemas.frames import pack
 from corral_schemas.names import new_instance
-from corral_schemas.session import HEARTBEAT_ACK, REGISTER, HeartbeatAck
+from corral_schemas.session import HEARTBEAT, HEARTBEAT_ACK, REGISTER, HeartbeatAck
 
 if TYPE_CHECKING:
     Socket = zmq.Socket[bytes]
@@ -43,6 +43,9 @@ LOOK_ASIDE_MESSAGES = 32
 they wait for a few messages of a flood and not for a burst of it."""
 BURST_BYTES = 1 << 20
 """A burst ends with the message that passes this many bytes."""
+HEARTBEATS_GATHER_S = 0.01
+"""Heartbeats of thousands of guests come one by one, all the time. While nothing else comes, and nobody waits for a guest's answer, they
+are left to gather for so long: a turn for each would keep a core busy with waking up."""
 TURN_S_MAX = 1.0
 """Longest wait for a message."""
 
@@ -110,7 +113,9 @@ class Service:
         self._waker, self._wakened = os_sockets.socketpair()
         self._waker.setblocking(False)
         self._stopped = False
-        self._poller = zmq.Poller()
+        self._poller, self._poller_but_workers = zmq.Poller(), zmq.Poller()
+        self._gathering = False  # workers' messages are heartbeats only, and come close together
+        self._turned_s = 0.0  # when the last turn began
         self._takers = self._make_takers()  # in the order in which a turn serves them
         self._publishers = (self._sockets.events_out, self._sockets.stdio_out)
         self._prompt = (self._sockets.workers, self._sockets.clients, self._sockets.events_in)  # whose messages wait for no burst
@@ -118,6 +123,8 @@ class Service:
         watched = [self._sockets.monitor] if self._guard is None else [self._guard.zap_socket]
         for pollable in (*self._takers, *watched, self._wakened):
             self._poller.register(pollable, zmq.POLLIN)
+            if pollable is not self._sockets.workers:
+                self._poller_but_workers.register(pollable, zmq.POLLIN)
 
     @property
     def is_open_to_anyone(self) -> bool:
@@ -161,7 +168,7 @@ class Service:
         self._wakened.close()
 
     def _turn(self) -> None:
-        ready = {pollable for pollable, _ in self._poller.poll(self._wait_ms())}
+        ready, read_all = self._ready()
         now_s = time.monotonic()
         self._core.begin(now_s, time.time_ns())
         if self._wakened.fileno() in ready:
@@ -170,7 +177,8 @@ class Service:
             self._guard.turn(now_s, self._core.judge_again, self._connections.closed)
         else:
             self._connections.read_monitor(now_s)
-        read_all = True
+        self._gathering = now_s - self._turned_s < 2 * HEARTBEATS_GATHER_S and ready == {self._sockets.workers}
+        self._turned_s = now_s
         for pollable, take in self._takers.items():
             if pollable in ready and not self._burst(pollable, take) and pollable is self._sockets.workers:
                 read_all = False
@@ -183,6 +191,14 @@ class Service:
         if self._guard is not None:
             self._guard.end()
         self._save_places(now_s)
+
+    def _ready(self) -> tuple[set[Any], bool]:
+        """What has something to be read, waited for; and whether the workers' socket was looked at."""
+        if self._gathering and not self._core.awaits_guests:
+            wait_ms = min(self._wait_ms(), int(HEARTBEATS_GATHER_S * 1000))
+            if ready := {pollable for pollable, _ in self._poller_but_workers.poll(wait_ms)}:
+                return ready, False
+        return {pollable for pollable, _ in self._poller.poll(self._wait_ms())}, True
 
     def _burst(self, socket: "Socket", take: Callable[[list[Opaque], Sender], None]) -> bool:
         """Takes up to a burst's worth, a few messages when others wait; True when nothing was left."""
@@ -197,6 +213,8 @@ class Service:
                 return True
             self._core.counters.add(counter)
             frames, last = message
+            if self._gathering and frames[1:2] != [HEARTBEAT]:
+                self._gathering = False
             sender = ANYONE
             if self._guard is not None:
                 judged = self._guard.sender(socket, frames, last)

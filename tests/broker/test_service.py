@@ -105,6 +105,24 @@ def test_a_command_and_its_reply_go_through_whatever_their_size(broker: BrokerPr
             assert client.receive(client.socket) == reply
 
 
+def test_heartbeats_that_come_one_upon_another_are_taken_together_and_all_acknowledged(broker: BrokerProcess, client: RawClient) -> None:
+    def wakes() -> int:
+        return int(Path(f"/proc/{broker.process.pid}/status").read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+    with FakeWorker(broker.address, "vm-1") as worker:
+        worker.register()
+        before = wakes()
+        for _ in range(300):
+            worker.main.send_multipart([session.HEARTBEAT, pack(session.Heartbeat(epoch=worker.epoch, seq=worker.seq))])
+            time.sleep(0.001)  # as thousands of guests would: this is what is tested
+        for _ in range(300):
+            worker.expect(session.HEARTBEAT_ACK, session.HeartbeatAck)
+        assert wakes() - before < 150
+        client.send("list", ListArgs(), "vm-1")
+        worker.answer(worker.command(), CorralError("runtime_failed", "x"))
+        assert isinstance(client.reply("list")[1], CorralError)
+
+
 def test_an_unknown_guest_is_answered_within_50_ms(client: RawClient) -> None:
     client.hello()
     took_s = []
