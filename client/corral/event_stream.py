@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import secrets
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 from dataclasses import replace
 from types import TracebackType
 
@@ -50,7 +50,7 @@ class EventStream:
         start = None if after is None else dict(after.places)
         self._want = selection(kinds, guests, select, start, broker_events, beacons)
         self._connection = connection
-        self._labels = LateLabels(connection, self._want.members, self._on_message)
+        self._labels = LateLabels(connection, self._want.members, self._on_message, self._start)
         self._channels: dict[int, Link] = {}  # link → its subscription
         self._lost: set[int] = set()  # links whose subscription broke and has not come back
         self._early: list[list[bytes]] | None = []  # messages from before it is known where to begin
@@ -60,6 +60,7 @@ class EventStream:
         self._news = asyncio.Event()
         self._live: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None  # of a task: whoever iterates is told
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self.unreadable: int = 0
@@ -113,7 +114,6 @@ class EventStream:
         for channel in self._channels.values():
             self._connection.close_channel(channel)
         self._channels.clear()
-        await self._labels.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -135,6 +135,8 @@ class EventStream:
                     return item
             if self._closed:
                 raise StopAsyncIteration
+            if self._failure is not None:
+                raise self._failure
             self._news.clear()
             await self._news.wait()
 
@@ -248,14 +250,24 @@ class EventStream:
         loop = asyncio.get_running_loop()
         if len(self._waiting) < WAITING_MAX:
             for ask in self._follow.asks(loop.time()):
-                task = loop.create_task(self._ask(self._follow, ask))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._start(self._ask(self._follow, ask))
         wake_s = max(self._follow.next_wake_s(), loop.time() + 0.001)
         if self._timer is None or self._timer.cancelled() or self._timer.when() <= loop.time() or self._timer.when() > wake_s:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = loop.call_at(wake_s, self._go_on)
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        """Makes it a task of this stream; a failure nobody foresaw ends the iteration: what the task was to bring would be missing."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self._failure = self._failure or failure
+            self._news.set()
 
     async def _ask(self, follow: Follow, ask: Ask) -> None:
         loop = asyncio.get_running_loop()

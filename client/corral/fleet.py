@@ -9,6 +9,7 @@ import msgspec
 
 from corral.connection import Connection
 from corral.container import Container
+from corral.plain_text import count_text
 from corral.process import Process
 from corral_schemas.commands import ContainerTarget
 from corral_schemas.containers import ContainerState
@@ -117,7 +118,7 @@ def _process_of(connection: Connection, container: Container, state: ContainerSt
 
 def _not_found(wanted: str, name: str, known: dict[str, str], silent: list[str] | None = None) -> CorralError:
     nearest = [known[match] for match in difflib.get_close_matches(name, list(known), NEAREST_MAX)]
-    unheard = f" ({len(silent)} guests did not answer: {', '.join(silent[:4])})" if silent else ""
+    unheard = f" ({count_text(len(silent), 'guest')} did not answer: {', '.join(silent[:4])})" if silent else ""
     return error("container_not_found", f"no container {wanted}{_hint(nearest)}{unheard}", nearest=nearest, silent=silent or [])
 
 

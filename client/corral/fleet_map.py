@@ -7,6 +7,7 @@ from typing import Generic, Literal, TypeVar, cast
 
 from corral.connection import Connection
 from corral.guest import Guest
+from corral.plain_text import count_text
 from corral.selectors import Selector, parse_selector
 from corral_schemas.base import Message
 from corral_schemas.errors import CorralError, error
@@ -69,7 +70,7 @@ def meant(selector: Selector, guests: list[GuestInfo]) -> list[GuestInfo]:
         raise error("guest_unreachable", f"there is no guest {name}", guest=name, nearest=nearest)
     found = selector.select(guests)
     if not found:
-        raise error("guest_unreachable", f"{selector.text!r} selects none of {len(guests)} guests", selector=selector.text)
+        raise error("guest_unreachable", f"{selector.text!r} selects none of {count_text(len(guests), 'guest')}", selector=selector.text)
     return found
 
 

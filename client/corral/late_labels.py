@@ -1,7 +1,7 @@
 """Messages of guests whose labels are not known yet: a guest may be heard of before its registration is, whose message was lost."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from corral.connection import Connection
 from corral.core.membership import Membership
@@ -15,12 +15,21 @@ AGAIN_S = 0.5
 
 
 class LateLabels:
-    """Keeps them until the broker has said the labels, then hands them on. `members` None: nobody is judged by labels."""
+    """Keeps them until the broker has said the labels, then hands them on. `members` None: nobody is judged by labels.
 
-    def __init__(self, connection: Connection, members: Membership | None, hand_on: Callable[[list[bytes]], None]) -> None:
-        self._connection, self._members, self._hand_on = connection, members, hand_on
+    The asking is a task of whoever reads the messages: `start` begins it there, where its failure is seen and it ends with the reader.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        members: Membership | None,
+        hand_on: Callable[[list[bytes]], None],
+        start: Callable[[Coroutine[None, None, None]], None],
+    ) -> None:
+        self._connection, self._members, self._hand_on, self._start = connection, members, hand_on, start
         self._waiting: list[tuple[str, list[bytes]]] = []  # guest, its message
-        self._asking: asyncio.Task[None] | None = None
+        self._asking = False
 
     def keeps(self, header: EventHeader, frames: list[bytes]) -> bool:
         """Whether the message has to wait, and is kept here now."""
@@ -28,8 +37,9 @@ class LateLabels:
             return False
         if len(self._waiting) < WAITING_MAX:
             self._waiting.append((header.guest, frames))
-        if self._asking is None:
-            self._asking = asyncio.get_running_loop().create_task(self._ask(self._members))
+        if not self._asking:
+            self._asking = True
+            self._start(self._ask(self._members))
         return True
 
     async def guests(self) -> list[GuestInfo]:
@@ -40,12 +50,6 @@ class LateLabels:
                 self._members.learn(info.guest, info.labels)
         return known
 
-    async def close(self) -> None:
-        """Forgets what waits."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.gather(self._asking, return_exceptions=True)
-
     async def _ask(self, members: Membership) -> None:
         try:
             while True:
@@ -55,7 +59,7 @@ class LateLabels:
                 except CorralError:  # the broker is away: what waits is judged once it is back
                     await asyncio.sleep(AGAIN_S)
         finally:
-            self._asking = None
+            self._asking = False
         waiting, self._waiting = self._waiting, []
         for guest, frames in waiting:
             if not members.knows(guest):  # not even to the broker: it has no labels

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 import corral
+from corral.core.membership import Membership
 from corral_schemas.events import ExitEvent, GuestUp, Started
 from corral_schemas.exits import Exit
 from corral_testkit.bounded import run
@@ -275,6 +276,23 @@ def test_a_guest_whose_registration_was_not_heard_of_is_judged_by_what_the_broke
             assert [(item.guest, seq(item)) for item in [await anext(stream) for _ in range(3)] if isinstance(item, corral.Event)] == [
                 ("b", 1), ("b", 2), ("b", 3),
             ]  # fmt: skip
+
+    run(work())
+
+
+def test_a_failure_nobody_foresaw_is_told_to_whoever_iterates(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down(*_: object) -> None:
+        raise RuntimeError("labels that no one can judge")
+
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client, client.events(select="role=web", broker_events=False) as stream:
+            monkeypatch.setattr(Membership, "learn", break_down)
+            guest = FakeGuest(broker, "unheard-of")
+            with_labels(broker, "unheard-of", role="web")
+            broker.do(lambda: guest.record("started", Started(pid=1)))
+            for _ in range(2):  # it is not forgotten either
+                with pytest.raises(RuntimeError, match="no one can judge"):
+                    await anext(stream)
 
     run(work())
 

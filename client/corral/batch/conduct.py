@@ -20,6 +20,7 @@ from corral.batch.records import AnyRecord, Ended, Reopened, Resumed, RunBegan, 
 from corral.batch.rundir import RunDir
 from corral.batch.runner import Abort, Action, Result, Send, StepRunner, Tally, Write
 from corral.batch.targets import targets_of
+from corral.plain_text import count_text
 from corral.selectors import parse_selector
 from corral_schemas.errors import CorralError
 
@@ -84,7 +85,7 @@ def guests_of(step: Step, guests: "Sequence[GuestInfo]") -> "list[GuestInfo]":
         labels = sorted({label for info in guests for label in info.labels})
         near = get_close_matches(selector.conditions[0].label, labels, 1) if selector.conditions else []
         hint = f"; did you mean the label {near[0]!r}?" if near and selector.conditions[0].label not in labels else ""
-        raise NoTargetsError(f"step {step.name}: {step.select!r} selects none of {len(guests)} guests{hint}")
+        raise NoTargetsError(f"step {step.name}: {step.select!r} selects none of {count_text(len(guests), 'guest')}{hint}")
     return found
 
 

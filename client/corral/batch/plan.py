@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from corral.cli.units import parse_duration_s
+from corral.units import parse_duration_s
 
 PLAN_VERSION = 1
 STEPS_MAX = 1_000

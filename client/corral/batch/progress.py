@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from corral.batch.plan import Step
 from corral.batch.records import OUTCOMES, Ended
 from corral.batch.runner import Send, StepRunner, Tally
-from corral.cli.failures import one_line
-from corral.cli.units import duration_text
+from corral.plain_text import one_line
+from corral.units import duration_text
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from corral.cli.failures import Failed, say
+from corral.plain_text import count_text
 
 if TYPE_CHECKING:
     from corral.batch.checking import PlanError
@@ -79,8 +80,7 @@ def mistakes(name: str, why: "PlanError") -> Failed:
     lines = [f"{name}:{problem.line}: {problem}" if problem.line else f"{name}: {problem}" for problem in why.problems]
     for line in lines:
         say(line)
-    count = f"{len(lines)} mistakes" if len(lines) > 1 else "1 mistake"
-    return Failed(f"{name}: {count}; nothing was run", status=NOT_RUN)
+    return Failed(f"{name}: {count_text(len(lines), 'mistake')}; nothing was run", status=NOT_RUN)
 
 
 def run_options(how: dict[str, Any], reopen: frozenset[str] = frozenset()) -> "Options":

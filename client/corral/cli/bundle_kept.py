@@ -73,7 +73,7 @@ def _columns() -> "list[Column]":
     import time
 
     from corral.cli.output import Column
-    from corral.cli.units import duration_text, size_text
+    from corral.units import duration_text, size_text
 
     return [
         Column("GUEST", lambda r: r["guest"], "bold"),
@@ -250,7 +250,7 @@ def _removing(
 
 def _print_removed(guest: str, reply: "RemovedBundlesReply", *, as_json: bool) -> None:
     from corral.cli.output import as_record, json_line
-    from corral.cli.units import size_text
+    from corral.units import size_text
 
     if as_json:
         click.echo(json_line({"guest": guest, **as_record(reply)}))

@@ -51,7 +51,7 @@ def contexts(incomplete: str) -> list[CompletionItem]:
 
 
 def signals(incomplete: str) -> list[CompletionItem]:
-    from corral.cli.units import signal_names
+    from corral.units import signal_names
 
     prefix = "SIG" if incomplete.upper().startswith("SIG") else ""
     words = [prefix + name for name in signal_names()]

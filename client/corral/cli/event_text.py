@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from corral.cli.failures import one_line
+from corral.plain_text import one_line
 
 if TYPE_CHECKING:
     from corral import Event, EventGap, Resync
@@ -89,7 +89,7 @@ def record_of(item: "Event | EventGap | Resync") -> dict[str, Any]:
 
 def line_for_people(item: "Event | EventGap | Resync") -> str:
     """Time, guest, kind, what it is about, and what matters of its data."""
-    from corral.cli.units import clock_text
+    from corral.units import clock_text
 
     record = record_of(item)
     subject = "/".join(part for part in (record.get("container", ""), record.get("process", "")) if part)

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from corral.plain_text import one_line
+
 FAILED = 1
 USAGE = 2
 CORRALS_OWN = 125
@@ -44,11 +46,6 @@ def say(message: str, *, hint: str = "") -> None:
         click.echo(f"corral: {one_line(message)}", err=True)
         if hint:
             click.echo(f"  hint: {one_line(hint)}", err=True)
-
-
-def one_line(text: str) -> str:
-    """Line breaks and other control characters made visible, so that one failure stays one line."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text.strip())
 
 
 def is_corral_error(failure: BaseException) -> bool:

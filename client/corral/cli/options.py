@@ -32,19 +32,19 @@ class Parsed(_ParamType):
 
 
 def _size(text: str) -> int:
-    from corral.cli.units import parse_size_bytes
+    from corral.units import parse_size_bytes
 
     return parse_size_bytes(text)
 
 
 def _duration(text: str) -> float:
-    from corral.cli.units import parse_duration_s
+    from corral.units import parse_duration_s
 
     return parse_duration_s(text)
 
 
 def _signal(text: str) -> int:
-    from corral.cli.units import parse_signal
+    from corral.units import parse_signal
 
     return parse_signal(text)
 
@@ -52,7 +52,7 @@ def _signal(text: str) -> int:
 def _time(text: str) -> int:
     import time
 
-    from corral.cli.units import parse_time_ns
+    from corral.units import parse_time_ns
 
     return parse_time_ns(text, time.time_ns())
 

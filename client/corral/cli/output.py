@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from corral.cli.failures import one_line
+from corral.plain_text import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console

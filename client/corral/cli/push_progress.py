@@ -4,7 +4,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from corral.cli.units import size_text
+from corral.units import size_text
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

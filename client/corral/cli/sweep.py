@@ -15,6 +15,7 @@ from corral.cli.patience import waiting
 from corral.cli.selecting import WINDOW_DEFAULT, Choice
 from corral.cli.tagged import TaggedOutput
 from corral.cli.targets import Target
+from corral.plain_text import count_text
 
 if TYPE_CHECKING:
     from corral import AsyncClient, CorralError
@@ -99,7 +100,7 @@ def _ask(verb: str, targets: Sequence[Target]) -> None:
     shown = ", ".join(target.text for target in targets[:NAMED_MAX]) + (", …" if len(targets) > NAMED_MAX else "")
     former = signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio's own would let the question stand
     try:
-        agreed = click.confirm(f"{verb} {len(targets)} containers in {guests} guests ({shown})?", err=True)
+        agreed = click.confirm(f"{verb} {count_text(len(targets), 'container')} in {count_text(guests, 'guest')} ({shown})?", err=True)
     except click.Abort:
         click.echo(err=True)
         raise KeyboardInterrupt from None

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from corral.cli.failures import one_line
 from corral.cli.lines import LineSplitter
 from corral.cli.pumps import DescriptorWriter
+from corral.plain_text import one_line
 
 if TYPE_CHECKING:
     from corral.cli.patience import Patience

@@ -7,7 +7,8 @@ from rich.rule import Rule
 from rich.text import Text
 
 from corral.cli.output import Column, Record, table
-from corral.cli.units import clock_text, duration_text, size_text
+from corral.plain_text import count_text
+from corral.units import clock_text, duration_text, size_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -54,7 +55,7 @@ def _head(board: "Board", address: str, *, held: bool) -> Text:
 def _figures(board: "Board") -> Text:
     up = sum(guest.up for guest in board.guests)
     line = Text(no_wrap=True, overflow="ellipsis")
-    line.append(f"{up} of {len(board.guests)} guests up", "green" if up == len(board.guests) else "red")
+    line.append(f"{up} of {count_text(len(board.guests), 'guest')} up", "green" if up == len(board.guests) else "red")
     line.append(f"   {board.running} running   {sum(board.events_s.values()):.1f} events/s   {size_text(int(board.output_bytes_s))}/s out")
     line.append(f"   exits: {board.exits_well} ok, ").append(f"{board.exits_other} other", "red" if board.exits_other else "")
     if board.gaps:

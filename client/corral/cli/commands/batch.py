@@ -11,6 +11,7 @@ from corral.cli.batch_plan import NOT_RUN, checked, mistakes, plan_given, plan_r
 from corral.cli.batch_run import check_targets, conduct, print_dry, with_files
 from corral.cli.command import CommandGroup, CorralCommand
 from corral.cli.failures import Failed
+from corral.plain_text import count_text
 
 if TYPE_CHECKING:
     from corral import AsyncClient
@@ -176,7 +177,7 @@ def check(plan: Path) -> int:
         found, items = checked(text, suffix, beside, stdin=False)
     except PlanError as why:
         raise mistakes(name, why) from why
-    click.echo(f"{name}: {len(found.steps)} steps, {sum(map(len, items.values()))} items, no mistakes")
+    click.echo(f"{name}: {count_text(len(found.steps), 'step')}, {count_text(sum(map(len, items.values())), 'item')}, no mistakes")
     return 0
 
 

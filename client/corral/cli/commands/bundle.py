@@ -125,7 +125,7 @@ async def _push(
 
 def _print_pushed(outcome: "Mapped[Pushed]", *, as_json: bool) -> None:
     from corral.cli.output import json_line
-    from corral.cli.units import size_text
+    from corral.units import size_text
 
     pushed = outcome.value
     assert pushed is not None

@@ -52,7 +52,7 @@ def guests(select: "Selector | None", form: str | None, timeout_s: float, broker
 
 def _columns() -> "list[Column]":
     from corral.cli.output import Column
-    from corral.cli.units import duration_text
+    from corral.units import duration_text
 
     def labels(record: Any) -> str:
         return ",".join(f"{key}={value}" for key, value in sorted(record["labels"].items())) or "-"

@@ -220,7 +220,7 @@ class _Printer:
         if self._wanted.as_json:
             await self._sink.write("stdout", "".join(self._json(stream, line) + "\n" for line in lines).encode())
             return
-        from corral.cli.units import rfc3339_text
+        from corral.units import rfc3339_text
 
         stamped = self._wanted.timestamps
         rows = [rfc3339_text(line.time_ns).encode() + b" " + line.data if stamped else line.data for line in lines]

@@ -76,7 +76,7 @@ def ps(
 
 def _container_columns() -> "list[Column]":
     from corral.cli.output import Column
-    from corral.cli.units import ago_text
+    from corral.units import ago_text
 
     return [
         Column("CONTAINER", lambda r: r["path"], "bold"),

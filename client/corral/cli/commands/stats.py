@@ -155,7 +155,7 @@ def _cpu(before: "ContainerStats | None", now: "ContainerStats") -> float | None
 
 def _columns() -> "list[Column]":
     from corral.cli.output import Column
-    from corral.cli.units import size_text
+    from corral.units import size_text
 
     def out_of(value: Any, limit: Any) -> str:
         return f"{value} / {limit}" if limit else str(value)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from corral.cli import units
+from corral import units
 
 
 @pytest.mark.parametrize(
