@@ -16,6 +16,7 @@ from corral_schemas.queries import Nothing, ResultArgs
 from corral_schemas.stdio import Done
 from corral_testkit.bounded import run
 from corral_testkit.guests import Answers, Room, open_room
+from corral_worker import requests
 from corral_worker.flight import Flight
 from corral_worker.guest import Guest
 from corral_worker.journal.records import RequestRecord
@@ -99,6 +100,28 @@ def test_the_same_id_runs_once_and_gets_the_same_reply(tmp_path: Path) -> None:
         assert [answer.ok for answer in answers] == [{"outcome": "delivered"}] * 3
         assert desk.runs == ["r1"]
         assert desk.requests.counters["repeats"] == 2
+
+    at_desk(tmp_path, work)
+
+
+def test_beyond_what_brokers_may_have_in_flight_a_command_is_refused_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "CHANGES_MAX", 3)
+    monkeypatch.setattr(requests, "QUERIES_MAX", 2)
+
+    async def work(desk: Desk) -> None:
+        desk.let_through.clear()
+        for number in range(3):
+            desk.send("kill", KILL, id=f"kill-{number}")
+        for number in range(2):
+            desk.send("state", ContainerTarget(container="c1"), id=f"state-{number}")
+        refused = [await desk.ask("kill", KILL, id="one-more"), await desk.ask("state", ContainerTarget(container="c1"), id="and-more")]
+        assert [answer.code for answer in refused] == ["guest_busy"] * 2
+        assert desk.requests.counters["busy"] == 2
+        desk.send("kill", KILL, id="kill-0")  # a repeat takes no room
+        desk.let_through.set()
+        assert [(await desk.answers.next()).error for _ in range(6)] == [None] * 6
+        assert (await desk.ask("kill", KILL, id="one-more")).ok
+        assert (await desk.ask("state", ContainerTarget(container="c1"), id="and-more")).ok == {}
 
     at_desk(tmp_path, work)
 

@@ -37,7 +37,9 @@ AWAKE_INTERVAL_S, STOOD_STILL_S = 0.5, 1.0
 BULK_IDLE_S = 30.0
 TELL_AGAIN_S = 60.0
 REPLIES_KEPT_MAX = 1_000
-"""Replies that wait for a broker to take them; beyond, the oldest is dropped (it stays in the journal for `result` and repeats)."""
+"""Replies that wait for a broker to take them; beyond, the oldest is dropped and counted: the journal has it, for `result` and repeats."""
+DROPS_SAID_S = 1.0
+"""Dropped replies are logged at most this often, with their number."""
 
 
 def broker_addresses(address: str, hello: HelloReply) -> dict[str, str]:
@@ -86,7 +88,10 @@ class BrokerSession:
         self._slept: tuple[float, float] = (0.0, 0.0)  # (since when we had stood still, until when that may still be in our sockets)
         self._sockets: dict[str, Socket] = {}  # main, bulk, events, stdio
         self._addresses: dict[str, str] = {}
-        self._unsent: deque[list[bytes]] = deque(maxlen=REPLIES_KEPT_MAX)
+        self._unsent: deque[list[bytes]] = deque()  # at most REPLIES_KEPT_MAX
+        self.replies_dropped = 0
+        """Replies of REPLIES_KEPT_MAX and more that waited."""
+        self._drops_said, self._say_drops_s = 0, 0.0  # how many of them the log knows of, when it may be told again
         self._moved = asyncio.Event()  # something happened: heartbeat soon
         self._bulk_used_s = 0.0
         self._refused, self._tell_again_s = "", 0.0  # what the broker refused us for when that was last said, when to say it again
@@ -232,6 +237,8 @@ class BrokerSession:
                 self._welcome(unpack(Registered, body))
             case [session.HEARTBEAT_ACK, body]:
                 self._heard_s = self._loop.time()
+                if self._registered:
+                    self._send_unsent()
                 prefixes = unpack(HeartbeatAck, body).stdio_prefixes
                 if prefixes is not None:
                     self._interest(prefixes)
@@ -271,8 +278,7 @@ class BrokerSession:
         self._face.registered(welcome, first)
         if first:
             self._send_heartbeat()  # says where the journal stands by now
-        while self._unsent:
-            self._sockets["main"].send(self._unsent.popleft())
+        self._send_unsent()
 
     def _interest(self, prefixes: list[bytes]) -> None:
         self.stdio_prefixes = sorted(prefixes)
@@ -294,7 +300,25 @@ class BrokerSession:
             self._open_bulk()
         socket = self._sockets.get(name)
         if not self._registered or socket is None or not socket.send(frames):
-            self._unsent.append(frames)
+            self._keep(frames)
+
+    def _keep(self, frames: list[bytes]) -> None:
+        """Until the broker takes replies again."""
+        self._unsent.append(frames)
+        if len(self._unsent) <= REPLIES_KEPT_MAX:
+            return
+        self._unsent.popleft()
+        self.replies_dropped += 1
+        now_s = self._loop.time()
+        if now_s >= self._say_drops_s:
+            count, self._drops_said = self.replies_dropped - self._drops_said, self.replies_dropped
+            self._say_drops_s = now_s + DROPS_SAID_S
+            text = "broker %s: takes no replies; %d of the oldest dropped (%d so far); who asks again gets them"
+            log.warning(text, self.address, count, self.replies_dropped)
+
+    def _send_unsent(self) -> None:
+        while self._unsent and self._sockets["main"].send(self._unsent[0]):
+            self._unsent.popleft()
 
     def _open_bulk(self) -> None:
         self._bulk_used_s = self._loop.time()

@@ -12,6 +12,7 @@ from corral_schemas.base import Message
 from corral_schemas.commands import CancelArgs, CancelReply
 from corral_schemas.errors import CorralError, WireError, error
 from corral_schemas.frames import CommandHeader, decode_args, op_named, unpack
+from corral_schemas.limits import IN_FLIGHT_PER_GUEST_MAX, WAITS_PER_GUEST_MAX
 from corral_schemas.names import check_request_id
 from corral_schemas.queries import ResultArgs, ResultReply
 from corral_worker.flight import Flight, body_of, settle
@@ -26,6 +27,10 @@ Send = Callable[[Any, CommandHeader, bytes], None]
 Query = Callable[[Guest, Any], Awaitable[Message]]
 Change = Callable[[Guest, Any, Flight], Awaitable[Message]]
 
+CHANGES_MAX = 4 * IN_FLIGHT_PER_GUEST_MAX
+"""State-changing commands under way, from all brokers: beyond what a few of them may have in flight; the next is refused, and counted."""
+QUERIES_MAX = 4 * (IN_FLIGHT_PER_GUEST_MAX + WAITS_PER_GUEST_MAX)
+"""Likewise commands that only ask, long polls among them."""
 FREES_SPACE = frozenset({"kill", "stop", "delete", "resume", "remove_bundle", "collect_bundles"})
 """Still accepted when the disk is full."""
 
@@ -52,7 +57,8 @@ class Requests:
         self._guest, self._queries, self._changes, self._send, self._tasks = guest, queries, changes, send, tasks
         self._flights: dict[str, Flight] = {}  # request id -> state-changing command under way
         self._given_up: dict[str, RequestRecord] = {}  # request id -> tombstone of cancel that is not on disk yet
-        self.counters: dict[str, int] = {"commands": 0, "repeats": 0, "refused": 0}
+        self.counters: dict[str, int] = {"commands": 0, "repeats": 0, "refused": 0, "busy": 0}
+        self._queries_under_way = 0
 
     def take(self, route: Any, header: CommandHeader, args_frame: bytes, received_s: float) -> None:
         """One command from a broker. `received_s` (loop time): when it can have arrived at the earliest."""
@@ -69,6 +75,8 @@ class Requests:
                 raise error("unsupported_op", f"op {header.op} is not for guests", op=header.op)
             view = self._views.get(header.op)
             args = decode_args(header.op, args_frame) if view is None else unpack(view, args_frame, f"arguments of {header.op}")
+            self._check_room(self._queries_under_way, QUERIES_MAX)
+            self._queries_under_way += 1
             self._tasks.start(self._ask(route, header, query, args, deadline_s))
         except CorralError as failure:
             self.counters["refused"] += 1
@@ -87,7 +95,15 @@ class Requests:
             outcome = failure
         except Exception as bug:  # noqa: BLE001 - the asker gets an answer, the log the traceback
             outcome = _internal(header.op, bug)
+        finally:
+            self._queries_under_way -= 1
         self._send(route, header, body_of(outcome))
+
+    def _check_room(self, under_way: int, limit: int) -> None:
+        """Brokers give a guest no more commands than this; a worker does not rely on it. Raises guest_busy."""
+        if under_way >= limit:
+            self.counters["busy"] += 1
+            raise error("guest_busy", f"{under_way} commands are under way here; ask again when some are done", limit=limit, sent=False)
 
     # -- state-changing commands ---------------------------------------------------------------------------------------------
 
@@ -100,6 +116,7 @@ class Requests:
             return
         args = decode_args(header.op, args_frame)
         self._check_new(header, deadline_s)
+        self._check_room(len(self._flights), CHANGES_MAX)
         deadline_ms = self._guest.journal.worker_ms() + max(0, int((deadline_s - asyncio.get_running_loop().time()) * 1000))
         record = RequestRecord(
             id=header.id,

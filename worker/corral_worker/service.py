@@ -168,7 +168,7 @@ class Worker:
             mark=self.journal.durable_mark,
             started_ns=self._started_ns,
             limits={name: value for name, value in vars(limits).items() if name.isupper()},
-            counters=dict(self._requests.counters),
+            counters={**self._requests.counters, "replies_dropped": sum(one.replies_dropped for one in self._brokers)},
             about={
                 "runtime": self._runtime_version,
                 "runtime_path": settings.runtime.binary,
