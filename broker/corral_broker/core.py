@@ -48,7 +48,7 @@ class BrokerCore:
         self._router = Router(ports, self.registry, self.counters, self._moment, first_ref, self._gone, self._gate)
         self._endings = Endings(self.registry, self._router, self._events, self.counters, self._moment, self._freed)
         interest = StdioInterest()
-        self._telling = StdioTelling(ports, self.registry, interest, self._endings)
+        self._telling = StdioTelling(ports, self.registry, interest, self._endings, self._moment)
         self._exchange = Exchange(self.registry, interest, self.counters, self._telling.changed, self._gate)
         self._registration = Registration(
             ports,
@@ -94,7 +94,7 @@ class BrokerCore:
 
     def next_due_s(self) -> float | None:
         """When `begin` has something to do though no message comes; None when never."""
-        parts = (self._router, self._registration, self._sessions)
+        parts = (self._router, self._registration, self._sessions, self._telling)
         return min((when for part in parts if (when := part.next_due_s()) is not None), default=None)
 
     def client(self, frames: list[Opaque], sender: Sender = ANYONE) -> None:

@@ -2,10 +2,11 @@
 
 import zlib
 
-from corral_schemas.topics import STDIO, prefix_matches_guest
+from corral_schemas.topics import STDIO
 
 PREFIXES_PER_GUEST_MAX = 256
-"""Beyond this many, a guest is told its whole `stdio/<guest>/` instead of each prefix."""
+PREFIX_BYTES_PER_GUEST_MAX = 8 << 10
+"""Beyond so many, or so many bytes, a guest is told its whole `stdio/<guest>/` instead of each prefix."""
 
 
 def stdio_hash(prefixes: list[bytes]) -> int:
@@ -36,13 +37,15 @@ class StdioInterest:
 
     def of(self, guest: str) -> list[bytes]:
         """The sorted prefixes that match something of this guest."""
+        whole = STDIO + guest.encode() + b"/"
         named = self._by_guest.get(guest, ())
-        if len(named) > PREFIXES_PER_GUEST_MAX:
-            return [STDIO + guest.encode() + b"/"]
+        if len(named) > PREFIXES_PER_GUEST_MAX or sum(map(len, named)) > PREFIX_BYTES_PER_GUEST_MAX:
+            return [whole]
         if not self._wide:
             return sorted(named)
+        # Looked up by each beginning of the guest's own: there may be tens of thousands that are for no guest at all.
         # `` and `stdi` are told as `stdio/`: to a guest they mean the same, and no prefix at all and an empty one have the same hash.
-        wide = {max(prefix, STDIO, key=len) for prefix in self._wide if prefix_matches_guest(prefix, guest)}
+        wide = {max(whole[:end], STDIO, key=len) for end in range(len(whole)) if whole[:end] in self._wide}
         return sorted(wide.union(named))
 
 

@@ -38,9 +38,3 @@ def stdio_prefix(guest: str = "", container: str = "", process: str = "") -> byt
     if parts[: len(named)] != named:
         raise ValueError("a prefix names guest, container and process from the left")
     return STDIO + "".join(f"{part}/" for part in named).encode()
-
-
-def prefix_matches_guest(prefix: bytes, guest: str) -> bool:
-    """Whether a stdio subscription can match anything of this guest."""
-    whole = STDIO + guest.encode() + b"/"
-    return prefix.startswith(whole) or whole.startswith(prefix)

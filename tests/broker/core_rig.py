@@ -54,8 +54,10 @@ class Rig:
         while (due_s := self.core.next_due_s()) is not None and due_s <= end_s:
             self.now_s = max(self.now_s, due_s)
             self.begin()
+            self.core.end()
         self.now_s = end_s
         self.begin()
+        self.core.end()
 
     def begin(self) -> None:
         self.core.begin(self.now_s, WALL_NS + int(self.now_s * 1e9))

@@ -3,9 +3,12 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.core_rig import Rig
-from corral_broker.interest import PREFIXES_PER_GUEST_MAX, StdioInterest, stdio_hash
+from corral_broker.interest import PREFIX_BYTES_PER_GUEST_MAX, PREFIXES_PER_GUEST_MAX, StdioInterest, stdio_hash
+from corral_broker.telling import TELL_INTERVAL_S
 from corral_schemas import session
 from corral_schemas.events import EventHeader, Started, StdioHeader
 from corral_schemas.frames import encode_event, encode_stdio, unpack
@@ -124,9 +127,11 @@ def subscribe(rig: Rig, *prefixes: bytes, mark: bytes = b"\x01") -> None:
 def test_only_the_guests_that_a_prefix_matches_are_told(rig: Rig) -> None:
     subscribe(rig, b"stdio/vm-1/")
     assert (told(rig, b"s1"), told(rig, b"s2")) == ([[b"stdio/vm-1/"]], [])
+    rig.pass_time(TELL_INTERVAL_S)
     subscribe(rig, b"stdio/")
     assert told(rig, b"s1")[-1] == [b"stdio/", b"stdio/vm-1/"]
     assert told(rig, b"s2") == [[b"stdio/"]]
+    rig.pass_time(TELL_INTERVAL_S)
     subscribe(rig, b"stdio/", mark=b"\x00")
     assert (told(rig, b"s1")[-1], told(rig, b"s2")[-1]) == ([b"stdio/vm-1/"], [])
 
@@ -155,6 +160,16 @@ def test_a_subscription_taken_back_in_the_same_turn_is_not_told(rig: Rig) -> Non
     assert told(rig, b"s1") == []
 
 
+def test_changes_that_go_on_and_on_are_told_now_and_then_and_the_last_of_them_is(rig: Rig) -> None:
+    for number in range(1_000):
+        subscribe(rig, b"stdio/vm-1/c%d/" % (number % 2), mark=b"\x01" if number % 4 < 2 else b"\x00")
+        rig.pass_time(TELL_INTERVAL_S / 100)
+    assert len(told(rig, b"s1")) <= 11
+    subscribe(rig, b"stdio/vm-1/last/")
+    rig.pass_time(TELL_INTERVAL_S)
+    assert told(rig, b"s1")[-1] == [b"stdio/vm-1/last/"]
+
+
 def test_a_heartbeat_with_another_hash_gets_the_full_set(rig: Rig) -> None:
     subscribe(rig, b"stdio/vm-1/b/", b"stdio/vm-1/a/")
     prefixes = [b"stdio/vm-1/a/", b"stdio/vm-1/b/"]
@@ -179,6 +194,25 @@ def test_very_many_prefixes_of_one_guest_are_told_as_the_whole_guest() -> None:
     assert interest.of("vm-1") == [b"stdio/vm-1/"]
     interest.change(b"stdio/vm-1/c0/", False)
     assert len(interest.of("vm-1")) == PREFIXES_PER_GUEST_MAX
+
+
+def test_very_long_prefixes_of_one_guest_are_told_as_the_whole_guest() -> None:
+    interest = StdioInterest()
+    for number in range(PREFIX_BYTES_PER_GUEST_MAX // 500 + 1):
+        interest.change(b"stdio/vm-1/%0500d" % number, True)
+    assert interest.of("vm-1") == [b"stdio/vm-1/"]
+
+
+NAMES = st.text(alphabet="ab1-._+", min_size=1, max_size=4)
+
+
+@given(NAMES, NAMES, st.integers(0, 40))
+def test_a_guest_is_asked_for_stdio_just_when_a_topic_of_its_can_match(guest: str, other: str, cut: int) -> None:
+    prefix = stdio_topic(other, "c", "p", "stdout")[:cut]
+    can_match = b"stdio/" + guest.encode() + b"/"
+    interest = StdioInterest()
+    interest.change(prefix, True)
+    assert bool(interest.of(guest)) == (prefix[: len(can_match)] == can_match[: len(prefix)])
 
 
 def test_a_guest_found_gone_while_it_is_told_goes_down(rig: Rig) -> None:

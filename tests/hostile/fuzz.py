@@ -142,7 +142,9 @@ def report(name: str, messages: int, took_s: float, rss_before: int, rss_after: 
 
 
 def stay_up(worker: FakeWorker) -> None:
-    """A heartbeat; where the machine was so busy that the broker gave the guest up, it registers again."""
+    """Reads all that has come, as a worker does, and sends a heartbeat; where the broker has given the guest up, it registers again."""
+    while worker.main.poll(0):
+        worker.main.recv_multipart()
     worker.main.send_multipart([session.HEARTBEAT, pack(session.Heartbeat(epoch=worker.epoch, seq=worker.seq))])
     if worker.receive(worker.main)[0] == session.PLEASE_REGISTER:
         worker.register()

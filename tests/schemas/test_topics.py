@@ -9,7 +9,6 @@ from corral_schemas.topics import (
     beacon_topic,
     event_prefix,
     event_topic,
-    prefix_matches_guest,
     stdio_prefix,
     stdio_topic,
 )
@@ -33,14 +32,6 @@ def test_a_stdio_prefix_matches_exactly_what_it_names(g: str, c: str, p: str, g2
     assert topic.startswith(stdio_prefix(g)) == (g == g2)
     assert topic.startswith(stdio_prefix(g, c)) == ((g, c) == (g2, c2))
     assert topic.startswith(stdio_prefix(g, c, p)) == ((g, c, p) == (g2, c2, p2))
-
-
-@given(NAMES, NAMES, st.integers(0, 40))
-def test_a_guest_is_asked_for_stdio_just_when_a_topic_of_its_can_match(guest: str, other: str, cut: int) -> None:
-    prefix = stdio_topic(other, "c", "p", "stdout")[:cut]
-    can_match = b"stdio/" + guest.encode() + b"/"
-    wanted = prefix[: len(can_match)] == can_match[: len(prefix)]
-    assert prefix_matches_guest(prefix, guest) == wanted
 
 
 def test_the_topics_as_they_are_written_down() -> None:
