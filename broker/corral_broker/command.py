@@ -16,7 +16,7 @@ from corral_broker.guard import KeyOptions
 from corral_broker.peers import CONNECTIONS_PER_ADDRESS_MAX
 from corral_broker.service import Service
 from corral_broker.service_manager import ServiceManager
-from corral_schemas.keyfiles import BROKER_SECRET
+from corral_schemas.keyfiles import AUDIT_LOG, BROKER_SECRET
 
 PRIVATE_UMASK = 0o077
 """Whatever a broker makes is for its owner alone."""
@@ -115,7 +115,7 @@ def key_options(state_dir: Path | None, key_dir: Path | None, audit_log: str, co
         return None
     if not (directory / BROKER_SECRET).exists():
         raise BindError(f"{directory} holds no key of a broker; make one: corral keys new --broker --keys {directory}")
-    log_path = None if audit_log == "none" else Path(audit_log) if audit_log else directory.parent / "audit.log"
+    log_path = None if audit_log == "none" else Path(audit_log) if audit_log else directory.parent / AUDIT_LOG
     return KeyOptions(directory, log_path, connections_per_address)
 
 

@@ -17,6 +17,8 @@ import msgspec
 BROKER_SECRET, BROKER_PUBLIC = "broker.secret", "broker.public"
 ACCEPTED, REVOKED, PENDING, TOKENS, POLICIES = "accepted", "revoked", "pending", "tokens", "policies"
 DIRECTORIES = (ACCEPTED, REVOKED, PENDING, TOKENS, POLICIES)
+AUDIT_LOG = "audit.log"
+"""Beside the key directory, unless it is said to be elsewhere; written by the broker, and by `corral keys`."""
 PENDING_MAX = 256
 """Unknown keys kept on the pending list."""
 KEY_FILE_BYTES_MAX = 64 << 10

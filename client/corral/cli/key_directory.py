@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import zmq
 
 from corral.cli.failures import Failed
@@ -66,26 +67,34 @@ def make_key_file(path: Path, name: str) -> KeyPair:
 
 def accept(directory: Path, public: str, *, name: str, role: str, guest: str, expires_in_s: float | None = None) -> Path:
     """Writes the key among the accepted, and takes it off the pending and the revoked. Raises KeyFileError, CorralError."""
-    check_broker_key(directory)
-    keyfiles.check_key(public)
-    if guest:
-        check_guest_name(guest)
     expires = _after(expires_in_s) if expires_in_s is not None else ""
-    key = AcceptedKey(name=name, public=public, role=role, guest=guest, added=_after(0), expires=expires)
+    return _accept(directory, AcceptedKey(name=name, public=public, role=role, guest=guest, added=_after(0), expires=expires))
+
+
+def _accept(directory: Path, key: AcceptedKey) -> Path:
+    check_broker_key(directory)
+    keyfiles.check_key(key.public)
+    if key.guest:
+        check_guest_name(key.guest)
     keyfiles.parse(AcceptedKey, keyfiles.text_of(key))
     for path, other in _files(directory / keyfiles.ACCEPTED, AcceptedKey):
-        if other.public == public:
+        if other.public == key.public:
             path.unlink()
     for path, other in _files(directory / keyfiles.REVOKED, AcceptedKey):
-        if other.public == public:
+        if other.public == key.public:
             path.unlink()
-    made = directory / keyfiles.ACCEPTED / keyfiles.accepted_file_name(name, public)
+    made = directory / keyfiles.ACCEPTED / keyfiles.accepted_file_name(key.name, key.public)
     _write(made, key)
-    (directory / keyfiles.PENDING / f"{keyfiles.fingerprint(public)}.toml").unlink(missing_ok=True)
+    (directory / keyfiles.PENDING / f"{keyfiles.fingerprint(key.public)}.toml").unlink(missing_ok=True)
     return made
 
 
-def reject(directory: Path, which: str, *, bar: bool) -> None:
+def told_of(key: AcceptedKey | PendingKey) -> str:
+    """Name and fingerprint."""
+    return f"{key.name} {keyfiles.fingerprint(key.public)}"
+
+
+def reject(directory: Path, which: str, *, bar: bool) -> PendingKey:
     """Takes a key off the pending list. Raises KeyFileError."""
     pending = find_pending(directory, which)
     if pending is None:
@@ -94,35 +103,36 @@ def reject(directory: Path, which: str, *, bar: bool) -> None:
         claimed = AcceptedKey(name="rejected", public=pending.public, role="observer", added=_after(0))
         _write(directory / keyfiles.REVOKED / keyfiles.accepted_file_name("rejected", pending.public), claimed, "Rejected while pending.")
     (directory / keyfiles.PENDING / f"{keyfiles.fingerprint(pending.public)}.toml").unlink(missing_ok=True)
+    return pending
 
 
-def revoke(directory: Path, which: str) -> list[Path]:
+def revoke(directory: Path, which: str) -> list[tuple[Path, AcceptedKey]]:
     """Moves every accepted key of this name or fingerprint to the revoked. Raises KeyFileError."""
     moved = []
     for path, key in _files(directory / keyfiles.ACCEPTED, AcceptedKey):
         if _is(which, key.name, key.public):
             goal = directory / keyfiles.REVOKED / path.name
             path.replace(goal)
-            moved.append(goal)
+            moved.append((goal, key))
     if not moved:
         raise KeyFileError(f"no accepted key {which}")
     return moved
 
 
-def rotate(directory: Path, name: str, path: Path, keep_s: float) -> Path:
-    """A second key for the name; those it has expire. Raises KeyFileError."""
+def rotate(directory: Path, name: str, path: Path, keep_s: float) -> tuple[Path, AcceptedKey]:
+    """A second key for the name, which may do what the newest one may; those it has expire. Raises KeyFileError."""
     present = [(at, key) for at, key in _files(directory / keyfiles.ACCEPTED, AcceptedKey) if key.name == name]
     if not present:
         raise KeyFileError(f"no accepted key {name}")
     newest = max((key for _, key in present), key=lambda key: key.added)
     pair = make_key_file(path, name)
-    made = accept(directory, pair.public, name=name, role=newest.role, guest=newest.guest)
+    second = msgspec.structs.replace(newest, public=pair.public, added=_after(0), expires="")
+    made = _accept(directory, second)
     until = _after(keep_s)
     for at, key in present:
         if not key.expires or keyfiles.parse_time(key.expires) > keyfiles.parse_time(until):
-            fields = {field: getattr(key, field) for field in key.__struct_fields__}
-            _write(at, AcceptedKey(**{**fields, "expires": until}))
-    return made
+            _write(at, msgspec.structs.replace(key, expires=until))
+    return made, second
 
 
 def make_token(directory: Path, guest: str, ttl_s: float) -> str:

@@ -30,6 +30,17 @@ def _directory(function: Any) -> Any:
     )(function)
 
 
+def _audit(function: Any) -> Any:
+    return click.option(
+        "--audit-log",
+        default="",
+        metavar="FILE|none",
+        envvar="CORRAL_AUDIT_LOG",
+        show_envvar=True,
+        help="Where the change is noted, with the user who made it. Default: audit.log beside the key directory, which is the broker's.",
+    )(function)
+
+
 ROLE_HELP = "operator (everything), observer (reading), guest (a worker; with --guest), or policy:NAME (DIR/policies/NAME.toml)."
 
 
@@ -68,9 +79,11 @@ def keys() -> None:
 @click.option("--role", default="", metavar="ROLE", help=f"Accept the new key in the key directory: {ROLE_HELP}")
 @click.option("--guest", default="", metavar="GUEST", help="Guest that a key with the role guest speaks for.")
 @_directory
-def new(name: str, for_broker: bool, path: Path | None, role: str, guest: str, directory: Path) -> int:
+@_audit
+def new(name: str, for_broker: bool, path: Path | None, role: str, guest: str, directory: Path, audit_log: str) -> int:
     """Make a key: a file that only its owner can read."""
     from corral.cli import key_directory as store
+    from corral.cli.key_audit import Act, audited
     from corral_schemas.keyfiles import BROKER_SECRET, fingerprint
 
     with store.failures_told():
@@ -90,7 +103,9 @@ def new(name: str, for_broker: bool, path: Path | None, role: str, guest: str, d
         click.echo(f"made {made_at}, fingerprint {fingerprint(pair.public)}, public key:")
         click.echo(pair.public)
         if role or guest:
-            accepted = store.accept(directory, pair.public, name=name, role=role or "guest", guest=guest)
+            told = fingerprint(pair.public)
+            with audited(directory, audit_log, Act("keys new", f"{name} {told}", guest, {"role": role or "guest"})):
+                accepted = store.accept(directory, pair.public, name=name, role=role or "guest", guest=guest)
             click.echo(f"accepted: {accepted}")
     return 0
 
@@ -165,9 +180,12 @@ def show(which: str, for_broker: bool, directory: Path) -> int:
 @click.option("--guest", default="", metavar="GUEST", help="The guest it speaks for (role guest). Default: the one it claims.")
 @click.option("--expires-in", "expires_in_s", type=DURATION, metavar="DURATION", help="Until when. Default: for ever.")
 @_directory
-def accept(which: str, name: str, role: str, guest: str, expires_in_s: float | None, directory: Path) -> int:
+@_audit
+def accept(which: str, name: str, role: str, guest: str, expires_in_s: float | None, directory: Path, audit_log: str) -> int:
     """Let a key in. Compare its fingerprint with the one that its owner sees: the name it waits under is only a claim."""
     from corral.cli import key_directory as store
+    from corral.cli.key_audit import Act, audited
+    from corral_schemas.keyfiles import fingerprint
 
     with store.failures_told():
         pending = store.find_pending(directory, which)
@@ -180,7 +198,8 @@ def accept(which: str, name: str, role: str, guest: str, expires_in_s: float | N
         name = name or guest or (pending.name if pending is not None else "")
         if not name:
             raise click.UsageError("give --name")
-        path = store.accept(directory, public, name=name, role=role, guest=guest, expires_in_s=expires_in_s)
+        with audited(directory, audit_log, Act("keys accept", f"{name} {fingerprint(public)}", guest, {"role": role})):
+            path = store.accept(directory, public, name=name, role=role, guest=guest, expires_in_s=expires_in_s)
         click.echo(f"accepted: {path}")
     return 0
 
@@ -193,12 +212,16 @@ def accept(which: str, name: str, role: str, guest: str, expires_in_s: float | N
 @click.argument("which", metavar="FINGERPRINT")
 @click.option("--bar", is_flag=True, help="Also shut it out, so that it cannot ask again.")
 @_directory
-def reject(which: str, bar: bool, directory: Path) -> int:
+@_audit
+def reject(which: str, bar: bool, directory: Path, audit_log: str) -> int:
     """Take a key off the pending list."""
     from corral.cli import key_directory as store
+    from corral.cli.key_audit import Act, audited
 
-    with store.failures_told():
-        store.reject(directory, which, bar=bar)
+    with store.failures_told(), audited(directory, audit_log, Act("keys reject", which)) as act:
+        pending = store.reject(directory, which, bar=bar)
+        act.target, act.guest = store.told_of(pending), pending.name if pending.kind == "guest" else ""
+        act.details["barred"] = "yes" if bar else "no"
     return 0
 
 
@@ -209,13 +232,18 @@ def reject(which: str, bar: bool, directory: Path) -> int:
 )
 @click.argument("which", metavar="NAME|FINGERPRINT")
 @_directory
-def revoke(which: str, directory: Path) -> int:
+@_audit
+def revoke(which: str, directory: Path, audit_log: str) -> int:
     """Shut a key out: its connections are cut within two seconds, and it is turned away from then on."""
     from corral.cli import key_directory as store
+    from corral.cli.key_audit import Act, audited
 
-    with store.failures_told():
-        for path in store.revoke(directory, which):
-            click.echo(f"revoked: {path}")
+    with store.failures_told(), audited(directory, audit_log, Act("keys revoke", which)) as act:
+        revoked = store.revoke(directory, which)
+        act.target = ", ".join(store.told_of(key) for _, key in revoked)
+        act.guest = revoked[0][1].guest
+    for path, _ in revoked:
+        click.echo(f"revoked: {path}")
     return 0
 
 
@@ -236,14 +264,17 @@ def revoke(which: str, directory: Path) -> int:
     help="How long keys that the name has now go on working.",
 )
 @_directory
-def rotate(name: str, path: Path | None, keep_s: float, directory: Path) -> int:
+@_audit
+def rotate(name: str, path: Path | None, keep_s: float, directory: Path, audit_log: str) -> int:
     """Make a second key for a name, with the same role, and let the first one expire: nothing is interrupted."""
     from corral.cli import key_directory as store
+    from corral.cli.key_audit import Act, audited
 
-    with store.failures_told():
-        made_at = path or Path(f"{name}.new.key")
-        accepted = store.rotate(directory, name, made_at, keep_s)
-        click.echo(f"made {made_at}; accepted: {accepted}")
+    made_at = path or Path(f"{name}.new.key")
+    with store.failures_told(), audited(directory, audit_log, Act("keys rotate", name)) as act:
+        accepted, key = store.rotate(directory, name, made_at, keep_s)
+        act.target, act.guest, act.details["role"] = store.told_of(key), key.guest, key.role
+    click.echo(f"made {made_at}; accepted: {accepted}")
     return 0
 
 
@@ -255,12 +286,15 @@ def rotate(name: str, path: Path | None, keep_s: float, directory: Path) -> int:
 @click.option("--guest", required=True, metavar="GUEST", help="The guest whose new key it lets in.")
 @click.option("--ttl", "ttl_s", type=DURATION, default="1h", show_default=True, metavar="DURATION", help="How long it can be used.")
 @_directory
-def token(guest: str, ttl_s: float, directory: Path) -> int:
+@_audit
+def token(guest: str, ttl_s: float, directory: Path, audit_log: str) -> int:
     """Print a one-time token: `corral worker --token-file FILE` with it, and the worker's key is accepted without anybody looking."""
     from corral.cli import key_directory as store
+    from corral.cli.key_audit import Act, audited
 
-    with store.failures_told():
-        click.echo(store.make_token(directory, guest, ttl_s))
+    with store.failures_told(), audited(directory, audit_log, Act("keys token", "a token", guest, {"ttl_s": f"{ttl_s:g}"})):
+        made = store.make_token(directory, guest, ttl_s)
+    click.echo(made)
     return 0
 
 
