@@ -1,8 +1,8 @@
 """The broker's shell: six sockets, one thread, one plain poll loop around the core.
 
-Each turn takes a bounded burst from every socket that has something, a few messages when several have, so that none starves another, and
-libzmq gives them from each socket's peers in turn; workers' sessions come before their
-events, since an event of a guest passes only once the guest has registered.
+Each turn takes a bounded burst from every socket that has something, in slices of a few messages, between which commands, answers and
+events on the others are served, so that none starves another; libzmq gives them from each socket's peers in turn. Workers' sessions come
+before their events, since an event of a guest passes only once the guest has registered.
 """
 
 import contextlib
@@ -36,13 +36,11 @@ from corral_schemas.session import HEARTBEAT, HEARTBEAT_ACK, REGISTER, Heartbeat
 if TYPE_CHECKING:
     Socket = zmq.Socket[bytes]
 
-BURST_MESSAGES = 256
-"""Most messages taken from one socket in one turn."""
-LOOK_ASIDE_MESSAGES = 32
-"""After so many messages of one socket it is looked whether another has commands, answers or events: a burst ends when one has, so that
-they wait for a few messages of a flood and not for a burst of it."""
-BURST_BYTES = 1 << 20
-"""A burst ends with the message that passes this many bytes."""
+SLICE_MESSAGES, SLICE_BYTES = 16, 256 << 10
+"""So much is taken from one socket before it is looked whether another has commands, answers or events, and as much is taken from each that
+has: what one peer floods one socket with costs a message on another no more than the wait for a slice."""
+BURST_SLICES = 8
+"""Most slices of one socket in one turn."""
 HEARTBEATS_GATHER_S = 0.01
 """Heartbeats of thousands of guests come one by one, all the time. While nothing else comes, and nobody waits for a guest's answer, they
 are left to gather for so long: a turn for each would keep a core busy with waking up."""
@@ -118,7 +116,8 @@ class Service:
         self._turned_s = 0.0  # when the last turn began
         self._takers = self._make_takers()  # in the order in which a turn serves them
         self._publishers = (self._sockets.events_out, self._sockets.stdio_out)
-        self._prompt = (self._sockets.workers, self._sockets.clients, self._sockets.events_in)  # whose messages wait for no burst
+        self._prompt = (self._sockets.workers, self._sockets.clients, self._sockets.events_in)  # whose messages wait for no flood elsewhere
+        self._sessions_left = False  # not all was taken from the workers' sessions in this turn
         self._taken = {self._sockets.named(name): f"taken_{name}" for name in NAMES}  # socket -> counter of messages taken from it
         watched = [self._sockets.monitor] if self._guard is None else [self._guard.zap_socket]
         for pollable in (*self._takers, *watched, self._wakened):
@@ -168,7 +167,7 @@ class Service:
         self._wakened.close()
 
     def _turn(self) -> None:
-        ready, read_all = self._ready()
+        ready, looked_at_sessions = self._ready()
         now_s = time.monotonic()
         self._core.begin(now_s, time.time_ns())
         if self._wakened.fileno() in ready:
@@ -179,10 +178,11 @@ class Service:
             self._connections.read_monitor(now_s)
         self._gathering = now_s - self._turned_s < 2 * HEARTBEATS_GATHER_S and ready == {self._sockets.workers}
         self._turned_s = now_s
-        for pollable, take in self._takers.items():
-            if pollable in ready and not self._burst(pollable, take) and pollable is self._sockets.workers:
-                read_all = False
-        if read_all:
+        self._sessions_left = not looked_at_sessions
+        for socket in self._takers:
+            if socket in ready:
+                self._burst(socket)
+        if not self._sessions_left:
             for identity in self._connections.try_suspects(now_s, self._is_gone):
                 self._core.lost(identity)
         self._core.end()
@@ -200,37 +200,46 @@ class Service:
                 return ready, False
         return {pollable for pollable, _ in self._poller.poll(self._wait_ms())}, True
 
-    def _burst(self, socket: "Socket", take: Callable[[list[Opaque], Sender], None]) -> bool:
-        """Takes up to a burst's worth, a few messages when others wait; True when nothing was left."""
-        bytes_taken = 0
-        counter = self._taken[socket]
+    def _burst(self, socket: "Socket") -> None:
+        """Slices of this socket, and in between of those that wait for no flood."""
+        for _ in range(BURST_SLICES):
+            if self._take_slice(socket):
+                return
+            for other in self._prompt:
+                if other is not socket and int(other.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                    self._take_slice(other)
+
+    def _take_slice(self, socket: "Socket") -> bool:
+        """True when nothing was left."""
+        take, counter = self._takers[socket], self._taken[socket]
         take_next = receive_part if socket in self._publishers else receive
-        for number in range(BURST_MESSAGES):
-            if number % LOOK_ASIDE_MESSAGES == LOOK_ASIDE_MESSAGES - 1 and self._others_wait(socket):
-                return False
+        guard, is_session = self._guard, socket is self._sockets.workers
+        count = bytes_taken = 0
+        nothing_left = False
+        while count < SLICE_MESSAGES and bytes_taken < SLICE_BYTES:
             message = take_next(socket)
             if message is None:
-                return True
-            self._core.counters.add(counter)
+                nothing_left = True
+                break
+            count += 1
             frames, last = message
             if self._gathering and frames[1:2] != [HEARTBEAT]:
                 self._gathering = False
             sender = ANYONE
-            if self._guard is not None:
-                judged = self._guard.sender(socket, frames, last)
+            if guard is not None:
+                judged = guard.sender(socket, frames, last)
                 if judged is None:
                     continue
                 sender = judged
-            if socket is self._sockets.workers and len(frames) > 1 and frames[1] == REGISTER:
+            if is_session and len(frames) > 1 and frames[1] == REGISTER:
                 self._connections.registered(last, frames[0], time.monotonic())
             take(frames, sender)
             bytes_taken += len(frames[-1])
-            if bytes_taken >= BURST_BYTES:
-                return False
-        return False
-
-    def _others_wait(self, socket: "Socket") -> bool:
-        return any(other is not socket and int(other.getsockopt(zmq.EVENTS)) & zmq.POLLIN for other in self._prompt)
+        if count:
+            self._core.counters.add(counter, count)
+        if is_session:
+            self._sessions_left = not nothing_left
+        return nothing_left
 
     def _make_takers(self) -> "dict[Socket, Callable[[list[Opaque], Sender], None]]":
         core, sockets = self._core, self._sockets
