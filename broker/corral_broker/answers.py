@@ -77,6 +77,7 @@ class Answers:
             stdio_in=own.stdio_in,
             stdio_out=own.stdio_out,
             heartbeat_ms=int(limits.HEARTBEAT_IDLE_S * 1000),
+            shares_args=True,
         )
 
     def _info(self) -> InfoReply:

@@ -18,6 +18,7 @@ from corral_broker.pending import PendingTable, fingerprint
 from corral_broker.ports import Frames, Opaque, Ports
 from corral_broker.registry import Guest, Registry
 from corral_broker.senders import Sender
+from corral_broker.shared_args import SharedArgs
 from corral_schemas.errors import CorralError, error
 from corral_schemas.frames import CommandHeader, ReplyHeader, decode_command_header, encode_reply, op_named
 from corral_schemas.limits import (
@@ -70,6 +71,7 @@ class Router:
         self._hold_until_s = moment.now_s + BROKER_HOLD_S
         self.pending = PendingTable(first_ref)
         self.hold = Hold()
+        self._shared = SharedArgs()
 
     def command(self, frames: list[Opaque], sender: Sender) -> CommandHeader | None:
         """[client, header, args] → sent, held or answered. Returns the header of a command the broker itself is asked."""
@@ -88,12 +90,16 @@ class Router:
             return None
         if not header.guest:
             return header
+        args = self._shared.resolve(client, header.shared, frames[2], self._moment.now_s) if header.shared else frames[2]
+        if args is None:
+            self.answer(client, header.id, error("args_unknown", "send the arguments whole", shared=header.shared), header.guest)
+            return None
         guest = self._registry.guests.get(header.guest)
         if guest is None or guest.main is None:
-            self._hold_or_refuse(client, header, frames[1], frames[2], sender)
+            self._hold_or_refuse(client, header, frames[1], args, sender)
         else:
             deadline_s = self._moment.now_s + header.timeout_ms / 1000
-            self._send(guest, client, header, frames[1], frames[2], deadline_s, sender.key)
+            self._send(guest, client, header, frames[1], args, deadline_s, sender.key)
         return None
 
     def reply(self, guest: Guest, frames: list[Opaque]) -> None:
@@ -148,6 +154,7 @@ class Router:
     def due(self) -> None:
         """Answers whatever has passed its deadline, and ends the hold."""
         now_s = self._moment.now_s
+        self._shared.due(now_s)
         for pending in self.pending.pop_overdue(now_s):
             self._answer_overdue(pending.client, pending.request_id, pending.guest, sent=True)
         for held in self.hold.pop_overdue(now_s):
@@ -158,7 +165,8 @@ class Router:
 
     def next_due_s(self) -> float | None:
         hold_end_s = self._hold_until_s if self.hold.count else None
-        times = [when for when in (self.pending.next_due_s(), self.hold.next_due_s(), hold_end_s) if when is not None]
+        all_times = (self.pending.next_due_s(), self.hold.next_due_s(), self._shared.next_due_s(), hold_end_s)
+        times = [when for when in all_times if when is not None]
         return min(times, default=None)
 
     def answer(self, client: bytes, request_id: str, outcome: "CorralError | msgspec.Struct", guest: str = "") -> None:

@@ -227,10 +227,11 @@ class AsyncClient:
         names: what it is called there, NAME[:TAG]. on_progress: called in the event loop with a PushProgress whenever one guest has come
         further. See Bundles.push for what a push does and raises, and `map` for the rest.
         """
-        from corral.bundle.push import Messages, Push
+        from corral.bundle.messages import Messages
+        from corral.bundle.push import Push
         from corral.fleet_map import fleet_map
 
-        messages = Messages(bundle)
+        messages = Messages(bundle, shared=True)
 
         async def one(guest: Guest) -> "Pushed":
             return await Push(self._connection, guest.name, bundle, names, on_progress, messages).run()

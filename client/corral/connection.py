@@ -113,9 +113,10 @@ class Connection:
         timeout_s: float | None = None,
         request_id: str | None = None,
         patience_s: float | None = None,
+        shared: str = "",
     ) -> R:
         """`call` for an op whose reply type is known."""
-        answer = await self.call(guest, op, args, timeout_s=timeout_s, request_id=request_id, patience_s=patience_s)
+        answer = await self.call(guest, op, args, timeout_s=timeout_s, request_id=request_id, patience_s=patience_s, shared=shared)
         if not isinstance(answer, reply):
             raise TypeError(f"{op} replies {type(answer).__name__}, not {reply.__name__}")
         return answer
@@ -131,13 +132,14 @@ class Connection:
         patience_s: float | None = None,
         epoch: str = "",
         age_s: float | None = None,
+        shared: str = "",
     ) -> Message:
         """One command, repeated under one request id until it has an outcome (see core/retry.py).
 
         args: bytes are arguments that were packed before, for many guests. timeout_s: seconds to its deadline (None: the client's).
         patience_s: how long on end the guest may be out of reach (None: as the client was made). epoch: the guest's, as known when the id
-        was first sent (empty: as known here). age_s: how long ago it was first sent by somebody else (None: it was not). Raises
-        CorralError.
+        was first sent (empty: as known here). age_s: how long ago it was first sent by somebody else (None: it was not). shared: a name for
+        arguments that go to several guests, never used for others: they travel to a broker once. Raises CorralError.
         """
         if request_id is not None:
             check_request_id(request_id)
@@ -155,6 +157,7 @@ class Connection:
             patience_s=self._patience_s if patience_s is None else max(patience_s, self._patience_s),
             epoch=epoch,
             sent_before=age_s is not None,
+            shared=shared,
         )
         return await self._outcome(request)
 
@@ -265,7 +268,7 @@ class Connection:
             return  # one of several brokers that does not answer is left out until it connects again
         if isinstance(reply, HelloReply):
             self.hellos[link] = reply
-            self._carry_out(self._requests.on_hello(link, self._now_s()))
+            self._carry_out(self._requests.on_hello(link, self._now_s(), shares_args=reply.shares_args))
             if self._first_hello is not None and not self._first_hello.done():
                 self._first_hello.set_result(None)
             for tell in list(self.on_hello):
@@ -284,7 +287,7 @@ def _packed(guest: str, args: Message | bytes) -> bytes:
     """The arguments; the guest's name is only looked at. Raises bad_request for what no message can carry, message_too_large."""
     try:
         guest.encode()
-        packed = args if isinstance(args, bytes) else pack(args)
+        packed = pack(args) if isinstance(args, Message) else args
     except UnicodeEncodeError as why:
         raise error("bad_request", f"{why.object!r} is not UTF-8: arguments, names, variables and paths are text") from why
     except OverflowError as why:

@@ -111,6 +111,7 @@ TABLE: dict[str, Row] = {
     "message_too_large": Row(InvalidError, _E_FAIL, "EMSGSIZE", "a frame or a message over its limit"),
     "not_a_tty": Row(InvalidError, _E_FAIL, "ENOTTY", "resize of a process without a terminal"),
     "stdin_closed": Row(StateError, _E_FAIL, "EPIPE", "stdin not asked for, closed, or its process gone"),
+    "args_unknown": Row(RetryError, _E_FAIL, "EAGAIN", "shared arguments that the broker does not keep any more: send them whole"),
     "request_conflict": Row(InvalidError, _E_FAIL, "EINVAL", "a request id used before with other content"),
     "outcome_unknown": Row(OutcomeUnknownError, _E_FAIL, "EIO", "the record that would tell is gone; not executed again"),
     "cursor_too_old": Row(ResyncError, _E_FAIL, "ERANGE", "events or bytes asked for are no longer kept, or are of another epoch"),

@@ -82,6 +82,9 @@ REMAINS_KEPT_S = 86_400
 RUNTIME_CALLS_PER_CORE = 3
 """Runtime calls in flight per core; further ones queue."""
 
+SHARED_NAME_CHARS_MAX = 64
+"""Of a name for arguments that go to several guests."""
+
 BUNDLE_CHUNK_BYTES = 1 << 20
 """Files of a bundle are cut into chunks of this size; each has its digest."""
 BUNDLE_PIECES_MAX = 1_024

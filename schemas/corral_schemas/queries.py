@@ -161,3 +161,4 @@ class HelloReply(Message, frozen=True, kw_only=True):
     stdio_in: str
     stdio_out: str
     heartbeat_ms: Count
+    shares_args: Annotated[bool, Meta(description="Arguments for several guests need come only once (`shared` in command headers)")] = False

@@ -246,3 +246,66 @@ def test_what_somebody_else_may_have_sent_states_what_he_knew_and_never_moves_on
     assert (header.epoch, header.age_ms) == ("e1", 40_000)
     outcome = only_outcome(requests.on_reply(0, reply("again", error("outcome_unknown", "epoch ended"), epoch="e2"), 0.1))
     assert isinstance(outcome, CorralError) and outcome.code == "outcome_unknown"
+
+
+def sharing(name: str, *, shared: str = "piece") -> Request:
+    made = request(name)
+    made.shared = shared
+    return made
+
+
+def shares() -> Requests:
+    requests = Requests(Links(1))
+    requests.on_up(0, 0.0)
+    requests.on_hello(0, 0.0, shares_args=True)
+    return requests
+
+
+def frames_of(actions: list[Action]) -> tuple[str, bytes]:
+    """(the name stated for the arguments, the arguments sent)"""
+    (send,) = sends(actions)
+    return decode_command_header([send.frames[0], b"."]).shared, send.frames[1]
+
+
+def test_arguments_that_several_commands_share_go_to_a_broker_once() -> None:
+    requests = shares()
+    whole = pack(Nothing())
+    assert frames_of(requests.submit(sharing("r1"), 0.0)) == ("piece", whole)
+    assert frames_of(requests.submit(sharing("r2"), 0.0)) == ("piece", b"")
+    assert frames_of(requests.submit(sharing("r3", shared="other"), 0.0)) == ("other", whole)
+
+
+def test_a_broker_that_does_not_say_that_it_keeps_them_is_sent_all_of_them() -> None:
+    requests = make()
+    for name in ("r1", "r2"):
+        assert frames_of(requests.submit(sharing(name), 0.0)) == ("", pack(Nothing()))
+
+
+def test_arguments_that_a_broker_keeps_no_more_are_sent_whole_and_the_outcome_is_that_of_the_command() -> None:
+    requests = shares()
+    requests.submit(sharing("r1"), 0.0)
+    requests.submit(sharing("r2"), 0.0)
+    again = requests.on_reply(0, reply("r2", error("args_unknown", "gone")), 1.0)
+    assert frames_of(again) == ("piece", pack(Nothing()))
+    assert only_outcome(requests.on_reply(0, reply("r2"), 2.0)) == Nothingness()
+
+
+def test_a_broker_that_does_not_know_what_it_was_just_sent_is_not_asked_for_ever() -> None:
+    requests = shares()
+    requests.submit(sharing("r1"), 0.0)
+    outcome = only_outcome(requests.on_reply(0, reply("r1", error("args_unknown", "gone")), 1.0))
+    assert isinstance(outcome, CorralError) and outcome.code == "args_unknown"
+
+
+def test_a_new_connection_and_a_message_that_could_not_go_out_bring_the_arguments_whole() -> None:
+    requests = shares()
+    first = sharing("r1")
+    requests.submit(first, 0.0)
+    requests.on_unsent(first, 0.0)
+    assert frames_of(requests.submit(sharing("r2"), 0.0)) == ("piece", pack(Nothing()))
+    requests.on_down(0, 1.0)
+    again = sends(requests.on_up(0, 2.0))
+    assert [send.frames[1] for send in again] == [pack(Nothing())] * 2, "it may be another broker, and has said nothing yet"
+    requests.on_hello(0, 2.0, shares_args=True)
+    assert frames_of(requests.submit(sharing("r3"), 3.0)) == ("piece", pack(Nothing()))
+    assert frames_of(requests.submit(sharing("r4"), 3.0)) == ("piece", b"")

@@ -115,7 +115,9 @@ _ONE = {"container": "web", "instance": CONTAINER}
 _PROCESS = {**_ONE, "process": "shell", "process_instance": EXEC}
 
 HEADERS: list[Message] = [
-    frames.CommandHeader(id="c1-17", guest="vm-1", op="state", timeout_ms=30_000, age_ms=1_250, epoch=EPOCH, trace="job 12"),
+    frames.CommandHeader(
+        id="c1-17", guest="vm-1", op="state", timeout_ms=30_000, age_ms=1_250, epoch=EPOCH, trace="job 12", shared="push-7"
+    ),
     frames.ReplyHeader(id="c1-17", guest="vm-1", epoch=EPOCH),
 ]
 SESSION: list[Message] = [
@@ -241,5 +243,6 @@ QUERIES: list[Message] = [
         stdio_in="7704",
         stdio_out="7705",
         heartbeat_ms=5_000,
+        shares_args=True,
     ),
 ]

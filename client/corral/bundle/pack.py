@@ -37,6 +37,14 @@ class Packed:
             file.seek(offset)
             return file.read(self.chunks.sizes[number])
 
+    def read_into(self, number: int, room: memoryview) -> None:
+        """The same, into memory of the chunk's size; of a file that has become shorter, zeros. Raises OSError. May block."""
+        index, offset = self.chunks.places[number][0]
+        with self.openers[index]() as file:
+            file.seek(offset)
+            while room and (count := file.readinto(room)):  # type: ignore[attr-defined]
+                room = room[count:]
+
     def is_unchanged(self, numbers: Iterable[int]) -> bool:
         """Whether these chunks are still what they were when they were packed. May block."""
         return all(hashlib.sha256(self.read(number)).digest() == self.chunks.digests[number] for number in numbers)

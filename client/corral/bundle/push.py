@@ -2,11 +2,11 @@
 
 import asyncio
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from corral.bundle.messages import Messages
 from corral.bundle.pack import Packed
 from corral.connection import Connection
 from corral_schemas.bundles import (
@@ -14,20 +14,15 @@ from corral_schemas.bundles import (
     CommitBundleArgs,
     OpenBundleArgs,
     OpenBundleReply,
-    Piece,
     UploadArgs,
     UploadReply,
-    WriteBundleArgs,
 )
 from corral_schemas.errors import CorralError, error
-from corral_schemas.frames import pack
 from corral_schemas.limits import BUNDLE_PIECES_MAX, BUNDLE_WRITE_BYTES_MAX, UPLOAD_BYTES_MAX
 from corral_schemas.stdio import Done
 
 UNANSWERED_MAX = 3
 """Messages full of bytes on their way to one guest: enough to fill a link, too few to hold anything up."""
-MESSAGES_KEPT = 8
-"""For guests that are a little behind the first."""
 PATIENCE_S = 60.0
 """How long on end a guest or its broker may be gone in the middle of a push."""
 STEP_TIMEOUT_S = 600.0
@@ -64,28 +59,6 @@ class Pushed:
     total_bytes: int
 
 
-class Messages:
-    """Messages full of chunks, made once for all guests that are sent the same at about the same time."""
-
-    def __init__(self, bundle: Packed) -> None:
-        self._bundle = bundle
-        self._made: OrderedDict[tuple[int, ...], asyncio.Future[bytes]] = OrderedDict()
-
-    async def get(self, group: list[int]) -> bytes:
-        """Packed arguments of write_bundle. Raises OSError."""
-        key = tuple(group)
-        made = self._made.get(key)
-        if made is None:
-            made = self._made[key] = asyncio.ensure_future(asyncio.to_thread(self._make, group))
-            if len(self._made) > MESSAGES_KEPT:
-                self._made.popitem(last=False)
-        return await asyncio.shield(made)
-
-    def _make(self, group: list[int]) -> bytes:
-        pieces = [Piece(chunk=number, data=self._bundle.read(number)) for number in group]
-        return pack(WriteBundleArgs(digest=self._bundle.digest, pieces=pieces))
-
-
 class Push:
     """One push to one guest. `run` may be called again after a failure: what came over is not sent twice."""
 
@@ -96,7 +69,7 @@ class Push:
         bundle: Packed,
         names: Sequence[str],
         on_progress: OnProgress | None = None,
-        messages: "Messages | None" = None,
+        messages: Messages | None = None,
     ) -> None:
         """`messages`: shared by pushes of this bundle to several guests."""
         self._connection, self._guest, self._bundle, self._names = connection, guest, bundle, list(names)
@@ -149,9 +122,11 @@ class Push:
             yield lambda group=group: asyncio.ensure_future(self._write(group))  # type: ignore[misc]
 
     async def _write(self, group: list[int]) -> None:
-        args = await self._messages.get(group)
+        args, name = await self._messages.get(group)
         try:
-            await self._connection.ask(self._guest, "write_bundle", args, Done, timeout_s=STEP_TIMEOUT_S, patience_s=PATIENCE_S)
+            await self._connection.ask(
+                self._guest, "write_bundle", args, Done, timeout_s=STEP_TIMEOUT_S, patience_s=PATIENCE_S, shared=name
+            )
         except CorralError as why:
             if why.code == "content_corrupt" and not await asyncio.to_thread(self._bundle.is_unchanged, group):
                 raise error("file_changed", "a file of the bundle was changed while it was being pushed; push again") from why

@@ -179,6 +179,11 @@ class _Part:
         self._at += len(data)
         return data
 
+    def readinto(self, room: memoryview) -> int:
+        count: int = self._file.readinto(room[: self._size - self._at])  # type: ignore[attr-defined]
+        self._at += count
+        return count
+
     def seek(self, offset: int) -> int:
         self._at = min(offset, self._size)
         self._file.seek(self._start + self._at)

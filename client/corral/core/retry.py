@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from corral.core.links import Links
+from corral.core.shared_sent import SharedSent
 from corral_schemas.base import Message
 from corral_schemas.errors import CorralError, error, from_wire
 from corral_schemas.frames import CommandHeader, ReplyHeader, decode_reply, pack, reply_value
@@ -39,11 +40,15 @@ class Request:
     """How long on end the guest may be out of reach before that is the outcome."""
     link: int | None = None
     """The only broker it may go to (hello); None: whichever is in use."""
+    shared: str = ""
+    """Name of arguments that other commands have too: a broker that has them is not sent them again."""
 
     epoch: str = ""
     """The guest's epoch when the id was first sent; empty: as it is known here."""
     sent_before: bool = False
     """Somebody else may have sent it already."""
+    left_out: bool = False
+    """Whether the last copy went without its arguments, which the broker was sent with another command."""
     sent_over: int | None = None
     """The link that may bring the answer; None: none at the moment."""
     sent_s: float = 0.0
@@ -89,6 +94,7 @@ class Requests:
         self._pending: dict[str, Request] = {}
         self._wakes: list[tuple[float, str]] = []
         self._epochs: dict[str, str] = {}
+        self._shared = SharedSent()
         self.strays = 0
         """Replies that belong to nothing pending (late, or to a repeat answered already), or that could not be decoded."""
 
@@ -133,13 +139,16 @@ class Requests:
 
     def on_up(self, link: int, now_s: float, *, bulk: bool = False) -> list[Action]:
         """A connection stands (again): what it may have lost, and what waited for one, goes out."""
+        self._shared.on_connection(link, bulk=bulk)
         if not bulk:
+            self._shared.on_hello(link, shares_args=False)  # it may be another broker: it says so again
             self._links.on_up(link)
         return self._send_again(now_s, {None, link}, bulk)
 
-    def on_hello(self, link: int, now_s: float) -> list[Action]:
+    def on_hello(self, link: int, now_s: float, *, shares_args: bool = False) -> list[Action]:
         """A broker answered hello and may carry commands."""
         self._links.on_hello(link)
+        self._shared.on_hello(link, shares_args=shares_args)
         return self._send_again(now_s, {None}, False) + self._send_again(now_s, {None}, True)
 
     def on_down(self, link: int, now_s: float, *, bulk: bool = False) -> list[Action]:
@@ -153,6 +162,8 @@ class Requests:
 
     def on_unsent(self, request: Request, now_s: float) -> None:
         """A Send could not be carried out; it is tried again shortly."""
+        if request.sent_over is not None:
+            self._shared.forget(request.sent_over, request.bulk, request.shared)
         request.sent_over = None
         request.sends -= 1
         if request.id in self._pending:
@@ -184,6 +195,10 @@ class Requests:
         if why.code == "outcome_unknown" and only_copy and request.epoch and header.epoch not in ("", request.epoch):
             # Its only copy was turned away for stating an epoch that has ended: it cannot have run.
             request.epoch = header.epoch
+            return self._send(request, now_s)
+        if why.code == "args_unknown" and request.left_out:
+            self._shared.forget(link, request.bulk, request.shared)
+            request.failure = why  # this copy was not executed
             return self._send(request, now_s)
         if why.code == "guest_busy":
             return self._try_later(request, why, now_s)
@@ -230,13 +245,15 @@ class Requests:
             timeout_ms=max(0, int((request.deadline_s - now_s) * 1000)),
             age_ms=max(0, int((now_s - request.first_s) * 1000)),
             epoch=request.epoch,
+            shared=request.shared if self._shared.is_used(link) else "",
         )
         if request.failure is None and request.sends:
             request.reached = True  # an earlier copy was never answered
         request.sends += 1
         request.sent_over, request.sent_s, request.failure = link, now_s, None
         self._wake(request, now_s + request.poll_s + request.silence_s)
-        return [Send(request, link, [pack(header), request.args])]
+        request.left_out = bool(header.shared) and self._shared.is_there(link, request.bulk, header.shared)
+        return [Send(request, link, [pack(header), b"" if request.left_out else request.args])]
 
     def _wake(self, request: Request, at_s: float) -> None:
         request.wake_s = min(at_s, request.deadline_s + DEADLINE_GRACE_S)
