@@ -1,7 +1,6 @@
 """read_stdio, write_stdin, close_stdin and resize."""
 
 import asyncio
-from itertools import count
 
 from corral_schemas.errors import error
 from corral_schemas.exits import StreamEnd
@@ -22,8 +21,8 @@ from corral_worker.handlers.change import linked
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.spools import STREAM_NAMES, STREAM_NUMBERS, Position, Spools
 
-EMPTY_TURN_S = 0.01
-"""Between looks that found nothing new, so that they cannot come without pause."""
+EMPTY_TURN_S, EMPTY_TURN_S_MAX = 0.01, 0.25
+"""Between looks that found nothing new, so that they cannot come without pause; longer each time."""
 
 
 async def read_stdio(guest: Guest, args: ReadStdioArgs, spools: Spools) -> ReadStdioReply:
@@ -35,15 +34,22 @@ async def read_stdio(guest: Guest, args: ReadStdioArgs, spools: Spools) -> ReadS
     link = guest.links.get(container.instance)
     if args.consumer and args.consumer == process.consumer and link is not None:
         link.tell({"t": "consumed", "process": process.instance, "streams": {str(n): offset for n, offset in wanted.items()}})
-    until_s = asyncio.get_running_loop().time() + args.wait_ms / 1000
-    for turn in count():
+    now_s = asyncio.get_running_loop().time
+    until_s = now_s() + args.wait_ms / 1000
+    pause_s = 0.0
+    while True:
+        looked_s = now_s()
         read = spools.read(process, wanted, args.max_bytes)
-        left_s = until_s - asyncio.get_running_loop().time()
+        left_s = until_s - looked_s
         if read.chunks or read.gaps or left_s <= 0 or _at_end(process, wanted):
             break
         await _growth(guest, container, process, wanted, left_s)
-        if turn:  # told of growth before, and there was none: a stream's end, say, whose record is on its way
-            await asyncio.sleep(min(EMPTY_TURN_S, left_s))
+        # Told of growth before, and there was none: a stream's end, say, whose record is on its way, or bytes that a full disk
+        # did not take.
+        grew_at_once = now_s() - looked_s < EMPTY_TURN_S
+        if pause_s:
+            await asyncio.sleep(min(pause_s, left_s))
+        pause_s = min(2 * pause_s, EMPTY_TURN_S_MAX) if pause_s and grew_at_once else EMPTY_TURN_S
     if process.exit is not None:
         await guest.journal.durable()
     return _reply(process, read.chunks, read.gaps, read.next)
