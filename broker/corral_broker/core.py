@@ -94,8 +94,12 @@ class BrokerCore:
 
     def next_due_s(self) -> float | None:
         """When `begin` has something to do though no message comes; None when never."""
-        parts = (self._router, self._registration, self._sessions, self._telling)
-        return min((when for part in parts if (when := part.next_due_s()) is not None), default=None)
+        due_s: float | None = None
+        for part in (self._router, self._registration, self._sessions, self._telling):  # once for every message: no generator
+            when_s = part.next_due_s()
+            if when_s is not None and (due_s is None or when_s < due_s):
+                due_s = when_s
+        return due_s
 
     def client(self, frames: list[Opaque], sender: Sender = ANYONE) -> None:
         """[client, header, args] from a client."""

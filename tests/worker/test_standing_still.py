@@ -20,7 +20,7 @@ class Watched:
 
     async def _run(self) -> None:
         self.session = BrokerSession("tcp://b:7700", cast(Any, None), cast(Any, None))
-        await self.session._watch_over_time()
+        self.session._watch_over_time()
 
     def command_at(self, at_s: float) -> None:
         """A command that comes then; when it can have arrived at the earliest goes to `received`."""
@@ -31,7 +31,7 @@ class Watched:
         self.loop.call_at(at_s, self.process.call_soon, handle)
 
     def run_until(self, at_s: float) -> None:
-        self.loop.run_until(lambda: False, at_s)
+        self.loop.run_until(None, at_s)
 
 
 def test_a_command_after_an_idle_while_has_all_its_time() -> None:

@@ -85,6 +85,7 @@ class BrokerSession:
         self._broker = ""  # instance of the broker that registered us last; until the first has, none is shown anything new
         self._heard_s = 0.0  # loop time of the last word of this broker
         self._awake_s = self._loop.time()  # when we were last seen awake, by a timer
+        self._watch: asyncio.TimerHandle | None = None
         self._slept: tuple[float, float] = (0.0, 0.0)  # (since when we had stood still, until when that may still be in our sockets)
         self._sockets: dict[str, Socket] = {}  # main, bulk, events, stdio
         self._addresses: dict[str, str] = {}
@@ -100,7 +101,8 @@ class BrokerSession:
 
     async def run(self) -> None:
         """Keeps the session up until cancelled."""
-        watch = asyncio.ensure_future(self._watch_over_time())
+        self._awake_s = self._loop.time()
+        self._watch_over_time()
         try:
             while True:
                 hello = await self._hello()
@@ -110,18 +112,17 @@ class BrokerSession:
                 log.warning("broker %s: silent for %.0f s; dialling again", self.address, GUEST_DOWN_S)
                 self._close()
         finally:
-            watch.cancel()
+            if self._watch is not None:
+                self._watch.cancel()
             self._close()
 
-    async def _watch_over_time(self) -> None:
+    def _watch_over_time(self) -> None:
         """Notices that the process stood still (SIGSTOP, a paused VM): what came meanwhile has been waiting all that time."""
-        self._awake_s = self._loop.time()
-        while True:
-            await asyncio.sleep(AWAKE_INTERVAL_S)
-            now_s = self._loop.time()
-            if now_s - self._awake_s > STOOD_STILL_S:
-                self._slept = (self._awake_s, now_s + AWAKE_INTERVAL_S)
-            self._awake_s = now_s
+        now_s = self._loop.time()
+        if now_s - self._awake_s > STOOD_STILL_S:
+            self._slept = (self._awake_s, now_s + AWAKE_INTERVAL_S)
+        self._awake_s = now_s
+        self._watch = self._loop.call_later(AWAKE_INTERVAL_S, self._watch_over_time)
 
     def _received_s(self, now_s: float) -> float:
         """Since when what is received now can have been waiting in our socket."""

@@ -142,9 +142,10 @@ class SimBroker:
         core.begin(self.network.loop.time(), wall_ns(self.network.loop))
         take(core)
         core.end()
-        core.counters.take_notes()
+        if core.counters.notes:
+            core.counters.take_notes()
         due_s = core.next_due_s()
-        if due_s is not None and (self._timer is None or self._timer.cancelled() or self._timer.when() > due_s):
+        if due_s is not None and (self._timer is None or self._timer.when() > due_s):
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = self.process.call_later(max(0.0, due_s - self.network.loop.time()) + 0.000_1, self._ring)

@@ -77,51 +77,51 @@ class SimLoop:
 
     # -- running ---------------------------------------------------------------------------------------------------------------
 
-    def run_until(self, done: Callable[[], bool], until_s: float) -> None:
-        """Runs until `done`, or until virtual time `until_s`. Raises LivelockError."""
+    def run_until(self, done: Callable[[], bool] | None, until_s: float) -> None:
+        """Runs until `done` (asked whenever time is about to go on), or until virtual time `until_s`. Raises LivelockError.
+
+        Written for speed: every callback of every seed goes through here.
+        """
+        ready, timers, parked, running, pop = self._ready, self._timers, self._parked, RUNNING, heapq.heappop
         asyncio._set_running_loop(self)  # type: ignore[arg-type]
+        turns = self.turns
         try:
-            while not done():
-                if not self._ready and not self._next_timers(until_s):
+            while True:
+                while ready:
+                    handle = ready.popleft()
+                    if handle._cancelled:
+                        continue
+                    turns += 1
+                    if turns > TURNS_MAX:
+                        raise LivelockError(f"{turns} callbacks by {self._now_s:.3f} s")
+                    context = handle.context
+                    process = context.get(running)
+                    if process is not None:
+                        if not process.alive:
+                            continue
+                        if process.frozen:
+                            parked[process].append(handle)
+                            continue
+                    try:
+                        context.run(handle._callback, *handle._args)
+                    except Exception as bug:  # noqa: BLE001 - as every event loop does
+                        self.call_exception_handler({"message": "callback failed", "exception": bug})
+                if done is not None and done():
                     return
-                self._turn()
+                while timers and timers[0][2]._cancelled:
+                    pop(timers)
+                if not timers or timers[0][0] > until_s:
+                    self._now_s = max(self._now_s, until_s)
+                    return
+                when_s, _, handle = pop(timers)
+                if when_s > self._now_s:
+                    self._now_s = when_s
+                ready.append(handle)
+                while timers and timers[0][0] <= self._now_s:
+                    ready.append(pop(timers)[2])
         finally:
+            self.turns = turns
             asyncio._set_running_loop(None)
-
-    def _turn(self) -> None:
-        """Written for speed: every callback of every seed goes through here."""
-        ready, running = self._ready, RUNNING
-        for _ in range(len(ready)):
-            handle = ready.popleft()
-            if handle._cancelled:
-                continue
-            self.turns += 1
-            context = handle.context
-            process = context.get(running)
-            if process is not None:
-                if not process.alive:
-                    continue
-                if process.frozen:
-                    self._parked[process].append(handle)
-                    continue
-            try:
-                context.run(handle._callback, *handle._args)
-            except Exception as bug:  # noqa: BLE001 - as every event loop does
-                self.call_exception_handler({"message": "callback failed", "exception": bug})
-        if self.turns > TURNS_MAX:
-            raise LivelockError(f"{self.turns} callbacks by {self._now_s:.3f} s")
-
-    def _next_timers(self, until_s: float) -> bool:
-        timers = self._timers
-        while timers and timers[0][2]._cancelled:
-            heapq.heappop(timers)
-        if not timers or timers[0][0] > until_s:
-            self._now_s = max(self._now_s, until_s)
-            return False
-        now_s = self._now_s = max(self._now_s, timers[0][0])
-        while timers and timers[0][0] <= now_s:
-            self._ready.append(heapq.heappop(timers)[2])
-        return True
 
     def unpark(self, process: Process) -> None:
         self._ready.extend(self._parked.pop(process, []))
@@ -188,12 +188,16 @@ class SimLoop:
 
     def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None) -> Any:
         handle = SimHandle(callback, args, contextvars.copy_context() if context is None else context, when)
-        self._numbers += 1
-        heapq.heappush(self._timers, (when, self._numbers, handle))
+        number = self._numbers = self._numbers + 1
+        heapq.heappush(self._timers, (when, number, handle))
         return handle
 
     def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None) -> Any:
-        return self.call_at(self._now_s + delay, callback, *args, context=context)
+        when = self._now_s + delay  # the rest as in call_at: this is called most
+        handle = SimHandle(callback, args, contextvars.copy_context() if context is None else context, when)
+        number = self._numbers = self._numbers + 1
+        heapq.heappush(self._timers, (when, number, handle))
+        return handle
 
     def _timer_handle_cancelled(self, handle: Any) -> None: ...
 

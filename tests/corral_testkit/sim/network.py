@@ -38,6 +38,8 @@ class Listener:
 class _Way:
     """One direction of a connection: FIFO."""
 
+    context: contextvars.Context
+    """The receiver's."""
     flying: deque[tuple[Any, Frames | None]] = field(default_factory=deque)  # (timer, frames); None ends the connection
     held: deque[Frames | None] = field(default_factory=deque)  # behind a partition
     last_s: float = 0.0
@@ -51,7 +53,7 @@ class Connection:
         self.network, self.dialler, self.listener, self.identity = network, dialler, listener, identity
         self.dialler_open = self.listener_open = True
         self.hosts = frozenset((dialler.process.host.name, listener.process.host.name))
-        self._up, self._down = _Way(), _Way()  # towards the listener, towards the dialler
+        self._up, self._down = _Way(listener.process.context), _Way(dialler.process.context)  # towards the listener, towards the dialler
 
     def send_up(self, frames: Sequence[bytes]) -> None:
         self._send(self._up, list(frames))
@@ -63,17 +65,17 @@ class Connection:
         if way.closed:
             return
         way.closed = frames is None
-        if self.network.is_cut(self.hosts, "up" if way is self._up else "down"):
+        if self.network.cuts and self.network.is_cut(self.hosts, "up" if way is self._up else "down"):
             way.held.append(frames)
         else:
             self._fly(way, frames)
 
     def _fly(self, way: _Way, frames: Frames | None) -> None:
         loop = self.network.loop
-        way.last_s = max(way.last_s, loop.time() + self.network.delay_s(self.hosts))
-        receiver = self.listener.process if way is self._up else self.dialler.process
-        timer = loop.call_at(way.last_s, self._arrived, way, context=receiver.context)
-        way.flying.append((timer, frames))
+        arrives_s = loop.time() + self.network.delay_s(self.hosts)
+        if arrives_s > way.last_s:
+            way.last_s = arrives_s
+        way.flying.append((loop.call_at(way.last_s, self._arrived, way, context=way.context), frames))
 
     def healed(self) -> None:
         for way in (self._up, self._down):
@@ -206,18 +208,18 @@ class Network:
         self.connections: dict[Connection, None] = {}
         self.on_delivery: OnDelivery = lambda sender, receiver, frames: None
         self.slow: dict[frozenset[str], float] = {}  # hosts -> longest delay, seconds
-        self._cuts: dict[frozenset[str], tuple[float, Direction | None]] = {}  # hosts -> since when, and which way alone
+        self.cuts: dict[frozenset[str], tuple[float, Direction | None]] = {}  # hosts -> since when, and which way alone
         self._identities = 0
 
     def delay_s(self, hosts: frozenset[str]) -> float:
         return self.randomness.random() * self.slow.get(hosts, 0.002) + 0.000_05
 
     def is_cut(self, hosts: frozenset[str], direction: Direction) -> bool:
-        cut = self._cuts.get(hosts)
+        cut = self.cuts.get(hosts)
         return cut is not None and cut[1] in (None, direction)
 
     def is_cut_between(self, host: Host, listener: Listener) -> bool:
-        return frozenset((host.name, listener.process.host.name)) in self._cuts
+        return frozenset((host.name, listener.process.host.name)) in self.cuts
 
     @staticmethod
     def host_of(address: str) -> str:
@@ -251,16 +253,16 @@ class Network:
 
     def cut(self, hosts: frozenset[str], direction: Direction | None = None) -> None:
         """Nothing passes any more (or one way alone), and nobody is told; pings run out after a while."""
-        if hosts in self._cuts:
+        if hosts in self.cuts:
             return
         since_s = self.loop.time()
-        self._cuts[hosts] = (since_s, direction)
+        self.cuts[hosts] = (since_s, direction)
         wait_s = PING_SILENT_S + 2 * self.randomness.random()
         self.loop.call_later(wait_s, self._pings_ran_out, hosts, since_s, context=self.context)
         self.loop.call_later(KEEPALIVE_S, self._keepalive_ran_out, hosts, since_s, context=self.context)
 
     def heal(self, hosts: frozenset[str]) -> None:
-        if self._cuts.pop(hosts, None) is not None:
+        if self.cuts.pop(hosts, None) is not None:
             for connection in list(self.connections):
                 if connection.hosts == hosts:
                     connection.healed()
@@ -280,7 +282,7 @@ class Network:
                     connection.listener_gone()
 
     def _is_cut_since(self, hosts: frozenset[str], since_s: float) -> bool:
-        return hosts in self._cuts and self._cuts[hosts][0] == since_s
+        return hosts in self.cuts and self.cuts[hosts][0] == since_s
 
     def unanswered_by(self, process: Process) -> None:
         """A listening process stands still: whoever pings it gives the connection up."""

@@ -98,9 +98,10 @@ class World:
 
     def _delivered(self, sender: str, receiver: str, frames: list[bytes]) -> None:
         self.messages += 1
-        if self.faults.kinds:
-            self.met[self.faults.kinds, kind_of(frames)] += 1
-        self._trace = hash((self._trace, self.loop.time(), sender, receiver, sum(map(len, frames))))
+        kinds = self.faults.kinds
+        if kinds:
+            self.met[kinds, kind_of(frames)] += 1
+        self._trace = hash((self._trace, self.loop.time(), sender, receiver, len(b"".join(frames))))
 
     def _exception(self, context: dict[str, Any]) -> None:
         self.history.findings.append(f"uncaught: {context.get('message')}: {context.get('exception')!r}")
@@ -175,7 +176,7 @@ class World:
         self._trace = hash((self._trace, self.loop.time(), line))
 
     def run_for(self, seconds: float) -> None:
-        self.loop.run_until(lambda: False, self.loop.time() + seconds)
+        self.loop.run_until(None, self.loop.time() + seconds)
 
 
 def run_scenario(scenario: Scenario) -> Result:

@@ -13,6 +13,7 @@ from corral_schemas.ops import OPS
 from corral_testkit.sim.history import Asked
 from corral_testkit.sim.scenario import RUNTIME_TEXTS
 from corral_testkit.sim.validators.evidence import Evidence, Findings, name_of
+from corral_testkit.sim.witness import Life
 
 RUNTIME_CODES = ("command_not_found", "runtime_failed", "storage_full")
 """Of the scenario's RUNTIME_TEXTS."""
@@ -28,13 +29,18 @@ def nothing_runs_twice(evidence: Evidence) -> Findings:
     A container may be created while its intent goes to disk: one that was removed before it was started has not run.
     """
     for token, made in evidence.witness.by_token.items():
-        lives = [life for life in made if life.started_s is not None or life.end is None]
+        lives = [life for life in made if _has_run(life)]
         if len(lives) > 1 and not _asked_anew(evidence, token, lives[0].guest):
             yield f"G13 {token} was made {len(lives)} times: {[(life.instance, life.created_s, life.why) for life in lives]}"
     for life in evidence.witness.lives:
         for number, count in Counter(number for number, _ in life.signals if number >= 34).items():
             if count > 1:
                 yield f"G13 signal {number} was sent {count} times to {name_of(life, life.instance)}"
+
+
+def _has_run(life: Life) -> bool:
+    """Or may yet: a container that was removed before it was started has not."""
+    return life.started_s is not None or life.end is None
 
 
 def _asked_anew(evidence: Evidence, token: str, guest: str) -> bool:
@@ -91,7 +97,11 @@ def kills_that_were_delivered_were(evidence: Evidence) -> Findings:
 
 
 def what_was_not_sent_never_ran(evidence: Evidence) -> Findings:
-    """G14: no ghosts of commands that were refused, given up and cancelled."""
+    """G14: no ghosts of commands that were refused, given up and cancelled.
+
+    A worker may be killed while `runc create` runs beside the write of its intent: the next one removes that container, and may say
+    `cancelled`.
+    """
     by_request: dict[str, list[Asked]] = defaultdict(list)
     for asked in evidence.history.asked:
         by_request[asked.step.request_id].append(asked)
@@ -106,7 +116,8 @@ def what_was_not_sent_never_ran(evidence: Evidence) -> Findings:
     for asked in evidence.history.asked:
         if asked.step.op == "cancel" and isinstance(asked.outcome, CancelReply) and asked.outcome.outcome == "cancelled":
             target = steps.get(asked.step.details["of"])
-            lives = evidence.witness.by_token.get(target.token, []) if target is not None and target.script is not None else []
+            made = evidence.witness.by_token.get(target.token, []) if target is not None and target.script is not None else []
+            lives = [life for life in made if _has_run(life)]
             lost_s = evidence.rewound.get(evidence.names[asked.step.guest], [])
             times_s = sorted((asked.sent_s, lives[0].created_s)) if lives else []
             if lives and not any(times_s[0] < at_s < times_s[1] for at_s in lost_s):  # else one of them went with the journal
