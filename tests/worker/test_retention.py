@@ -15,7 +15,10 @@ from corral_schemas.limits import EVENTS_KEPT_S
 from corral_testkit.bounded import run
 from corral_testkit.guests import Room, open_room
 from corral_worker import retention
-from corral_worker.retention import BATCH, EVER_NS, keep_tidy, tidy
+from corral_worker.journal.port import Statement
+from corral_worker.journal.records import RequestRecord
+from corral_worker.journal.store import SqliteStore
+from corral_worker.retention import BATCH, EVER_NS, ROWS_A_COMMIT, keep_tidy, tidy
 from corral_worker.spools import Spools
 
 DAY_MS = 86_400_000
@@ -149,3 +152,37 @@ def test_events_go_by_their_age_in_worker_time_and_the_newest_stays(tmp_path: Pa
             assert await first_seq_after(room) == last == room.journal.store.last_seq()
 
     run(work())
+
+
+def test_very_many_rows_go_in_many_short_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows_of_commits: list[int] = []
+    commit = SqliteStore._commit
+
+    def counted(store: SqliteStore, batch: list[Statement]) -> None:
+        before = store._write.total_changes
+        commit(store, batch)
+        if any(sql.strip().startswith("DELETE") for sql, _ in batch):
+            rows_of_commits.append(store._write.total_changes - before)
+
+    def record(room: Room, name: str, reply: bytes = b"") -> None:
+        room.journal.save(RequestRecord(id=name, op="kill", digest=b"", recorded_ms=room.journal.worker_ms(), reply=reply))
+
+    async def work() -> None:
+        async with open_room(tmp_path) as room:
+            for number in range(2 * ROWS_A_COMMIT + 10):
+                record(room, f"done-{number}", reply=b"ok")
+                room.journal.event("paused", Paused())
+            record(room, "under way")
+            await tidy(room.guest, Spools(room.guest))  # notes the hour
+            monkeypatch.setattr(SqliteStore, "_commit", counted)
+            pass_time(room, (EVENTS_KEPT_S + 60) * 1000)
+            record(room, "young", reply=b"ok")
+            await room.journal.durable()
+            await tidy(room.guest, Spools(room.guest))
+            assert room.journal.store.first_seq() == room.journal.last_seq
+            left = {name for name in ("done-0", f"done-{2 * ROWS_A_COMMIT + 9}", "under way", "young") if room.journal.find_request(name)}
+            assert left == {"under way", "young"}
+
+    run(work())
+    assert sum(rows_of_commits) > 4 * ROWS_A_COMMIT
+    assert max(rows_of_commits) <= ROWS_A_COMMIT + 10  # a few records of other kinds go with them

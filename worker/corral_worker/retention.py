@@ -14,6 +14,7 @@ import msgspec
 from corral_schemas.limits import EVENTS_KEPT, EVENTS_KEPT_MIN_S, EVENTS_KEPT_S, SPOOL_BYTES_PER_GUEST
 from corral_worker.guest import Guest
 from corral_worker.janitor import sweep
+from corral_worker.journal.journal import Journal
 from corral_worker.journal.records import ContainerRecord
 from corral_worker.malloc import give_back
 from corral_worker.spools import Spools
@@ -25,7 +26,12 @@ BATCH = 100
 """Deleted containers that go together: so many directories to a commit."""
 REMOVALS_AT_ONCE = 4
 """A removal waits for the disk most of its time: on a busy one four at once are five times faster than one after the other."""
+ROWS_A_COMMIT = 1_000
+"""Events and request records that go together: commands wait for the journal's thread meanwhile, so it is not kept for long."""
 EVER_NS = 1 << 62
+_DELETE_REQUESTS = """
+DELETE FROM requests WHERE rowid IN (SELECT rowid FROM requests WHERE done = 1 AND recorded_ms < ? ORDER BY recorded_ms LIMIT ?)
+"""
 
 
 async def keep_tidy(guest: Guest, spools: Spools) -> None:
@@ -41,11 +47,10 @@ async def keep_tidy(guest: Guest, spools: Spools) -> None:
 async def tidy(guest: Guest, spools: Spools) -> None:
     """Removes what is past its time, and the oldest remains where the guest keeps too many bytes."""
     await sweep(guest)
-    _prune_events(guest)
+    await _prune_events(guest)
     journal, settings = guest.journal, guest.settings
     journal.set_meta("worker_ms", str(journal.worker_ms()))
-    oldest_ms = journal.worker_ms() - int(settings.requests_kept_s * 1000)
-    journal.execute("DELETE FROM requests WHERE done = 1 AND recorded_ms < ?", (oldest_ms,))
+    await _prune_requests(guest)
     past_ns = journal.worker_ms() * 1_000_000 - int(settings.remains_kept_s * 1e9)  # whatever the wall clock does
     while batch := journal.store.deleted_containers(past_ns, BATCH):
         await _forget(guest, spools, batch)
@@ -54,15 +59,34 @@ async def tidy(guest: Guest, spools: Spools) -> None:
     await asyncio.to_thread(give_back)  # malloc keeps what one round or a burst of commands took: a worker is to stay as small as it is
 
 
-def _prune_events(guest: Guest) -> None:
-    """By age (in worker time), and by count beyond a minimal age; the newest event always stays (it tells the journal's place)."""
+async def _prune_events(guest: Guest) -> None:
+    """What went is gone from disk when this returns; the newest seq of each kind is remembered."""
     journal = guest.journal
     journal.note_hour()
     journal.set_meta("last_seq_by_kind", msgspec.json.encode(journal.last_seq_by_kind).decode())
-    too_many = min(journal.last_seq - EVENTS_KEPT, journal.seq_before(EVENTS_KEPT_MIN_S))
-    upto = min(max(journal.seq_before(EVENTS_KEPT_S), too_many), journal.last_seq - 1)
-    if upto > 0:
+    while upto := _next_events_to_go(journal):
         journal.execute("DELETE FROM events WHERE seq <= ?", (upto,))
+        await journal.durable()
+
+
+def _next_events_to_go(journal: Journal) -> int:
+    """The seq up to which events go in the next commit; 0 where all that are left stay. Asked anew each time: an epoch may begin meanwhile.
+
+    By age (in worker time), and by count beyond a minimal age; the newest event always stays (it tells the journal's place).
+    """
+    too_many = min(journal.last_seq - EVENTS_KEPT, journal.seq_before(EVENTS_KEPT_MIN_S))
+    past = min(max(journal.seq_before(EVENTS_KEPT_S), too_many), journal.last_seq - 1)
+    first = journal.store.first_seq()
+    return min(past, first + ROWS_A_COMMIT - 1) if 0 < first <= past else 0
+
+
+async def _prune_requests(guest: Guest) -> None:
+    """Those that are done, by age in worker time."""
+    journal = guest.journal
+    oldest_ms = journal.worker_ms() - int(guest.settings.requests_kept_s * 1000)
+    while journal.store.has_done_requests(oldest_ms):
+        journal.execute(_DELETE_REQUESTS, (oldest_ms, ROWS_A_COMMIT))
+        await journal.durable()
 
 
 async def _forget(guest: Guest, spools: Spools, containers: list[ContainerRecord]) -> None:

@@ -218,6 +218,11 @@ class SqliteStore:
         """Worker time of the newest request; 0 where there is none."""
         return int(self._read.execute("SELECT coalesce(max(recorded_ms), 0) FROM requests").fetchone()[0])
 
+    def has_done_requests(self, before_ms: int) -> bool:
+        """Whether there are any that were recorded before that worker time."""
+        sql = "SELECT EXISTS (SELECT 1 FROM requests WHERE done = 1 AND recorded_ms < ?)"
+        return bool(self._read.execute(sql, (before_ms,)).fetchone()[0])
+
     def live_containers(self) -> list[ContainerRecord]:
         rows = self._read.execute("SELECT record FROM containers WHERE deleted_ns = 0 ORDER BY instance")
         return [msgspec.msgpack.decode(blob, type=ContainerRecord) for (blob,) in rows]
