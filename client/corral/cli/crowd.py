@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from corral.cli.failures import INTERRUPTED, say
+from corral.cli.lines import Line
+from corral.cli.output import json_line
+from corral.cli.records import end_record, line_record
 from corral.cli.signals import INSISTING, SignalInbox
 from corral.cli.sweep import NAMED_MAX, Manner, NotOkError, sweep, tag_of
-from corral.cli.tagged import TaggedOutput, TaggedStreams
+from corral.cli.tagged import LineStreams, TaggedOutput
 from corral.cli.targets import Target
 from corral_schemas.errors import CorralError, NotFoundError, StateError
 from corral_schemas.exits import Exit, describe, shell_status
@@ -33,12 +36,14 @@ async def crowd(
     signal_proxy: bool,
     limit_s: float | None,
     after: After | None = None,
+    as_json: bool = False,
 ) -> int:
     """Starts one process per target and stays until all have ended. limit_s: what has not ended by then is killed and counts as timeout.
-    after: what is to be done with a process that has ended. The status is that of `sweep`, or 130 after detaching.
+    after: what is to be done with a process that has ended. as_json: every line and every end is a JSON object.
+    The status is that of `sweep`, or 130 after detaching.
     """
     with SignalInbox(passed_on=signal_proxy) as inbox:
-        here = _Crowd(manner, start, limit_s, after)
+        here = _Crowd(manner, start, limit_s, after, as_json)
         sweeping = asyncio.create_task(sweep(client, choice, manner, here.act))
         passing = asyncio.create_task(here.pass_signals_on(inbox))
         try:
@@ -58,8 +63,8 @@ async def crowd(
 
 
 class _Crowd:
-    def __init__(self, manner: Manner, start: Start, limit_s: float | None, after: After | None) -> None:
-        self._manner, self._start, self._limit_s, self._after = manner, start, limit_s, after
+    def __init__(self, manner: Manner, start: Start, limit_s: float | None, after: After | None, as_json: bool) -> None:
+        self._manner, self._start, self._limit_s, self._after, self._as_json = manner, start, limit_s, after, as_json
         self._running: dict[str, Process] = {}  # target -> its process, from its start to its end as far as we have heard
         self._starting: dict[str, asyncio.Future[Process]] = {}  # target -> its process to be
         self._ending = 0  # the signal after which nothing more is started; 0: none came
@@ -71,16 +76,28 @@ class _Crowd:
         try:
             if self._ending:
                 await _unless_gone(process, self._ending)
-            end = await self._until_over(process, TaggedStreams(output, tag_of(target, self._manner)), output, target.text)
+            end = await self._until_over(process, self._streams(process, target, output), output, target.text)
         except TimeoutError:
             await _unless_gone(process, signal.SIGKILL)
             del self._running[target.text]
             raise NotOkError(f"not done after {self._limit_s} s, and killed", "timeout") from None
         del self._running[target.text]
+        if self._as_json:
+            await output.plain(json_line(end_record(process, end)))
         if self._after:
             await self._after(process)
         if shell_status(end):
             raise NotOkError(describe(end))
+
+    def _streams(self, process: "Process", target: Target, output: TaggedOutput) -> LineStreams:
+        async def tag(stream: str, lines: list[Line]) -> None:
+            await output.stream(tag_of(target, self._manner), stream, lines)
+
+        async def record(stream: str, lines: list[Line]) -> None:
+            for line in lines:
+                await output.plain(json_line(line_record(process, stream, line)))
+
+        return LineStreams(record if self._as_json else tag)
 
     async def _started(self, target: Target) -> "Process":
         """Given up by us, the start is still under way, and remembered: what comes of it may have to be ended."""
@@ -89,7 +106,7 @@ class _Crowd:
         self._starting[target.text] = starting
         return await asyncio.shield(starting)
 
-    async def _until_over(self, process: "Process", streams: TaggedStreams, output: TaggedOutput, text: str) -> Exit:
+    async def _until_over(self, process: "Process", streams: LineStreams, output: TaggedOutput, text: str) -> Exit:
         """Its exit, once all is shown that it had written by then; what a descendant still holds open is not waited for."""
         reached: dict[str, int] = {}
         moved = asyncio.Event()

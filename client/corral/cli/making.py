@@ -210,8 +210,8 @@ def check_fleet(choice: "Choice | None", limit_s: float | None, *, tty: bool, st
         raise click.UsageError("one terminal and one stdin are not for many guests: --select goes without -i and -t")
     if choice is not None and detach and limit_s is not None:
         raise click.UsageError("--for goes without -d: nobody stays to count")
-    if choice is not None and as_json and not detach:
-        raise click.UsageError("--json with --select goes with -d")
+    if choice is None and as_json and not detach:
+        raise click.UsageError("--json goes with -d or --select: output in the foreground is the process's own; see `corral logs --json`")
 
 
 def variables(given: Sequence[str], files: Sequence[Path] = ()) -> list[str]:

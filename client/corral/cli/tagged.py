@@ -2,11 +2,12 @@
 
 import os
 import sys
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from corral.cli.lines import LineSplitter
+from corral.cli.lines import Line, LineSplitter
 from corral.cli.pumps import DescriptorWriter
 from corral.plain_text import one_line
 
@@ -41,6 +42,11 @@ class TaggedOutput:
         self._patience.hide()
         await self._writer.write(descriptor, b"".join(prefix + row + b"\n" for row in rows))
 
+    async def stream(self, tag: str, stream: str, lines: "Sequence[Line]") -> None:
+        """Lines of a process's stream, on the descriptor of that name."""
+        whole = b"".join(line.data if line.data.endswith(b"\n") else line.data + b"\n" for line in lines)
+        await self.lines(tag, whole, STDERR if stream == "stderr" else STDOUT)
+
     async def plain(self, line: str) -> None:
         """A line on stdout that says itself where it is from."""
         self._patience.hide()
@@ -57,26 +63,21 @@ class TaggedOutput:
         return ((click.style(text, fg=self._colour.get(tag)) if self._coloured[descriptor] else text) + " ").encode()
 
 
-class TaggedStreams:
-    """The streams of one process, as they come, to whole lines."""
+class LineStreams:
+    """The streams of one process, as they come, to whole lines; `write` takes a stream's name and its lines."""
 
-    def __init__(self, output: TaggedOutput, tag: str) -> None:
-        self._output, self._tag = output, tag
+    def __init__(self, write: "Callable[[str, list[Line]], Awaitable[None]]") -> None:
+        self._write = write
         self._splitters: dict[str, LineSplitter] = {}
 
     async def chunk(self, chunk: "Chunk") -> None:
         splitter = self._splitters.setdefault(chunk.stream, LineSplitter())
-        lines = splitter.feed(chunk.offset, chunk.time_ns, chunk.data)
-        whole = b"".join(line.data if line.data.endswith(b"\n") else line.data + b"\n" for line in lines)
-        if whole:
-            await self._output.lines(self._tag, whole, _descriptor(chunk.stream))
+        lines = list(splitter.feed(chunk.offset, chunk.time_ns, chunk.data))
+        if lines:
+            await self._write(chunk.stream, lines)
 
     async def rest(self) -> None:
         """Lines that have begun and will not be ended."""
         for stream, splitter in self._splitters.items():
-            for line in splitter.rest():
-                await self._output.lines(self._tag, line.data, _descriptor(stream))
-
-
-def _descriptor(stream: str) -> int:
-    return STDERR if stream == "stderr" else STDOUT
+            if lines := list(splitter.rest()):
+                await self._write(stream, lines)

@@ -62,6 +62,38 @@ def test_what_does_not_end_with_0_is_named_and_the_status_is_1(up: Up) -> None:
     up.corral("rm", "-f", "g1/half")
 
 
+def test_with_json_every_line_and_every_end_is_an_object_of_the_shape_logs_and_wait_have(up: Up, pair: str) -> None:
+    done = run_everywhere(up, "--json", "--name", "told", program="hostname; echo no >&2; printf '\\377'; exit 3")
+    assert (done.returncode, closing(done.stderr)) == (1, (0, 2, 0, 0))
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    for guest in ("g1", "g2"):
+        *lines, end = [record for record in records if record["path"] == f"{guest}/told"]
+        said = {(line["stream"], line["offset"]): line.get("text") or line["base64"] for line in lines}
+        assert said == {("stdout", 0): "told\n", ("stderr", 0): "no\n", ("stdout", 5): "/w=="}
+        assert {key: end[key] for key in ("guest", "container", "process", "status")} == {
+            "guest": guest, "container": "told", "process": "init", "status": 3,
+        }  # fmt: skip
+        assert (end["exit"]["type"], end["exit"]["code"]) == ("exited", 3)
+    execs = up.corral("exec", "--json", "--select", "all", "--process", "once", pair, "--", "true")
+    assert sorted(json.loads(line)["path"] for line in execs.stdout.splitlines()) == ["g1/pair/once", "g2/pair/once"]
+    up.corral("rm", "--select", "all", "pair/once")
+    refused = up.corral("exec", "--json", f"g1/{pair}", "--", "true")
+    assert (refused.returncode, refused.stdout) == (125, "")
+    assert "--json goes with -d or --select" in refused.stderr
+
+
+def test_processes_of_many_guests_are_one_list(up: Up, pair: str) -> None:
+    listed = up.corral("processes", "--select", "all", "--format", "{path} {process} {command}", "p*r")
+    assert (listed.returncode, closing(listed.stderr)) == (0, (2, 0, 0, 0))
+    assert listed.stdout.splitlines() == ['g1/pair init ["sleep", "60"]', 'g2/pair init ["sleep", "60"]']
+    table = up.corral("processes", "--select", "all", "--format", "table", pair).stdout.splitlines()
+    assert [line.split()[0] for line in table] == ["CONTAINER", "g1/pair", "g2/pair"]
+    up.corral("rm", "-f", "g2/pair")
+    partly = up.corral("processes", "--select", "all", "--format", "{path}", pair)
+    assert (partly.returncode, partly.stdout) == (1, "g1/pair\n")
+    assert "g2/pair: container_not_found" in partly.stderr
+
+
 def test_what_takes_too_long_is_killed_and_counts_as_timeout(up: Up) -> None:
     done = run_everywhere(up, "--name", "slow", "--for", "500ms", program="echo begun; sleep 30")
     assert done.returncode == 1

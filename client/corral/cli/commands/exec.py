@@ -150,7 +150,14 @@ async def _over_fleet(
         return await sweep(client, choice, manner, start_and_tell)
     after = None if named else _forget
     return await crowd(
-        client, choice, manner, lambda target: start(client, target), signal_proxy=signal_proxy, limit_s=limit_s, after=after
+        client,
+        choice,
+        manner,
+        lambda target: start(client, target),
+        signal_proxy=signal_proxy,
+        limit_s=limit_s,
+        after=after,
+        as_json=as_json,
     )
 
 

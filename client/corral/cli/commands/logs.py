@@ -1,6 +1,5 @@
 """corral logs."""
 
-import base64
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from corral.cli import options
 from corral.cli.command import command
 from corral.cli.failures import say
 from corral.cli.selecting import choice
-from corral.cli.targets import find_process, parse_target, path_of
+from corral.cli.targets import find_process, parse_target
 
 if TYPE_CHECKING:
     from corral import AsyncClient, Chunk, Gap
@@ -179,7 +178,7 @@ class _Printer:
     """Writes chunks as they are, or line by line where something goes before each line."""
 
     def __init__(self, process: "Process", wanted: _Wanted, sink: _Sink, bound: "Bound | None") -> None:
-        self._path = path_of(process.container, process.process)
+        self._process = process
         self._wanted, self._sink, self._bound = wanted, sink, bound
         self._since_ns = wanted.since_ns or 0
         self._by_line = sink.by_line or wanted.timestamps or wanted.as_json
@@ -218,19 +217,14 @@ class _Printer:
         if not lines:
             return
         if self._wanted.as_json:
-            await self._sink.write("stdout", "".join(self._json(stream, line) + "\n" for line in lines).encode())
+            from corral.cli.output import json_line
+            from corral.cli.records import line_record
+
+            records = [line_record(self._process, stream, line) for line in lines]
+            await self._sink.write("stdout", "".join(json_line(record) + "\n" for record in records).encode())
             return
         from corral.units import rfc3339_text
 
         stamped = self._wanted.timestamps
         rows = [rfc3339_text(line.time_ns).encode() + b" " + line.data if stamped else line.data for line in lines]
         await self._sink.write(stream, b"".join(rows))
-
-    def _json(self, stream: str, line: "Line") -> str:
-        from corral.cli.output import json_line
-
-        try:
-            content = {"text": line.data.decode()}
-        except UnicodeDecodeError:
-            content = {"base64": base64.b64encode(line.data).decode()}
-        return json_line({"path": self._path, "stream": stream, "offset": line.offset, "time_ns": line.time_ns, **content})

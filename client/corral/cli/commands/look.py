@@ -12,7 +12,7 @@ from corral.cli.command import command
 from corral.cli.failures import FAILED, say
 from corral.cli.patience import waiting
 from corral.cli.selecting import choice, guests_asked, select
-from corral.cli.targets import container_only, find_container, parse_target
+from corral.cli.targets import find_container
 
 if TYPE_CHECKING:
     from corral import AsyncClient
@@ -119,35 +119,50 @@ def command_text(args: Sequence[str]) -> str:
     examples=[
         ("What runs in it, as its runtime sees it", "corral processes g1/web"),
         ("With zombies and ended execs", "corral processes -a web"),
+        ("Of the containers of that name, in many guests", "corral processes --select role=web web"),
     ],
 )
 @options.guest
+@choice()
 @click.option("-a", "--all", "everything", is_flag=True, help="Also zombies, and processes started by Corral that have ended.")
 @options.formats
 @options.timeout
 @options.broker
 @options.container_argument
-def processes(container: str, guest: str, everything: bool, form: str | None, timeout_s: float, broker: str | None) -> int:
-    """List the processes in a container, whoever started them, with their pids in the guest."""
-    from corral.cli.session import with_client
+def processes(
+    container: str, guest: str, choice: "Choice | None", everything: bool, form: str | None, timeout_s: float, broker: str | None
+) -> int:
+    """List the processes in a container, whoever started them, with their pids in the guest.
 
-    target = container_only(parse_target(container, guest))
+    With --select those of the container NAME of every guest selected (NAME may be a pattern such as 'web-*'), in one list.
+    """
+    from corral.cli.output import print_records
 
-    async def body(client: "AsyncClient") -> int:
-        from corral.cli.output import Column, as_record, print_records
+    found: dict[str, list[Record]] = {}  # GUEST/NAME → its processes
 
-        async with waiting(f"asking for the processes of {container}"):
-            found = await (await find_container(client, target)).ps(all=everything)
-        columns = [
-            Column("PID", lambda r: str(r["pid"] or "-"), "bold"),
-            Column("PROCESS", lambda r: r["process"] or "-", "cyan"),
-            Column("STATE", lambda r: "zombie" if r["is_zombie"] else "ended" if not r["pid"] else "alive"),
-            Column("COMMAND", lambda r: command_text(r["command"]), wide=True),
-        ]
-        print_records([as_record(process) for process in found], columns, form)
-        return 0
+    async def act(client: "AsyncClient", target: "Target") -> None:
+        from corral.cli.output import as_record
 
-    return with_client(broker, body, timeout_s=timeout_s)
+        one = await find_container(client, target)
+        path = f"{one.guest}/{one.name}"
+        found[path] = [{"path": path, **as_record(process)} for process in await one.ps(all=everything)]
+
+    status = act_on(Whom([container], guest, choice, broker, timeout_s), "processes", act)
+    if choice or status == 0:
+        print_records([record for path in sorted(found) for record in found[path]], _process_columns(of_many=choice is not None), form)
+    return status
+
+
+def _process_columns(*, of_many: bool) -> "list[Column]":
+    from corral.cli.output import Column
+
+    columns = [
+        Column("PID", lambda r: str(r["pid"] or "-"), "bold"),
+        Column("PROCESS", lambda r: r["process"] or "-", "cyan"),
+        Column("STATE", lambda r: "zombie" if r["is_zombie"] else "ended" if not r["pid"] else "alive"),
+        Column("COMMAND", lambda r: command_text(r["command"]), wide=True),
+    ]
+    return [Column("CONTAINER", lambda r: r["path"], "bold"), *columns] if of_many else columns
 
 
 @command(

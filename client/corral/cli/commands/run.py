@@ -31,6 +31,10 @@ _ARGS = click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[--] C
         ("A shell, gone afterwards", "corral run -it --rm --rootfs /srv/bb sh"),
         ("In the background, with a limit", "corral run -d --name web --memory 64M --bundle /srv/web"),
         ("The same in many guests, a tenth of them at a time", "corral run --rm --select role=web --window 10% --rootfs /srv/bb -- df -h"),
+        (
+            "Who has how much, for a script",
+            "corral run --rm --json --select all --rootfs /srv/bb -- nproc | jq -r 'select(.stream == \"stdout\") | .path, .text'",
+        ),
         ("A pipe through a container", "tar c . | corral run -i --rm --rootfs /srv/bb -v /data:/data --rw tar x -C /data"),
     ],
 )
@@ -73,7 +77,8 @@ def run(
 
     With --select it runs in every guest selected, under the same name. Each line of output begins with its guest, whatever did not end
     with 0 is named on stderr, a last line counts ok, failed, timeout and unreachable, and the status is 0 only if all are ok. Signals go
-    to all of them.
+    to all of them. With --json every line of output is an object as `corral logs --json` prints it, and every end one as
+    `corral wait --json` does, both on stdout.
     """
     from corral.cli.session import with_client
 
@@ -129,7 +134,7 @@ async def _over_fleet(
 
     if detach:
         return await sweep(client, choice, manner, make_and_tell)
-    return await crowd(client, choice, manner, start, signal_proxy=signal_proxy, limit_s=limit_s)
+    return await crowd(client, choice, manner, start, signal_proxy=signal_proxy, limit_s=limit_s, as_json=as_json)
 
 
 async def _in_foreground(

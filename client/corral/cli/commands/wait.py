@@ -10,7 +10,7 @@ from corral.cli.acting import Whom, act_on
 from corral.cli.command import command
 from corral.cli.failures import FAILED
 from corral.cli.selecting import choice
-from corral.cli.targets import find_process, path_of
+from corral.cli.targets import find_process
 
 if TYPE_CHECKING:
     from corral import AsyncClient, Exit
@@ -69,10 +69,10 @@ def wait(
 
 def _line(process: "Process", end: "Exit", *, as_json: bool) -> str:
     from corral import shell_status
-    from corral.cli.output import as_record, json_line
 
     if as_json:
-        place = {"guest": process.container.guest, "container": process.container.name, "process": process.process}
-        code = None if end.type == "lost" else shell_status(end)
-        return json_line({"path": path_of(process.container, process.process), **place, "status": code, "exit": as_record(end)})
+        from corral.cli.output import json_line
+        from corral.cli.records import end_record
+
+        return json_line(end_record(process, end))
     return "lost" if end.type == "lost" else str(shell_status(end))
