@@ -1,14 +1,31 @@
 """One file per topic; each has the rows of one table."""
 
 from kit.bench import Row
-from rows import batch, broker, bundles, command_line, curve, events, execs, flood, growth, lifecycle, memory, peers, stalled, stdio, vms
+from rows import (
+    batch,
+    broker,
+    bundles,
+    command_line,
+    curve,
+    events,
+    execs,
+    flood,
+    growth,
+    lifecycle,
+    memory,
+    messaging,
+    peers,
+    stalled,
+    stdio,
+    vms,
+)
 
 TOPICS: dict[str, dict[str, Row]] = {
     "lifecycle": lifecycle.ROWS,
     "exec": execs.ROWS,
     "stdio": {**stdio.ROWS, **stalled.ROWS},
     "events": events.ROWS,
-    "broker": broker.ROWS,
+    "broker": {**broker.ROWS, **messaging.ROWS},
     "curve": curve.ROWS,
     "flood": flood.ROWS,
     "memory": memory.ROWS,

@@ -1,9 +1,7 @@
-"""Round trips through the broker with many in flight, beside a bare loop and other brokers where they are installed."""
+"""Round trips through the broker with many in flight, beside a bare loop."""
 
 import asyncio
-import importlib.util
 import secrets
-import shutil
 import time
 
 import zmq
@@ -11,7 +9,7 @@ import zmq
 from corral_schemas.commands import ContainerTarget
 from corral_schemas.frames import CommandHeader, encode_command
 from kit.bench import Bench, Row, pairs
-from kit.figures import Figure, MissingError
+from kit.figures import Figure
 from rows.events import side_process
 
 IN_FLIGHT = 256
@@ -72,13 +70,4 @@ def _round_trips_per_s(address: str, count: int) -> float:
         context.destroy(linger=0)
 
 
-async def nats(bench: Bench) -> list[Figure]:
-    """nats-py request-reply, 256 in flight, where it and its server are installed."""
-    if importlib.util.find_spec("nats") is None or shutil.which("nats-server") is None:
-        raise MissingError("nats-py and nats-server (nothing stands in for them)")
-    from rows import peers
-
-    return await peers.nats_round_trips(bench, IN_FLIGHT)
-
-
-ROWS: dict[str, Row] = {"router": round_trips, "nats": nats}
+ROWS: dict[str, Row] = {"router": round_trips}
