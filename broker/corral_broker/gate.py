@@ -19,6 +19,8 @@ from corral_schemas.session import Register
 
 TELL_AGAIN_S = 1.0
 """An unknown key that asks again and again is looked for in the key directory this often."""
+STRAY_COST = 0.25
+"""Of a message that answers nothing: a reply to what was asked over an earlier session is no fault, and there may be thousands at once."""
 FOR_ALL = ("hello",)
 """Ops that any key may use: a worker asks for the broker's addresses before it is known."""
 
@@ -38,6 +40,9 @@ class Gate(Protocol):
     def speaks_for(self, sender: Sender, guest: str) -> bool:
         """Whether messages of this sender are this guest's."""
 
+    def unasked(self, sender: Sender, *, stray: bool = False) -> bool:
+        """Whether a message of a guest's session that answers nothing may pass; too many may not. stray: a reply that nobody waits for."""
+
 
 class OpenGate:
     """Without keys: whoever can open a socket may do everything."""
@@ -52,6 +57,9 @@ class OpenGate:
         return None
 
     def speaks_for(self, sender: Sender, guest: str) -> bool:
+        return True
+
+    def unasked(self, sender: Sender, *, stray: bool = False) -> bool:
         return True
 
 
@@ -111,6 +119,14 @@ class KeyGate:
     def speaks_for(self, sender: Sender, guest: str) -> bool:
         grant = self._keyring.grant(sender.key)
         return grant is not None and grant.role == "guest" and grant.guest == guest
+
+    def unasked(self, sender: Sender, *, stray: bool = False) -> bool:
+        grant = self._keyring.grant(sender.key)
+        cost = STRAY_COST if stray else 1.0
+        if grant is None or self._quotas.passes("workers", sender.key, grant, self._moment.now_s, cost):
+            return True
+        self._counters.note("session_over_rate", f"{grant.name} from {sender.address}", self._moment.now_s)
+        return False
 
     def _refusal(self, sender: Sender, grant: Grant | None, op: str, guest: str) -> CorralError | None:
         if op in FOR_ALL:

@@ -16,9 +16,9 @@ from corral_broker.keyring import Keyring
 from corral_broker.moment import Moment
 from corral_broker.peers import CONNECTIONS_PER_ADDRESS_MAX, Peers
 from corral_broker.ports import Opaque
+from corral_broker.quotas import Flooding
 from corral_broker.senders import Sender
 from corral_broker.sockets import Sockets
-from corral_broker.zap import FLOODED
 from corral_schemas.keyfiles import fingerprint
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ class Guard:
         assert sockets.zap is not None
         self._zap = sockets.zap
         self._quotas = sockets.quotas
-        self._flooded = (sockets.clients, sockets.events_in)
+        # sockets from which a key that floods is turned away for a while
+        self._flooded: dict[Socket, SocketName] = {sockets.clients: "clients", sockets.workers: "workers", sockets.events_in: "events_in"}
         self._events_in = sockets.events_in
         self._now_s = 0.0
         self._routers = (sockets.clients, sockets.workers)
@@ -92,8 +93,8 @@ class Guard:
 
     def end(self) -> None:
         """What ends a turn."""
-        for key, away_s in self._quotas.take_flooding():
-            self._turn_away(key, away_s)
+        for flooding in self._quotas.take_flooding():
+            self._turn_away(flooding)
         self._audit.flush()
 
     def sender(self, socket: "Socket", frames: list[Opaque], last: zmq.Frame) -> Sender | None:
@@ -116,23 +117,23 @@ class Guard:
 
     def _may_pass(self, socket: "Socket", sender: Sender) -> bool:
         """Before anything is decoded: a flood is to cost as little as can be."""
-        if self._quotas.is_away(sender.key, self._now_s):
+        if self._quotas.is_away(self._flooded[socket], sender.key, self._now_s):
             self._counters.add("flood_dropped")
             return False
         if socket is not self._events_in:
             return True
         grant = self._keyring.grant(sender.key)
-        if grant is None or self._quotas.event_passes(sender.key, grant, self._now_s):
+        if grant is None or self._quotas.passes("events_in", sender.key, grant, self._now_s):
             return True
         self._counters.note("event_over_rate", f"{grant.name} from {sender.address}", self._now_s)
         return False
 
-    def _turn_away(self, key: str, away_s: float) -> None:
-        """The connections by which it floods are cut; subscriptions and a guest's session stay."""
-        count = self._peers.cut(lambda name, sender: sender.key == key and name in FLOODED)
-        grant = self._keyring.grant(key)
-        what = f"{grant.name if grant is not None else fingerprint(key)}: {count} connections, for {away_s:g} s"
-        self._counters.note("flood_cut", what, self._now_s)
+    def _turn_away(self, flooding: Flooding) -> None:
+        """The connections by which it floods are cut; its others stay."""
+        count = self._peers.cut(lambda name, sender: sender.key == flooding.key and name == flooding.socket)
+        grant = self._keyring.grant(flooding.key)
+        who = grant.name if grant is not None else fingerprint(flooding.key)
+        self._counters.note("flood_cut", f"{who}: {count} connections to {flooding.socket}, for {flooding.away_s:g} s", self._now_s)
 
     def close(self) -> None:
         self._audit.close()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from corral_broker.deadlines import DeadlineWheel
 from corral_broker.ports import Opaque
+from corral_broker.shares import KeyShares
 from corral_schemas.limits import DEADLINE_GRACE_S, IN_FLIGHT_PER_GUEST_MAX, WAITS_PER_GUEST_MAX
 
 IN_FLIGHT_BYTES_PER_GUEST_MAX = 64 << 20
@@ -52,6 +53,7 @@ class Credits:
     waits: int = 0
     args_bytes: int = 0
     by_ref: dict[bytes, Pending] = field(default_factory=dict)
+    shares: KeyShares = field(default_factory=KeyShares)
 
 
 def fingerprint(guest: str, op: str, args: Opaque, *, upload: bool = False) -> tuple[str, str, int, int]:
@@ -96,7 +98,8 @@ class PendingTable:
         *,
         long_poll: bool,
         bulk: bool,
-        key: str = "",
+        key: str,
+        now_s: float,
     ) -> Pending:
         """Takes a credit and sets the deadline's timer."""
         self._next_ref += 1
@@ -106,6 +109,7 @@ class PendingTable:
         if key:
             self._by_key[key] += 1
         credits.by_ref[ref] = pending
+        credits.shares.add(key, ref, long_poll, now_s)
         credits.args_bytes += pending.args_bytes
         if long_poll:
             credits.waits += 1
@@ -130,6 +134,7 @@ class PendingTable:
     def finish(self, credits: Credits, pending: Pending) -> None:
         """Gives the credit back: the guest has answered, or its session is over."""
         del credits.by_ref[pending.ref]
+        credits.shares.finish(pending.key, pending.ref, pending.long_poll)
         if pending.key:
             self._by_key[pending.key] -= 1
             if not self._by_key[pending.key]:

@@ -21,6 +21,7 @@ from corral_broker.senders import Sender
 from corral_broker.shared_args import SharedArgs
 from corral_schemas.errors import CorralError, error
 from corral_schemas.frames import CommandHeader, ReplyHeader, decode_command_header, encode_reply, op_named
+from corral_schemas.keyfiles import fingerprint as key_fingerprint
 from corral_schemas.limits import (
     BROKER_HOLD_S,
     FRAME_BYTES_MAX,
@@ -105,18 +106,18 @@ class Router:
     def reply(self, guest: Guest, frames: list[Opaque]) -> None:
         """[session, REPLY, ref, header, body] of one of the guest's sessions → its client, if it answers a command sent to this guest."""
         if len(frames) != 5:
-            self._counters.note("reply_malformed", f"{len(frames)} frames from {guest.name}", self._moment.now_s)
+            self._stray(guest, "reply_malformed", f"{len(frames)} frames from {guest.name}")
             return
         pending = guest.credits.by_ref.get(frames[2])
         if pending is None:
-            self._counters.note("replies_unmatched", f"{guest.name} answered what it was not asked", self._moment.now_s)
+            self._stray(guest, "replies_unmatched", f"{guest.name} answered what it was not asked")
             return
         try:
             header = _reply_header.decode(frames[3]) if len(frames[3]) <= HEADER_BYTES_MAX else None
         except _UNDECODABLE:
             header = None
         if header is None or header.id != pending.request_id or header.guest != guest.name:
-            self._counters.note("reply_refused", f"{guest.name} answered with the header of another command", self._moment.now_s)
+            self._stray(guest, "reply_refused", f"{guest.name} answered with the header of another command")
             return
         self.pending.finish(guest.credits, pending)
         if pending.answered:
@@ -127,6 +128,10 @@ class Router:
         else:
             self._counters.add("replies")
             self._ports.to_client([pending.client, frames[3], frames[4]])
+
+    def _stray(self, guest: Guest, reason: str, what: str) -> None:
+        if self._gate.unasked(guest.sender, stray=True):
+            self._counters.note(reason, what, self._moment.now_s)
 
     def guest_up(self, guest: Guest) -> None:
         """Sends what was held for the guest."""
@@ -194,7 +199,15 @@ class Router:
         if busy:
             self._refuse_busy(client, header, busy, WAITS_PER_GUEST_MAX if long_poll else IN_FLIGHT_PER_GUEST_MAX)
             return
-        pending = self.pending.add(guest.credits, client, header.id, deadline_s, print_, long_poll=long_poll, bulk=bulk, key=key)
+        now_s = self._moment.now_s
+        over = guest.credits.shares.refusal(key, long_poll, now_s)
+        if over:
+            self._counters.note("key_share_exceeded", f"{guest.name}: {over}; key {key_fingerprint(key)}", now_s)
+            self._refuse_busy(client, header, over, WAITS_PER_GUEST_MAX if long_poll else IN_FLIGHT_PER_GUEST_MAX)
+            return
+        pending = self.pending.add(
+            guest.credits, client, header.id, deadline_s, print_, long_poll=long_poll, bulk=bulk, key=key, now_s=now_s
+        )
         session = guest.bulk if upload and guest.bulk is not None else guest.main
         delivery = self._ports.to_worker([session, COMMAND, pending.ref, header_frame, args])
         if delivery == "gone" and session != guest.main:

@@ -36,7 +36,7 @@ from corral_schemas.session import HEARTBEAT, HEARTBEAT_ACK, REGISTER, Heartbeat
 if TYPE_CHECKING:
     Socket = zmq.Socket[bytes]
 
-SLICE_MESSAGES, SLICE_BYTES = 16, 256 << 10
+SLICE_MESSAGES, SLICE_BYTES, SLICE_S = 16, 256 << 10, 0.000_3
 """So much is taken from one socket before it is looked whether another has commands, answers or events, and as much is taken from each that
 has: what one peer floods one socket with costs a message on another no more than the wait for a slice."""
 BURST_SLICES = 8
@@ -216,7 +216,8 @@ class Service:
         guard, is_session = self._guard, socket is self._sockets.workers
         count = bytes_taken = 0
         nothing_left = False
-        while count < SLICE_MESSAGES and bytes_taken < SLICE_BYTES:
+        end_s = time.monotonic() + SLICE_S
+        while count < SLICE_MESSAGES and bytes_taken < SLICE_BYTES and (count < 2 or time.monotonic() < end_s):
             message = take_next(socket)
             if message is None:
                 nothing_left = True

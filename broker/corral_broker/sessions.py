@@ -54,10 +54,13 @@ class Sessions:
 
     def message(self, frames: list[Opaque], sender: Sender) -> None:
         """[session, kind, …] from a worker."""
+        kind = frames[1] if len(frames) > 1 else b""
+        if kind != session.REPLY and not self._gate.unasked(sender):
+            return
         if len(frames) < 2:
             self._malformed("a message without a kind")
             return
-        identity, kind = frames[0], frames[1]
+        identity = frames[0]
         if kind == session.REGISTER:
             self._registration.register(frames, sender)
             return

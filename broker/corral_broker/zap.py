@@ -15,8 +15,6 @@ from corral_broker.quotas import Quotas
 
 ENDPOINT = "inproc://zeromq.zap.01"
 VERSION = b"1.0"
-FLOODED = ("clients", "events_in")
-"""Sockets from which a key that floods is turned away for a while."""
 _FRAMES = 7
 
 
@@ -57,7 +55,7 @@ class ZapHandler:
         if not why and (why := self._handshakes.refusal(key, address, self._keyring.grant(key), now_s)):
             self._counters.note("handshake_too_many", f"{domain} from {address}: {why}", now_s)
             return [VERSION, request_id, b"300", b"not now", b"", b""]
-        if not why and domain in FLOODED and self._quotas.is_away(key, now_s):
+        if not why and self._quotas.is_away(domain, key, now_s):
             self._counters.note("flood_turned_away", f"{domain} from {address}: a key that has flooded", now_s)
             return [VERSION, request_id, b"300", b"not now", b"", b""]
         if why:

@@ -3,7 +3,19 @@
 import math
 
 from corral_broker.keyring import Grant
-from corral_broker.quotas import AWAY_S_MAX, AWAY_S_MIN, BURST_S, FORGIVEN_S, PROBATION, RATE_PER_KEY_MAX, SAY_INTERVAL_S, Quotas
+from corral_broker.quotas import (
+    AWAY_S_MAX,
+    AWAY_S_MIN,
+    BURST_S,
+    FORGIVEN_S,
+    GUEST_BURST_S,
+    PROBATION,
+    RATE_PER_KEY_MAX,
+    SAY_INTERVAL_S,
+    TOLERATED_MIN,
+    Flooding,
+    Quotas,
+)
 
 RATE_PER_S = 1_000
 GRANT = Grant("k", "f", "operator", "", None, math.inf, RATE_PER_S, 0)
@@ -16,7 +28,7 @@ def ask(quotas: Quotas, per_s: int, begin_s: float, seconds: float) -> tuple[int
     for number in range(int(per_s * seconds)):
         now_s = begin_s + number / per_s
         passed += quotas.refusal("key", GRANT, 0, now_s) is None
-        if quotas.is_away("key", now_s):
+        if quotas.is_away("clients", "key", now_s):
             break
     return passed, now_s
 
@@ -40,25 +52,40 @@ def test_a_key_that_asks_for_more_is_turned_away_longer_each_time_and_earns_noth
     for number in range(8):
         passed, now_s = ask(quotas, 10 * RATE_PER_S, now_s, 60.0)
         assert number == 0 or passed <= RATE_PER_S * PROBATION * 2
-        [(key, away_s)] = quotas.take_flooding()
-        assert key == "key"
-        assert quotas.is_away("key", now_s + away_s - 0.01)
-        assert not quotas.is_away("key", now_s + away_s)
+        [(socket, key, away_s)] = quotas.take_flooding()
+        assert (socket, key) == ("clients", "key")
+        assert quotas.is_away("clients", "key", now_s + away_s - 0.01)
+        assert not quotas.is_away("clients", "key", now_s + away_s)
         away.append(away_s)
         now_s += away_s
     assert away == [AWAY_S_MIN, 2.0, 4.0, 8.0, 16.0, AWAY_S_MAX, AWAY_S_MAX, AWAY_S_MAX]
     _, now_s = ask(quotas, 10 * RATE_PER_S, now_s + FORGIVEN_S, 60.0)
-    assert quotas.take_flooding() == [("key", AWAY_S_MIN)]
+    assert quotas.take_flooding() == [Flooding("clients", "key", AWAY_S_MIN)]
 
 
-def test_events_and_commands_of_a_key_share_its_rate() -> None:
+def test_each_socket_has_its_own_account_and_a_guests_floods_are_cut_sooner() -> None:
+    quotas, count = Quotas(), 5 * RATE_PER_S
+    passed = sum(quotas.passes("events_in", "key", GRANT, 0.0) for _ in range(count))
+    assert passed == RATE_PER_S * GUEST_BURST_S
+    assert quotas.take_flooding() == [Flooding("events_in", "key", AWAY_S_MIN)]
+    assert quotas.is_away("events_in", "key", 0.5)
+    assert not quotas.is_away("workers", "key", 0.5)
+    assert not quotas.is_away("a domain that nobody has heard of", "key", 0.5)
+    assert quotas.passes("workers", "key", GRANT, 0.5)
+    assert quotas.refusal("key", GRANT, 0, 0.5) is None
+
+
+def test_of_stray_replies_four_are_one_message() -> None:
     quotas = Quotas()
-    passed = sum(quotas.event_passes("key", GRANT, 0.0) for _ in range(5 * RATE_PER_S))
-    assert passed == RATE_PER_S * BURST_S
-    assert quotas.refusal("key", GRANT, 0, 0.0) is not None
+    count = int(4 * (RATE_PER_S * GUEST_BURST_S + TOLERATED_MIN))
+    passed = sum(quotas.passes("workers", "key", GRANT, 0.0, 0.25) for _ in range(count))
+    assert passed == 4 * RATE_PER_S * GUEST_BURST_S
+    assert quotas.take_flooding() == []
+    quotas.passes("workers", "key", GRANT, 0.0, 0.25)
+    assert quotas.take_flooding() == [Flooding("workers", "key", AWAY_S_MIN)]
 
 
 def test_refusals_are_said_once_a_second_with_their_number() -> None:
     quotas = Quotas()
-    quotas.event_passes("key", GRANT, 0.0)
+    quotas.refusal("key", GRANT, 0, 0.0)
     assert [quotas.to_say("key", now_s) for now_s in (0.0, 0.1, 0.2, SAY_INTERVAL_S, SAY_INTERVAL_S + 0.1)] == [1, 0, 0, 3, 0]

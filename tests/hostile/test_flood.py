@@ -1,13 +1,20 @@
 """Whoever floods is held to its own share: the others' commands do not wait until the flood has been worked off."""
 
+import asyncio
+
 import zmq
 
+from corral import AsyncClient
+from corral.keys import Keys as LibraryKeys
 from corral_broker.quotas import TOLERATED_MIN
+from corral_broker.shares import RESERVED
+from corral_schemas import session
 from corral_schemas.errors import CorralError
 from corral_schemas.events import Started
-from corral_schemas.frames import CommandHeader, encode_command
+from corral_schemas.frames import CommandHeader, encode_command, pack
 from corral_schemas.keyfiles import ACCEPTED, AcceptedKey, accepted_file_name, text_of
-from corral_schemas.queries import InfoReply, ListArgs, Nothing
+from corral_schemas.limits import IN_FLIGHT_PER_GUEST_MAX
+from corral_schemas.queries import GuestsReply, InfoReply, ListArgs, Nothing
 from corral_testkit.wire_peers import Keys, RawClient, repeat_until
 from hostile.keyed_broker import KeyedBroker, refused
 
@@ -90,10 +97,73 @@ def test_a_guest_that_floods_with_events_is_cut_from_that_socket_alone_and_stays
     assert "guests_gone" not in found
 
 
-def limited(keyed: KeyedBroker, role: str = "operator", guest: str = "") -> Keys:
+def test_a_guest_that_floods_its_session_is_cut_and_another_guest_is_served(keyed: KeyedBroker) -> None:
+    operator, slow, calm = keyed.keys("op", "operator"), limited(keyed, "guest", "vm-1"), keyed.keys("calm", "guest", "vm-2")
+    client, flooder, worker = keyed.client(operator), keyed.worker(slow, "vm-1"), keyed.worker(calm, "vm-2")
+    flooder.register()
+    worker.register()
+    beat = [session.HEARTBEAT, pack(session.Heartbeat(epoch="e", seq=1))]
+
+    def throw() -> None:
+        for _ in range(100):
+            flooder.main.send_multipart(beat, zmq.NOBLOCK)
+        while flooder.main.poll(0):
+            flooder.main.recv_multipart()
+
+    repeat_until(throw, lambda: counters(client).get("flood_cut", 0) >= 1)
+    assert counters(client)["session_over_rate"] > TOLERATED_MIN
+    client.send("list", ListArgs(), "vm-2")
+    worker.answer(worker.command(), CorralError("runtime_failed", "x"))
+    assert isinstance(client.reply("list")[1], CorralError)
+    repeat_until(lambda: None, lambda: not up(client, "vm-1"))
+
+
+def test_a_key_that_piles_up_commands_at_a_guest_leaves_room_for_others_and_is_told_so(keyed: KeyedBroker) -> None:
+    operator, greedy = keyed.several_keys(("op", "operator"), ("greedy", "operator"))
+    guest = keyed.keys("vm-1", "guest", "vm-1")
+    client, piling, worker = keyed.client(operator), keyed.client(greedy), keyed.worker(guest, "vm-1")
+    worker.register()
+    for _ in range(IN_FLIGHT_PER_GUEST_MAX):
+        piling.send("list", ListArgs(), "vm-1")
+    told = [piling.reply("list")[1] for _ in range(RESERVED)]
+    assert {(why.code, "send fewer at once" in why.message) for why in told if isinstance(why, CorralError)} == {("guest_busy", True)}
+    asked = client.send("list", ListArgs(), "vm-1")
+    commands = [worker.command() for _ in range(IN_FLIGHT_PER_GUEST_MAX - RESERVED + 1)]
+    assert commands[-1].header.id == asked
+    for command in commands:
+        worker.answer(command, CorralError("runtime_failed", "x"))
+    assert isinstance(client.reply("list")[1], CorralError)
+    assert counters(client)["key_share_exceeded"] == RESERVED
+
+
+def test_a_client_of_the_library_at_its_keys_rate_loses_nothing_and_is_not_cut(keyed: KeyedBroker) -> None:
+    operator, busy = keyed.keys("op", "operator"), limited(keyed, rate_per_s=500)
+    asked = iter(range(1_500))
+
+    async def work() -> int:
+        async with AsyncClient(keyed.address, keys=LibraryKeys(*busy), timeout_s=30) as client:
+
+            async def one() -> int:
+                return sum([len(await client.guests()) == 0 for _ in asked])
+
+            return sum(await asyncio.gather(*(one() for _ in range(64))))
+
+    assert asyncio.run(work()) == 1_500
+    found = counters(keyed.client(operator))
+    assert found["command_guest_busy"] > 0, "it was never held back"
+    assert "flood_cut" not in found
+
+
+def up(client: RawClient, guest: str) -> bool:
+    reply = client.call("guests", Nothing())
+    assert isinstance(reply, GuestsReply)
+    return any(one.guest == guest and one.up for one in reply.guests)
+
+
+def limited(keyed: KeyedBroker, role: str = "operator", guest: str = "", rate_per_s: int = RATE_PER_S) -> Keys:
     """A key whose file states a rate of its own; accepted when this returns."""
     keys = keyed.new_keys()
-    key = AcceptedKey(name="slow", public=keys.public, role=role, guest=guest, rate_per_s=RATE_PER_S)
+    key = AcceptedKey(name="slow", public=keys.public, role=role, guest=guest, rate_per_s=rate_per_s)
     (keyed.directory / ACCEPTED / accepted_file_name("slow", keys.public)).write_text(text_of(key))
     keyed.until_known(keys)
     return keys
