@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Protocol
 from corral.batch.halting import Halt
 from corral.batch.history import History, ends, exit_status, next_step, replay
 from corral.batch.joblog import TSV_HEAD, Joblog, read_joblog, tsv_line
+from corral.batch.moves import Abort, Action, Result, Send, Tally, Write
 from corral.batch.perform import PATIENCE_S, Order, Performer
 from corral.batch.plan import Plan, Step
 from corral.batch.records import AnyRecord, Ended, Reopened, Resumed, RunBegan, RunEnded, StepBegan, StepEnded
 from corral.batch.rundir import RunDir
-from corral.batch.runner import Abort, Action, Result, Send, StepRunner, Tally, Write
+from corral.batch.runner import StepRunner
 from corral.batch.targets import targets_of
 from corral.plain_text import count_text
 from corral.selectors import parse_selector

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from corral.batch.moves import Result, Send
 from corral.batch.rundir import as_json
-from corral.batch.runner import Result, Send
 from corral_schemas.base import Message
 from corral_schemas.errors import CorralError
 from corral_schemas.exits import Exit

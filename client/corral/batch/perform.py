@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from corral.batch.keep import keep
+from corral.batch.moves import Result, Send
 from corral.batch.plan import PROCESS_OPS, Step
 from corral.batch.records import Outcome
-from corral.batch.runner import Result, Send
 from corral_schemas.base import Message
 from corral_schemas.commands import CancelArgs, CancelReply, CreateReply, ExecReply
 from corral_schemas.errors import CorralError, error, from_wire

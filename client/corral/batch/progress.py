@@ -6,9 +6,10 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from corral.batch.moves import Send, Tally
 from corral.batch.plan import Step
 from corral.batch.records import OUTCOMES, Ended
-from corral.batch.runner import Send, StepRunner, Tally
+from corral.batch.runner import StepRunner
 from corral.plain_text import one_line
 from corral.units import duration_text
 

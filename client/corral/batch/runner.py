@@ -7,14 +7,16 @@ out when all records before it are on disk.
 import heapq
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from corral.batch.filling import FillError
+from corral.batch.guests import Guests
 from corral.batch.halting import Halt
 from corral.batch.history import Past, StepPast
+from corral.batch.moves import Abort, Action, Result, Send, Tally, Write
 from corral.batch.plan import BACKOFF_MAX_S, Step
-from corral.batch.records import TRIED_AGAIN, AnyRecord, Ended, Outcome, Sent, Tried
-from corral.batch.targets import Target, filled_args, loads, request_id
+from corral.batch.records import TRIED_AGAIN, Ended, Outcome, Sent, Tried
+from corral.batch.targets import Target, filled_args, request_id
 from corral_schemas.queries import GuestInfo
 
 MOVES_MAX = 5
@@ -23,78 +25,11 @@ NOBODY_UP_S = 30.0
 """How long `any` waits for a guest to come up before targets are unreachable."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of one attempt."""
-
-    outcome: Outcome
-    reason: str = ""
-    status: int | None = None
-    signal: int = 0
-    started_ns: int = 0
-    sent_bytes: int = 0
-    received_bytes: int = 0
-    settled: bool = True
-    """Nothing of it goes on: another attempt cannot overlap it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Into the joblog."""
-
-    record: AnyRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Carry this out, and report with `on_result`."""
-
-    target: Target
-    sent: Sent
-    ask_first: bool
-    """It may have been sent by an earlier life of this run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Abort:
-    """Kill what the attempt has begun; its result is still awaited."""
-
-    target: Target
-    reason: str
-    outcome: Outcome
-
-
-Action = Write | Send | Abort
-
-
 @dataclass(slots=True)
 class _State:
     target: Target
     past: Past
     under_way: bool = False
-
-
-@dataclass(slots=True)
-class Tally:
-    """How many targets have which end."""
-
-    by_outcome: dict[str, int] = field(default_factory=dict)
-
-    def add(self, outcome: str) -> None:
-        self.by_outcome[outcome] = self.by_outcome.get(outcome, 0) + 1
-
-    @property
-    def failures(self) -> int:
-        """All that are neither ok nor skipped."""
-        return sum(count for outcome, count in self.by_outcome.items() if outcome not in ("ok", "skipped"))
-
-    @property
-    def not_ok(self) -> int:
-        return sum(count for outcome, count in self.by_outcome.items() if outcome != "ok")
-
-    @property
-    def total(self) -> int:
-        return sum(self.by_outcome.values())
 
 
 class StepRunner:
@@ -109,11 +44,7 @@ class StepRunner:
         self.tally: Tally = Tally()
         self._fresh: deque[int] = deque()  # numbers of targets never tried
         self._retries: list[tuple[float, int]] = []  # heap of (not before, number): tried, and to be tried again
-        self._in_flight: dict[str, int] = {}  # guest -> attempts under way
-        self._given: dict[str, int] = {}  # guest -> attempts ever given by this runner
-        self._guests: dict[str, GuestInfo] = {}
-        self._loads: dict[str, int] = {}
-        self._away: set[str] = set()  # guests found out of reach since the broker was last asked about them
+        self._guests = Guests()
         self._nobody_since_s: float | None = None  # since when a target of `any` has waited for any guest to be up
         self._under_way = 0
         self._wave: set[int] = set()  # with a barrier: numbers of the present window, ended or not
@@ -182,9 +113,7 @@ class StepRunner:
 
     def on_guests(self, guests: Iterable[GuestInfo]) -> None:
         """What the broker says of the step's guests now."""
-        self._guests = {info.guest: info for info in guests}
-        self._loads = loads(self._guests.values())
-        self._away.clear()
+        self._guests.learn(guests)
 
     def on_result(self, number: int, result: Result, now_s: float, now_ns: int) -> list[Action]:
         """An attempt's outcome."""
@@ -194,7 +123,7 @@ class StepRunner:
             return []
         state.under_way, state.past.sent = False, None
         self._under_way -= 1
-        self._in_flight[sent.guest] -= 1
+        self._guests.give_back(sent.guest)
         actions = self._follow(state, result, sent.guest, now_s, now_ns)
         return actions + self._check_halt(now_ns) + self._fill(now_s, now_ns)
 
@@ -217,7 +146,7 @@ class StepRunner:
         past = state.past
         never_left = result.outcome == "unreachable" and result.settled and self._step.on == "any" and guest
         if never_left:
-            self._away.add(guest)
+            self._guests.not_reached(guest)
         if self._over:
             return [self._end(state, result, now_ns, guest)]
         if result.outcome == "unknown" and past.again_if_unknown:
@@ -303,7 +232,7 @@ class StepRunner:
 
     def _somebody(self, now_s: float) -> bool:
         """Whether there is a guest to give targets to, or no more use in waiting for one."""
-        if self._step.on != "any" or self._up() or not (self._fresh or self._retries):
+        if self._step.on != "any" or self._guests.up() or not (self._fresh or self._retries):
             self._nobody_since_s = None
             return True
         if self._nobody_since_s is None:
@@ -332,13 +261,13 @@ class StepRunner:
         return all(self._states[number].past.ended for number in self._wave)
 
     def _launch(self, state: _State, now_s: float, now_ns: int) -> list[Action]:
-        guest = state.target.guest or self._least_loaded(state.past)
+        guest = state.target.guest or self._guests.least_loaded(state.past.tried_guests)
         if not guest:
             none_up = Result("unreachable", "none of the guests selected is up")
             return [*self._follow(state, none_up, "", now_s, now_ns), *self._check_halt(now_ns)]
         attempt = state.past.attempts + 1
         request = request_id(self._run, state.target.key, attempt)
-        info = self._guests.get(guest)
+        info = self._guests.info(guest)
         try:
             labels = state.target.labels or (info.labels if info is not None else {})
             args = filled_args(self._step, state.target, guest, labels, request)
@@ -363,15 +292,4 @@ class StepRunner:
         state.under_way = True
         state.past.tried_guests.add(guest)
         self._under_way += 1
-        self._in_flight[guest] = self._in_flight.get(guest, 0) + 1
-        self._given[guest] = self._given.get(guest, 0) + 1
-
-    def _up(self) -> list[str]:
-        return [name for name, info in self._guests.items() if info.up and name not in self._away]
-
-    def _least_loaded(self, past: Past) -> str:
-        """By what we have under way there, then by what it said of itself, then by turns; empty where none is up."""
-        up = self._up()
-        untried = [name for name in up if name not in past.tried_guests] or up
-        order = (self._in_flight, self._loads, self._given)
-        return min(untried, key=lambda name: (*(counts.get(name, 0) for counts in order), name), default="")
+        self._guests.take(guest)

@@ -4,9 +4,9 @@ from typing import Any
 
 from corral.batch.history import History, replay
 from corral.batch.joblog import read_joblog
+from corral.batch.moves import Tally
 from corral.batch.records import OUTCOMES, Ended
 from corral.batch.rundir import RunDir
-from corral.batch.runner import Tally
 
 
 def step_rows(directory: RunDir) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -93,11 +93,6 @@ def filled_args(step: Step, target: Target, guest: str, labels: Mapping[str, str
     if (name := NAMES_MADE_UP.get(step.op)) and not args.get(name):
         args = {**args, name: request}
     return {"auto_delete": True, **args} if step.op == "run" and not step.detach else args
-
-
-def loads(infos: Iterable[GuestInfo]) -> dict[str, int]:
-    """Guest → commands that wait or run there, as it last said."""
-    return {info.guest: info.load.runtime_calls + info.load.queued for info in infos}
 
 
 def _key(step: Step, guest: str, item: str | None, ordinal: int) -> str:

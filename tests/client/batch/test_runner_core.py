@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from corral.batch.halting import Halt, parse_halt
 from corral.batch.history import StepPast, replay
+from corral.batch.moves import Abort, Action, Result, Send, Write
 from corral.batch.plan import Step, Window
 from corral.batch.records import TRIED_AGAIN, AnyRecord, Ended, Outcome, Sent, StepBegan, Tried
-from corral.batch.runner import MOVES_MAX, NOBODY_UP_S, Abort, Action, Result, Send, StepRunner, Write
+from corral.batch.runner import MOVES_MAX, NOBODY_UP_S, StepRunner
 from corral.batch.targets import Target, targets_of
 from corral_schemas.queries import GuestInfo
 
