@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from corral_testkit.bundles import make_bundle
 from corral_testkit.skips import missing_for_containers, unexcused
 from corral_testkit.system import CorralSystem, busybox_rootfs
+
+# how long an example takes says more about the machine than about Corral; each test has its time-out
+settings.register_profile("corral", deadline=None)
+settings.load_profile("corral")
 
 NEED_CONTAINERS = {"corral", "new_corral"}
 
