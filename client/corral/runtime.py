@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO
 
 from corral.sync.client import Client
-from corral.sync.handles import Container as ContainerHandle
-from corral.sync.handles import Process as ProcessHandle
+from corral.sync.container import Container as ContainerHandle
+from corral.sync.container import Process as ProcessHandle
 from corral_schemas.commands import SIGTERM
 from corral_schemas.containers import ContainerProcessState, ContainerState, OciProcess, ProcessInfo
 from corral_schemas.errors import NotFoundError, StateError, error

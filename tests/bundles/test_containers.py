@@ -13,7 +13,7 @@ from bundles.conftest import push
 from corral import Client, ContainerSpec, CorralError, pack_bundle
 from corral.bundle.pack import pack
 from corral.bundle.sources import DirectorySource
-from corral.sync.handles import Container
+from corral.sync.container import Container
 from corral_schemas.bundles import ImageConfig
 from corral_testkit.system import CorralSystem
 from corral_testkit.trees import described

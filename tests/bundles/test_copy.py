@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from corral import Client, ContainerSpec, CorralError
-from corral.sync.handles import Container
+from corral.sync.container import Container
 from corral_testkit.shim_driver import wait_until
 from corral_testkit.system import CorralSystem
 

@@ -15,7 +15,8 @@ from hypothesis.strategies import integers, sampled_from
 
 from corral import Event, Exit, StdioOptions
 from corral.sync.client import Client
-from corral.sync.handles import Container, Guest, Process
+from corral.sync.container import Container, Process
+from corral.sync.guest import Guest
 from corral_testkit.bundles import make_bundle
 from corral_testkit.sizes import is_full, size
 from corral_testkit.system import CorralSystem

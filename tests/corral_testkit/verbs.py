@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from corral import CorralError, StdioOptions
 from corral.sync.client import Client
-from corral.sync.handles import Container, Guest
+from corral.sync.container import Container
+from corral.sync.guest import Guest
 
 STATES = ("absent", "created", "running", "paused", "stopped")
 OK, NONE, LIVE = "", "container_not_found", "container_not_stopped"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from corral.sync.handles import Container
+from corral.sync.container import Container
 from corral_testkit.system import CorralSystem
 
 TRY = """

@@ -13,7 +13,8 @@ import pytest
 
 from corral import Chunk, Client, ContainerSpec, CorralError, Event, StdioOptions
 from corral.sync.client import Events
-from corral.sync.handles import Container, Guest
+from corral.sync.container import Container
+from corral.sync.guest import Guest
 from corral_schemas.commands import ExecArgs, ExecReply
 from corral_schemas.containers import OciProcess
 from corral_schemas.events import StdioHeader

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from corral import ContainerSpec, CorralError, Event, Gap, Mount
-from corral.sync.handles import Process
+from corral.sync.container import Process
 from corral_testkit.cli import processes_naming
 from corral_testkit.shim_driver import wait_until
 from corral_testkit.small_disk import SmallDisk

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from corral import Chunk, Client, CorralError, Event, Gap, Mount, StdioOptions
-from corral.sync.handles import Container, Guest
+from corral.sync.container import Container
+from corral.sync.guest import Guest
 from corral_schemas.base import Message
 from corral_schemas.commands import ContainerTarget, CreateArgs, DeleteArgs, ExecArgs, KillArgs, RunArgs, StopArgs, UpdateArgs
 from corral_schemas.containers import ContainerSpec, OciProcess

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from corral import ContainerSpec, CorralError, OciProcess
-from corral.sync.handles import Guest
+from corral.sync.guest import Guest
 from corral_schemas.base import Message
 from corral_schemas.commands import ContainerTarget, CreateArgs, ExecArgs, KillArgs, RunArgs
 from corral_schemas.errors import TABLE

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from corral import Chunk, Client, Gap, Mount, StdioOptions
-from corral.sync.handles import Container, Guest, Process
+from corral.sync.container import Container, Process
+from corral.sync.guest import Guest
 from corral_schemas.commands import RunArgs
 from corral_schemas.containers import ContainerSpec
 from corral_schemas.errors import CorralError

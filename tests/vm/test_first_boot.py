@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from corral import ContainerSpec
-from corral.sync.handles import Container
+from corral.sync.container import Container
 from corral_testkit.keyed_host import KeyedHost
 from corral_testkit.shim_driver import wait_until
 from corral_testkit.vms import ROOTFS, Stopwatch

@@ -13,7 +13,8 @@ from corral.event_stream import EventStream
 from corral.fleet import FleetList
 from corral.guest import Guest as AsyncGuest
 from corral.keys import Keys
-from corral.sync.handles import Container, Guest, Process
+from corral.sync.container import Container, Process
+from corral.sync.guest import Guest
 from corral.sync.portal import Portal
 from corral_schemas.base import Message
 from corral_schemas.containers import ContainerSpec
