@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING
 
 from corral.connection import Connection
-from corral.core.pull import Piece, Pull, Read, total_bytes
+from corral.core.pull import Pull, Read
+from corral.core.stitching import Piece, total_bytes
 from corral_schemas.errors import error
 from corral_schemas.exits import Exit, StreamEnd
 from corral_schemas.stdio import Gap, ReadStdioArgs, ReadStdioReply, StreamName

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corral.core.pull import AHEAD_MAX, READ_BYTES, Piece, Pull, Read
+from corral.core.pull import AHEAD_MAX, READ_BYTES, Pull, Read
+from corral.core.stitching import Piece
 from corral_schemas.errors import CorralError
 from corral_schemas.exits import Exit, StreamEnd
 from corral_schemas.limits import STDIO_CHUNK_BYTES_MAX

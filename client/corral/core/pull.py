@@ -6,16 +6,13 @@ the one before will end if that is full. A reply that does not connect to what w
 again) if it never will.
 """
 
-import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import msgspec
-
+from corral.core.stitching import Piece, Stitching, in_order
 from corral_schemas.errors import error
 from corral_schemas.exits import Exit, StreamEnd
 from corral_schemas.limits import LONG_POLL_S_MAX, STDIO_CHUNK_BYTES_MAX
-from corral_schemas.stdio import Chunk, Gap, ReadStdioReply, StreamName
+from corral_schemas.stdio import ReadStdioReply, StreamName
 
 READ_BYTES = 8 * STDIO_CHUNK_BYTES_MAX
 """Most bytes asked for by one read."""
@@ -24,8 +21,6 @@ AHEAD_MAX = 4
 MISSES_MAX = 2
 """Bursts of reads ahead that may miss before no more are tried."""
 IDLE_FIRST_S, IDLE_MAX_S = 0.02, 1.0
-
-Piece = Chunk | Gap
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +38,6 @@ class Read:
     """Finds out where the streams end now (no lines before the end), for a reader that does not follow."""
 
 
-@dataclass(slots=True)
-class _Stream:
-    at: int
-    crc: int | None
-    """Checksum of the stream up to `at`; None where it is not known (the next chunk states it)."""
-    placed: bool
-    end: StreamEnd | None = None
-    cut_told: bool = False
-    kept: dict[int, list[Piece]] = field(default_factory=dict[int, list[Piece]])
-
-    @property
-    def ended(self) -> bool:
-        return self.end is not None and self.placed and self.at >= self.end.total
-
-
 class Pull:
     """The state of one reader. `reads` says what to send; `on_reply` takes a reply and gives what can be handed on."""
 
@@ -66,14 +46,14 @@ class Pull:
     ) -> None:
         """eager: read ahead; a reader that acknowledges what it has read must not."""
         wanted: dict[StreamName, int | None] = {"stdout": stdout, "stderr": stderr}
-        self._streams: dict[StreamName, _Stream] = {
-            name: _Stream(at=offset, crc=0 if offset == 0 and not placing else None, placed=not placing)
+        self._streams: dict[StreamName, Stitching] = {
+            name: Stitching(name, offset, placed=not placing, verify=verify, crc=0 if offset == 0 and not placing else None)
             for name, offset in wanted.items()
             if offset is not None
         }
         if not self._streams:
             raise error("bad_request", "output of no stream was asked for: give an offset of stdout or of stderr")
-        self._follow, self._verify, self._eager = follow, verify, eager
+        self._follow, self._eager = follow, eager
         self._under_way: dict[int, Read] = {}
         self._numbers = 0
         self._burst: StreamName | None = None  # the stream that is read ahead
@@ -152,18 +132,20 @@ class Pull:
             return []
         self._begun = True
         pieces: list[Piece] = []
-        for name in read.wants:
-            self._place(name, read, reply)
+        for name, wanted in read.wants.items():
+            self._streams[name].place(reply, wanted)
         if read.ahead:
-            (name,) = read.wants
-            self._streams[name].kept[read.wants[name]] = _in_order(reply)
-            pieces += self._hand_on_kept(name)
+            ((name, wanted),) = read.wants.items()
+            self._streams[name].kept[wanted] = [piece for piece in in_order(reply) if piece.stream == name]
+            pieces += self._streams[name].hand_on_kept()
         else:
-            for piece in _in_order(reply):
-                pieces += self._hand_on(piece)
+            for piece in in_order(reply):
+                if (stream := self._streams.get(piece.stream)) is not None:
+                    pieces += stream.hand_on(piece)
             for name in read.wants:
-                pieces += self._skipped(name, reply)
-        self._check_ends()
+                pieces += self._streams[name].skipped(reply.next.get(name, 0))
+        for stream in self._streams.values():
+            stream.check_end()
         self._steer(read, reply, bool(pieces))
         quick = took_s * 1000 < read.wait_ms / 2
         self._idle = self._idle + 1 if quick and not pieces and not news else 0
@@ -193,65 +175,6 @@ class Pull:
                 stream.end, news = end, True
         return news
 
-    def _place(self, name: StreamName, read: Read, reply: ReadStdioReply) -> None:
-        stream = self._streams[name]
-        if stream.placed:
-            return
-        starts = [chunk.offset for chunk in reply.chunks if chunk.stream == name] + [gap.start for gap in reply.gaps if gap.stream == name]
-        stream.at = min(starts, default=reply.next.get(name, read.wants[name]))
-        stream.crc = 0 if stream.at == 0 else None
-        stream.placed = True
-
-    def _hand_on_kept(self, name: StreamName) -> list[Piece]:
-        stream = self._streams[name]
-        pieces: list[Piece] = []
-        while (ready := stream.kept.pop(stream.at, None)) is not None and ready:
-            for piece in ready:
-                pieces += self._hand_on(piece)
-        return pieces
-
-    def _hand_on(self, piece: Piece) -> list[Piece]:
-        stream = self._streams.get(piece.stream)
-        if stream is None:
-            return []
-        if isinstance(piece, Gap):
-            if piece.open_ended and not stream.cut_told:
-                stream.cut_told = True
-            elif piece.end <= stream.at:
-                return []
-            whole = msgspec.structs.replace(piece, start=stream.at, end=max(stream.at, piece.end))
-            stream.at, stream.crc = whole.end, None if whole.end > whole.start else stream.crc
-            return [whole]
-        end = piece.offset + len(piece.data)
-        if end <= stream.at:
-            return []
-        pieces: list[Piece] = []
-        if piece.offset > stream.at:
-            pieces.append(Gap(stream=piece.stream, start=stream.at, end=piece.offset, reason="unannounced"))
-            stream.crc = None
-        elif piece.offset < stream.at:
-            piece = _cut(piece, stream.at - piece.offset)
-        if self._verify:
-            _check(piece, stream.crc)
-        stream.at, stream.crc = end, piece.crc
-        return [*pieces, piece]
-
-    def _skipped(self, name: StreamName, reply: ReadStdioReply) -> list[Piece]:
-        stream, after = self._streams[name], reply.next.get(name, 0)
-        if after <= stream.at:
-            return []
-        gap = Gap(stream=name, start=stream.at, end=after, reason="unannounced")
-        stream.at, stream.crc = after, None
-        return [gap]
-
-    def _check_ends(self) -> None:
-        for name, stream in self._streams.items():
-            end = stream.end
-            if not self._verify or end is None or end.cut or stream.crc is None:
-                continue
-            if stream.at == end.total and stream.crc != end.crc:
-                raise error("runtime_failed", f"{name} does not match its checksum at its end, byte {end.total}", stream=name)
-
     def _steer(self, read: Read, reply: ReadStdioReply, moved: bool) -> None:
         """Begins or ends reading ahead."""
         sizes = dict.fromkeys(read.wants, 0)
@@ -275,34 +198,3 @@ class Pull:
             for stream in self._streams.values():
                 self._misses += any(stream.kept.values())  # a read in the middle came short: this worker's reads cannot be predicted
                 stream.kept.clear()
-
-
-def _in_order(reply: ReadStdioReply) -> list[Piece]:
-    """Chunks as they came, each gap before the chunk it ends at, and the rest of the gaps last."""
-    gaps = sorted(reply.gaps, key=lambda gap: gap.start)
-    pieces: list[Piece] = []
-    for chunk in reply.chunks:
-        due = [gap for gap in gaps if gap.stream == chunk.stream and gap.end <= chunk.offset]
-        gaps = [gap for gap in gaps if gap not in due]
-        pieces += [*due, chunk]
-    return [*pieces, *gaps]
-
-
-def _cut(chunk: Chunk, count: int) -> Chunk:
-    head, data = chunk.data[:count], chunk.data[count:]
-    return msgspec.structs.replace(chunk, offset=chunk.offset + count, crc_before=zlib.crc32(head, chunk.crc_before), data=data)
-
-
-def _check(chunk: Chunk, crc_before: int | None) -> None:
-    if (crc_before is not None and chunk.crc_before != crc_before) or zlib.crc32(chunk.data, chunk.crc_before) != chunk.crc:
-        raise error(
-            "runtime_failed",
-            f"{chunk.stream} does not match its checksum in bytes {chunk.offset} to {chunk.offset + len(chunk.data)}",
-            stream=chunk.stream,
-            offset=chunk.offset,
-        )
-
-
-def total_bytes(pieces: Iterable[Piece]) -> int:
-    """Bytes of data in these pieces."""
-    return sum(len(piece.data) for piece in pieces if isinstance(piece, Chunk))

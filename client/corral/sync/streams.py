@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from corral.core.pull import Piece
+from corral.core.stitching import Piece
 from corral.output import ByteStream as AsyncByteStream
 from corral.output import Output as AsyncOutput
 from corral.stdin import Stdin as AsyncStdin

@@ -8,7 +8,7 @@ from typing import Any
 from corral.async_client import AsyncClient
 from corral.container import Container
 from corral.core.items import Event, EventGap, Resync
-from corral.core.pull import Piece
+from corral.core.stitching import Piece
 from corral.fleet import list_fleet
 from corral_schemas.base import Message
 from corral_schemas.commands import CreateReply, ExecReply, StopReply
