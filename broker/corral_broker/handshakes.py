@@ -5,6 +5,7 @@ number which another connection is about to be given, so whoever tries it needs 
 """
 
 from dataclasses import dataclass
+from itertools import islice
 
 from corral_broker.keyring import Grant
 
@@ -85,3 +86,53 @@ class Handshakes:
             if len(self._addresses) < ADDRESSES_MAX:
                 bucket = self._addresses[address] = Bucket(STRANGERS_PER_ADDRESS, now_s)
         return bucket
+
+
+PENDING_MAX = 4_096
+"""Connections whose handshake is not through: together; one that is through is so within milliseconds."""
+PENDING_PER_ADDRESS_MAX = 512
+
+
+class PendingHandshakes:
+    """Connections that have been accepted and have not shown their key yet, oldest first: whoever stalls is cut, not whoever comes."""
+
+    def __init__(self) -> None:
+        self._all: dict[int, str] = {}  # descriptor -> address of the peer
+        self._by_address: dict[str, dict[int, None]] = {}  # address -> its descriptors
+        self._crowded: set[str] = set()  # addresses that may have too many
+
+    def begun(self, descriptor: int, address: str) -> None:
+        """A connection was accepted."""
+        self.ended(descriptor)
+        self._all[descriptor] = address
+        mates = self._by_address.setdefault(address, {})
+        mates[descriptor] = None
+        if len(mates) > PENDING_PER_ADDRESS_MAX:
+            self._crowded.add(address)
+
+    def ended(self, descriptor: int) -> None:
+        """Its handshake is through, or it is closed."""
+        address = self._all.pop(descriptor, None)
+        if address is None:
+            return
+        mates = self._by_address[address]
+        del mates[descriptor]
+        if not mates:
+            del self._by_address[address]
+
+    def take_stalled(self) -> list[tuple[int, str]]:
+        """(descriptor, address) of those to be cut; to be asked when all is known that has begun and ended by now."""
+        stalled: list[tuple[int, str]] = []
+        for address in self._crowded:
+            mates = self._by_address.get(address, {})
+            stalled += [(one, address) for one in islice(mates, max(0, len(mates) - PENDING_PER_ADDRESS_MAX))]
+        self._crowded.clear()
+        for descriptor, _ in stalled:
+            self.ended(descriptor)
+        oldest = list(islice(self._all.items(), max(0, len(self._all) - PENDING_MAX)))
+        for descriptor, _ in oldest:
+            self.ended(descriptor)
+        return stalled + oldest
+
+    def __len__(self) -> int:
+        return len(self._all)

@@ -6,6 +6,7 @@ and shutting a descriptor down is to libzmq as if the other end had closed: it c
 
 import contextlib
 import os
+import resource
 import socket
 import struct
 from collections import Counter
@@ -16,11 +17,14 @@ from zmq.utils.monitor import parse_monitor_message
 
 from corral_broker.addresses import SocketName
 from corral_broker.counters import Counters
+from corral_broker.handshakes import PENDING_MAX, PENDING_PER_ADDRESS_MAX, PendingHandshakes
 from corral_broker.senders import NOBODY, Sender
 from corral_broker.subscribers import SUBSCRIBED_BYTES_PER_KEY_MAX, Subscribers
 from corral_schemas.keyfiles import fingerprint
 
 CONNECTIONS_PER_ADDRESS_MAX = 1_024
+DESCRIPTORS_RESERVED = 256
+"""Of the descriptors that the process may have, for everything but connections: with none left, libzmq could accept nobody."""
 SPEAKING: tuple[SocketName, ...] = ("clients", "workers", "events_out", "stdio_out")
 """Sockets to which nobody connects without saying something: a command, a registration, a subscription."""
 SILENT_S = 10.0
@@ -45,6 +49,8 @@ class Peers:
         self._per_address: Counter[str] = Counter()
         self._senders: dict[str, Sender] = {}  # descriptor, as messages tell it -> who sent by it last
         self._subscribers = Subscribers()
+        self._pending = PendingHandshakes()
+        self._connections_max = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - DESCRIPTORS_RESERVED)
 
     def sender(self, frame: zmq.Frame) -> Sender:
         """Who sent the message that this frame is of; NOBODY for the end of a subscription whose connection is gone."""
@@ -81,10 +87,16 @@ class Peers:
                 descriptor = int(event["value"])
                 if event["event"] == zmq.EVENT_ACCEPTED:
                     self._accepted(name, descriptor, now_s)
+                elif event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                    self._pending.ended(descriptor)
                 else:
                     if self._open.get(descriptor, (name,))[0] == name:  # else another socket's monitor was read first
                         self._closed(descriptor)
                     on_closed(name, descriptor)
+        for descriptor, address in self._pending.take_stalled():
+            what = f"{address}: over {PENDING_PER_ADDRESS_MAX} of one address, or {PENDING_MAX}, have not shown their key yet"
+            self._counters.note("handshake_pending_cut", what, now_s)
+            self._shut(descriptor)
 
     def cut(self, is_out: Callable[[SocketName, Sender], bool]) -> int:
         """Cuts every connection whose last sender is out. Returns how many."""
@@ -121,8 +133,15 @@ class Peers:
         if self._per_address[address] > self._per_address_max:
             self._counters.note("connection_cut", f"{address} holds {self._per_address[address]} connections", now_s)
             self._shut(descriptor)
+            return
+        if len(self._open) > self._connections_max:
+            self._counters.note("connection_cut", f"{address}: {len(self._open)} connections, as many as descriptors allow", now_s)
+            self._shut(descriptor)
+            return
+        self._pending.begun(descriptor, address)
 
     def _closed(self, descriptor: int) -> None:
+        self._pending.ended(descriptor)
         self._senders.pop(str(descriptor), None)
         self._subscribers.closed(str(descriptor))
         there = self._open.pop(descriptor, None)

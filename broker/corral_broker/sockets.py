@@ -122,7 +122,7 @@ class Sockets:
             socket = self._all[name] = self.context.socket(_TYPES[name])
             self._configure(name, socket, address)
             if self._secret is not None:
-                self.monitors[name] = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+                self.monitors[name] = socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
             elif name == "workers":
                 self.monitors[name] = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             endpoint = address.endpoint(name)

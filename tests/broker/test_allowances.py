@@ -1,6 +1,15 @@
 """How often a key may connect, and how much it may subscribe to."""
 
-from corral_broker.handshakes import ADDRESSES_MAX, PER_GUEST_KEY, STRANGERS, STRANGERS_PER_ADDRESS, Handshakes
+from corral_broker.handshakes import (
+    ADDRESSES_MAX,
+    PENDING_MAX,
+    PENDING_PER_ADDRESS_MAX,
+    PER_GUEST_KEY,
+    STRANGERS,
+    STRANGERS_PER_ADDRESS,
+    Handshakes,
+    PendingHandshakes,
+)
 from corral_broker.keyring import Grant
 from corral_broker.subscribers import SUBSCRIBED_BYTES_PER_KEY_MAX, Subscribers
 
@@ -54,3 +63,34 @@ def test_a_descriptor_that_became_another_keys_begins_at_nothing() -> None:
         subscribers.changed("7", "k", b"\x01" + b"x" * 255)
     assert not subscribers.changed("7", "other", b"\x01x")
     assert not subscribers.changed("8", "k", b"\x01x")
+
+
+def test_the_oldest_pending_handshakes_of_an_address_make_room_and_those_that_are_through_count_no_more() -> None:
+    pending = PendingHandshakes()
+    for number in range(PENDING_PER_ADDRESS_MAX):
+        pending.begun(number, "10.0.0.1")
+    pending.begun(9_000, "10.0.0.2")
+    assert pending.take_stalled() == []
+    pending.begun(9_001, "10.0.0.1")
+    pending.begun(9_002, "10.0.0.1")
+    pending.ended(1)
+    assert pending.take_stalled() == [(0, "10.0.0.1")]
+    assert pending.take_stalled() == []
+    assert len(pending) == PENDING_PER_ADDRESS_MAX + 1
+
+
+def test_the_oldest_pending_handshakes_of_all_make_room_when_many_addresses_stall() -> None:
+    pending = PendingHandshakes()
+    for number in range(PENDING_MAX + 2):
+        pending.begun(number, f"10.0.{number // 100}.1")
+    assert pending.take_stalled() == [(0, "10.0.0.1"), (1, "10.0.0.1")]
+    assert len(pending) == PENDING_MAX
+
+
+def test_a_descriptor_that_is_used_again_is_the_new_connections() -> None:
+    pending = PendingHandshakes()
+    pending.begun(7, "10.0.0.1")
+    pending.begun(7, "10.0.0.2")
+    pending.ended(7)
+    pending.ended(7)
+    assert len(pending) == 0

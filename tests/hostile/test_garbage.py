@@ -14,6 +14,7 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from corral_broker.handshakes import PENDING_PER_ADDRESS_MAX
 from corral_broker.peers import SILENT_S
 from corral_schemas.queries import InfoReply, Nothing
 from corral_testkit.wire_peers import Keys, Peer, RawClient, Subscriber, repeat_until
@@ -216,3 +217,28 @@ def test_bytes_recorded_on_the_way_and_sent_once_more_get_nowhere(keyed: KeyedBr
     after = counters_of(client)
     assert after.get("asked_guests") == before.get("asked_guests")
     assert after["handshakes"] == before["handshakes"]
+
+
+@pytest.mark.parametrize("greeting", [b"", CURVE_GREETING], ids=["silent", "greeting"])
+def test_of_a_thousand_half_open_connections_the_oldest_are_cut_and_a_client_is_served_meanwhile(
+    keyed: KeyedBroker, operator: Keys, greeting: bytes
+) -> None:
+    port, asker = port_of(keyed.endpoint("clients")), keyed.client(operator)
+    with ExitStack() as opened:
+        stalled = [opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5)) for _ in range(1_000)]
+        for one in stalled:
+            one.sendall(greeting)
+        late = keyed.client(operator)
+        late.call("guests", Nothing())
+        cut_min = len(stalled) - PENDING_PER_ADDRESS_MAX
+        repeat_until(lambda: None, lambda: counters_of(asker).get("handshake_pending_cut", 0) >= cut_min)
+        assert counters_of(asker).get("handshake_pending_cut", 0) <= cut_min + 10, "those that came later, and the client, were left alone"
+        assert is_closed(stalled[0])
+        late.call("guests", Nothing())
+
+
+def is_closed(connection: socket.socket) -> bool:
+    with suppress(ConnectionResetError):
+        while connection.recv(4096):
+            continue
+    return True
