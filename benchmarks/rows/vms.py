@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from corral import AsyncClient, ContainerSpec
@@ -54,15 +55,16 @@ async def _round(bench: Bench) -> tuple[float, float]:
     with contextlib.ExitStack() as opened:
         broker = Daemon([sys.executable, "-m", "corral_broker", "--bind", address, "--insecure"], directory / "broker.log")
         opened.callback(broker.stop)
+        pool = opened.enter_context(ThreadPoolExecutor(len(NAMES)))  # a machine ends with the thread that started it
         client = AsyncClient(address, timeout_s=120)
         async with client:
             begun = time.perf_counter()
+            making = [pool.submit(Machine, image, directory / name) for name in NAMES]
             with Machine(image, directory / "template") as machine:
                 machine.make_template(directory / "memory", directory / "devices")
             template = Template(image, directory / "memory", directory / "devices")
-            machines = [opened.enter_context(Machine(image, directory / name)) for name in NAMES]
-            for machine in machines:
-                template.clone(machine, Identity(machine.name, f"tcp://{HOST_IN_GUEST}:{PORT}"))
+            machines = [opened.enter_context(made.result()) for made in making]
+            list(pool.map(lambda machine: template.clone(machine, Identity(machine.name, f"tcp://{HOST_IN_GUEST}:{PORT}")), machines))
             await bench.guests_up(client, len(NAMES), timeout_s=120)
             await asyncio.gather(*(_first_container(client, name) for name in NAMES))
             seconds = time.perf_counter() - begun

@@ -27,11 +27,6 @@ SERIAL_PORT = "/dev/ttyS1"
 BLKFLSBUF = 0x1261  # linux/fs.h: forget what was read of a block device
 RNDRESEEDCRNG = 0x5207  # linux/random.h
 SHELL_OUTPUT_BYTES_MAX = 64 << 10
-WARM_UP = (
-    ["runc", "--version"],
-    [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {sys.path[0]!r}); import corral_worker.shim.zygote"],
-)
-"""Run once before a template is frozen: what they read stays in the page cache."""
 
 
 class Agent:
@@ -103,10 +98,10 @@ def main() -> None:
     if "--shell" in sys.argv:
         Agent(None).serve()
         return
+    import corral_worker.shim.zygote  # noqa: F401 - a process of its own in every guest: what it reads stays in the page cache
     from corral_worker.command import worker  # everything a worker imports is in memory before a template is frozen
 
-    for argv in WARM_UP:
-        subprocess.run(argv, capture_output=True, check=True)
+    subprocess.run(["runc", "--version"], capture_output=True, check=True)  # the same
     try:
         Agent(worker).serve()
     except first_boot.IdentityError as why:

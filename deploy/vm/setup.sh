@@ -5,7 +5,7 @@ export PATH=$PATH:/usr/sbin:/sbin
 
 missing_packages() {
     local tool
-    for tool in qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mkfs.erofs:erofs-utils cpio:cpio mke2fs:e2fsprogs modprobe:kmod \
+    for tool in qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mkfs.erofs:erofs-utils cpio:cpio mke2fs:e2fsprogs modprobe:kmod lz4:lz4 \
         systemd-analyze:systemd; do
         command -v "${tool%%:*}" >/dev/null || echo "${tool##*:}"
     done

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
@@ -37,6 +38,7 @@ class VmFleet:
         self._template = template
         self.image = template.image
         self._open = contextlib.ExitStack()
+        self._pool = self._open.enter_context(ThreadPoolExecutor(len(NAMES)))  # a machine ends with the thread that started it
         self._directory = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="corral-vm-", dir="/tmp")))
         self.address = f"tcp://127.0.0.1:{free_ports(6)}"
         options = ["--bind", self.address, "--insecure", "--state-dir", str(self._directory / "broker")]
@@ -85,8 +87,7 @@ class VmFleet:
     def start(self, *names: str) -> None:
         """Clones the template onto these guests' own disks; returns once new workers have registered."""
         former = self.workers()
-        for name in names:
-            self._template.clone(self.machines[name], self.identity(name))
+        list(self._pool.map(lambda name: self._template.clone(self.machines[name], self.identity(name)), names))
         self.wait_up({name: former.get(name, "") for name in names})
 
     def clone(self, machine: Machine, name: str) -> None:

@@ -54,7 +54,7 @@ def ready_image(kind: Kind = "test") -> Image:
     built = cached(CACHE, f"image-{kind}", key, build)
     code = cached(CACHE, "code", digest([own_wheel().parent.name, *_files("agent.py", "first_boot.py")]), _pack_code)
     return Image(
-        kernel=built / "vmlinuz",
+        kernel=built / "vmlinux",
         initrd=built / "boot.img",
         root=built / "root.erofs",
         manifest=built / "manifest",

@@ -49,7 +49,7 @@ class Pushes:
             if not (path / MANIFEST).is_file():
                 log.warning("a push of %s had hardly begun; removing it", path.name)
                 remove_tree(path)
-            else:
+            elif not (path / ABOUT).exists():  # see doubt
                 log.warning("a push of %s was broken off; what came of it is kept, for a push to go on from", path.name)
 
     def doubt(self) -> list[str]:
