@@ -16,6 +16,7 @@ from corral_schemas.cursor import Place
 from corral_schemas.frames import decode_command_header, pack
 from corral_schemas.names import new_instance
 from corral_testkit.sim.network import Connection, Frames, Listener, Network
+from corral_testkit.sim.owners import Owners
 from corral_testkit.sim.patches import wall_ns
 from corral_testkit.sim.process import Host, Process
 
@@ -68,8 +69,8 @@ class _Publisher:
 class SimBroker:
     """One broker on its own host."""
 
-    def __init__(self, network: Network, host: Host, randomness: random.Random) -> None:
-        self.network, self.host, self._randomness = network, host, randomness
+    def __init__(self, network: Network, host: Host, randomness: random.Random, findings: list[str]) -> None:
+        self.network, self.host, self._randomness, self._findings = network, host, randomness, findings
         self.address = f"tcp://{host.name}:{PORTS['clients']}"
         self.saved: dict[str, Place] = {}
         self.drop_share = 0.0
@@ -88,6 +89,7 @@ class SimBroker:
         process.on_death.append(lambda: self.network.listeners_of(process))
         self._clients: dict[bytes, Connection] = {}
         self._workers: dict[bytes, Connection] = {}
+        self._owners = Owners(self.host.name, self._findings)
         self._events, self._stdio = _Publisher(self, "events"), _Publisher(self, "stdio")
         self._timer: Any = None
         wall = wall_ns(self.network.loop) + self.host.wall_offset_ns
@@ -116,7 +118,7 @@ class SimBroker:
         clients.on_closed = self._client_closed
         workers = self._listener("workers", pings=False)
         workers.on_open = lambda connection: self._workers.__setitem__(connection.identity, connection)
-        workers.on_message = lambda connection, frames: self.turn(lambda core: core.worker([connection.identity, *frames]))
+        workers.on_message = self._from_worker
         workers.on_closed = self._worker_closed
         self._listener("events_in", pings=False).on_message = lambda connection, frames: self.turn(lambda core: core.event(frames))
         self._listener("stdio_in", pings=False).on_message = lambda connection, frames: self.turn(lambda core: core.stdio(frames))
@@ -153,6 +155,10 @@ class SimBroker:
     def _ring(self) -> None:
         self._timer = None
         self.turn(lambda core: None)
+
+    def _from_worker(self, connection: Connection, frames: Frames) -> None:
+        self._owners.from_worker(connection, frames)
+        self.turn(lambda core: core.worker([connection.identity, *frames]))
 
     def _from_client(self, connection: Connection, frames: Frames) -> None:
         self.turn(lambda core: core.client([connection.identity, *frames]))
@@ -204,10 +210,12 @@ class SimBroker:
         connection = self._workers.get(frames[0])
         if connection is None:
             return "gone"
+        self._owners.to_worker(connection, frames[1:])
         connection.send_down(frames[1:])
         return "sent"
 
     def publish_event(self, frames: Sequence[Any]) -> None:
+        self._owners.published(frames)
         self._events.publish(frames)
 
     def publish_stdio(self, frames: Sequence[Any]) -> None:

@@ -16,6 +16,8 @@ FROZEN_BREAKS_S = 6.0
 GOT_OVER_S = 30.0
 """So long after a fault its effects may still be felt: silence is noticed, connections are made anew, deadlines pass."""
 SLOW_LINE_S = 1.5
+AT_ONCE_SHARE = 0.3
+"""Of workers that are told to stop; the others are so in the middle of a call of the runtime."""
 WRITTEN = ("exit", "created", "started", "exec_started", "deleted", "requests", "containers", "processes", "meta", "exit")
 """Event kinds and tables of the journal."""
 HOUR_NS = 3_600 * 10**9
@@ -122,9 +124,19 @@ class Faults:
         self._start_worker_after(fault, guest)
 
     def _stop_worker(self, fault: Fault) -> None:
+        """At once, or while it waits for a call of the runtime that makes something."""
         guest = self._guest(fault)
-        guest.stop_worker()
-        self._start_worker_after(fault, guest)
+
+        def stop() -> None:
+            self._trouble(fault)
+            guest.stop_worker()
+            self._start_worker_after(fault, guest)
+
+        if fault.amount < AT_ONCE_SHARE:
+            stop()
+            return
+        guest.at_call(stop)
+        self._ends.append(lambda: guest.at_call(None))
 
     def _start_worker_after(self, fault: Fault, guest: SimGuest) -> None:
         def start() -> None:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import random
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ class SimGuest:
         self.kernel = self._boot_kernel()
         self.worker: Process | None = None
         self._stop: asyncio.Event | None = None
+        self._at_call: Callable[[], None] | None = None  # what is to happen in the middle of the next call of the runtime
 
     def _boot_kernel(self) -> Kernel:
         process = Process(self.loop, self.host, f"kernel-{self.name}")
@@ -67,6 +69,16 @@ class SimGuest:
     def call_s(self) -> float:
         """How long a call of the runtime takes."""
         return 0.003 + 0.02 * self.randomness.random() ** 2 + self.slow_s * self.randomness.random()
+
+    def call_begins(self, takes_s: float) -> None:
+        """A call of the runtime that makes something has begun."""
+        happens, self._at_call = self._at_call, None
+        if happens is not None:
+            self.kernel.process.call_later(takes_s * self.randomness.random(), happens)
+
+    def at_call(self, happens: Callable[[], None] | None) -> None:
+        """In the middle of the next call of the runtime that makes something; None: nothing any more."""
+        self._at_call = happens
 
     def fork_s(self) -> float:
         return 0.000_5 + 0.002 * self.randomness.random()
@@ -138,7 +150,9 @@ class SimGuest:
     # -- power -----------------------------------------------------------------------------------------------------------------------
 
     def power_cut(self) -> None:
-        """Everything that runs ends; what was not synced may be gone."""
+        """Everything that runs ends; what was not synced may be gone. Brokers are not told."""
+        if self.worker is not None:
+            self.network.power_lost(self.worker)
         self.kill_worker()
         now_s = self.loop.time()
         for shim in list(self.shims.values()):

@@ -38,6 +38,8 @@ class Listener:
 class _Way:
     """One direction of a connection: FIFO."""
 
+    sender: str
+    receiver: str
     context: contextvars.Context
     """The receiver's."""
     flying: deque[tuple[Any, Frames | None]] = field(default_factory=deque)  # (timer, frames); None ends the connection
@@ -53,7 +55,8 @@ class Connection:
         self.network, self.dialler, self.listener, self.identity = network, dialler, listener, identity
         self.dialler_open = self.listener_open = True
         self.hosts = frozenset((dialler.process.host.name, listener.process.host.name))
-        self._up, self._down = _Way(listener.process.context), _Way(dialler.process.context)  # towards the listener, towards the dialler
+        low, high = dialler.process, listener.process
+        self._up, self._down = _Way(low.name, high.name, high.context), _Way(high.name, low.name, low.context)
 
     def send_up(self, frames: Sequence[bytes]) -> None:
         self._send(self._up, list(frames))
@@ -84,22 +87,18 @@ class Connection:
 
     def _arrived(self, way: _Way) -> None:
         """In the receiver's context: the loop keeps it back while the receiver stands still."""
-        _, frames = way.flying.popleft()
-        dialler, listener = self.dialler, self.listener
-        if way is self._up:
-            if not self.listener_open:
-                return
-            if frames is None:
-                self.listener_gone()
-                return
-            self.network.on_delivery(dialler.process.name, listener.process.name, frames)
-            listener.on_message(self, frames)
-        elif self.dialler_open:
-            if frames is None:
-                self.dialler_gone()
-                return
-            self.network.on_delivery(listener.process.name, dialler.process.name, frames)
-            dialler.arrived(frames)
+        frames = way.flying.popleft()[1]
+        upwards = way is self._up
+        if not (self.listener_open if upwards else self.dialler_open):
+            return
+        if frames is None:
+            (self.listener_gone if upwards else self.dialler_gone)()
+            return
+        self.network.on_delivery(way.sender, way.receiver, frames)
+        if upwards:
+            self.listener.on_message(self, frames)
+        else:
+            self.dialler.on_frames(frames)
 
     # -- ends ------------------------------------------------------------------------------------------------------------------
 
@@ -112,6 +111,15 @@ class Connection:
         self._send(self._up, None)
         self.network.forget_if_over(self)
         self.dialler.broke(self)
+
+    def dialler_vanished(self) -> None:
+        """Its machine lost its power: nobody is told, and the listening end stands until its keepalive runs out."""
+        if self.dialler_open:
+            self.dialler_open = False
+            self._up.closed = True
+            for timer, _ in self._up.flying:
+                timer.cancel()
+            self.network.loop.call_later(KEEPALIVE_S, self.listener_gone, context=self.network.context)
 
     def listener_gone(self) -> None:
         """Likewise the listening end."""
@@ -182,9 +190,6 @@ class Dialler:
         self.connection.send_up(frames)
         return True
 
-    def arrived(self, frames: Frames) -> None:
-        self.on_frames(frames)
-
     def broke(self, connection: Connection) -> None:
         if self.connection is connection:
             self.connection = None
@@ -244,6 +249,12 @@ class Network:
         for connection in list(self.connections):
             if connection.listener.process is process:
                 connection.listener_gone()
+
+    def power_lost(self, process: Process) -> None:
+        """The machine of a process that dials went dark."""
+        for connection in list(self.connections):
+            if connection.dialler.process is process:
+                connection.dialler_vanished()
 
     def break_between(self, hosts: frozenset[str]) -> None:
         """Every connection between two hosts is reset; both ends learn of it."""

@@ -205,6 +205,8 @@ class SimShim:
         if key[1] in MAKING:
             self._write_intent(key)
         takes_s = self.guest.call_s() + (script.slow_ms / 1000 if script else 0.0)
+        if key[1] in MAKING:
+            self.guest.call_begins(takes_s)
         hangs = bool(script and script.hangs)
         if key[1] == "start" and self._init is not None:
             self._init.held = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import os
 import random
 import shutil
 import sys
@@ -65,7 +66,9 @@ class World:
         self.rootfs = directory / "rootfs"
         self.rootfs.mkdir()
         self.zero_s = self.loop.time()
-        self.brokers = [SimBroker(self.network, Host(f"broker{number}"), chance) for number in range(scenario.brokers)]
+        self.brokers = [
+            SimBroker(self.network, Host(f"broker{number}"), chance, self.history.findings) for number in range(scenario.brokers)
+        ]
         addresses = [broker.address for broker in self.brokers]
         self.guests = [
             SimGuest(self.loop, self.network, f"g{number}", directory, addresses, self.witness, chance) for number in range(scenario.guests)
@@ -182,6 +185,7 @@ class World:
 def run_scenario(scenario: Scenario) -> Result:
     """Deterministic: the same scenario gives the same result and the same trace."""
     directory = Path(tempfile.mkdtemp(prefix="corral-sim-", dir="/dev/shm"))
+    before = _descriptors()
     gc.disable()  # garbage would be collected again and again, at moments that depend on what ran before
     try:
         world = World(scenario, directory)
@@ -192,10 +196,17 @@ def run_scenario(scenario: Scenario) -> Result:
                 with _quiet_collection():
                     world.loop.dismantle()
                     del world
-                    gc.collect()
+                    gc.collect(0)  # all of it is young: nothing has been collected meanwhile
     finally:
         gc.enable()
+        for descriptor in _descriptors() - before:  # of processes that were killed
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _descriptors() -> set[int]:
+    return {int(path.name) for path in Path("/proc/self/fd").iterdir()}
 
 
 @contextlib.contextmanager
