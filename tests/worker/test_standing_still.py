@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 from corral_testkit.sim.loop import SimLoop
 from corral_testkit.sim.process import Host, Process
-from corral_worker.brokers import BrokerSession
+from corral_worker.standing_still import StandingStill
 
 
 class Watched:
-    """A session whose watch over time runs in a simulated process, from second 1000 on."""
+    """One that runs in a simulated process, from second 1000 on."""
 
     def __init__(self) -> None:
         self.loop = SimLoop(lambda: 0.0)
@@ -19,14 +17,14 @@ class Watched:
         self.process.spawn(self._run())
 
     async def _run(self) -> None:
-        self.session = BrokerSession("tcp://b:7700", cast(Any, None), cast(Any, None))
-        self.session._watch_over_time()
+        self.standing_still = StandingStill()
+        self.standing_still.watch()
 
     def command_at(self, at_s: float) -> None:
         """A command that comes then; when it can have arrived at the earliest goes to `received`."""
 
         def handle() -> None:
-            self.received.append(self.session._received_s(self.loop.time()))
+            self.received.append(self.standing_still.received_s(self.loop.time()))
 
         self.loop.call_at(at_s, self.process.call_soon, handle)
 

@@ -12,7 +12,8 @@ from corral_schemas import session
 from corral_schemas.frames import CommandHeader, encode_command, pack
 from corral_schemas.queries import Nothing
 from corral_testkit.bounded import run
-from corral_worker.brokers import REPLIES_KEPT_MAX, BrokerSession, Face, Route
+from corral_worker.brokers import BrokerSession, Face, Route
+from corral_worker.unsent_replies import REPLIES_KEPT_MAX
 
 WELCOME = [session.REGISTERED, pack(session.Registered(broker="b1", heartbeat_ms=5_000))]
 ACK = [session.HEARTBEAT_ACK, pack(session.HeartbeatAck())]

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import zlib
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,42 +14,24 @@ from corral_schemas.frames import (
     CommandHeader,
     ReplyHeader,
     decode_command_header,
-    decode_reply,
-    encode_command,
     encode_reply,
     pack,
-    reply_value,
     unpack,
 )
 from corral_schemas.limits import GUEST_DOWN_S, HEARTBEAT_BUSY_S, HEARTBEAT_IDLE_S
 from corral_schemas.ops import OPS
-from corral_schemas.queries import HelloReply, Nothing
 from corral_schemas.session import Heartbeat, HeartbeatAck, Refused, Register, Registered
 from corral_worker.dialer import Dialer, Socket
+from corral_worker.hello import broker_addresses, say_hello
 from corral_worker.journal.records import EventRecord
 from corral_worker.malloc import give_back
+from corral_worker.standing_still import StandingStill
+from corral_worker.unsent_replies import UnsentReplies
 
 log = logging.getLogger(__name__)
 
-HELLO_INTERVAL_S = 0.5
-AWAKE_INTERVAL_S, STOOD_STILL_S = 0.5, 1.0
 BULK_IDLE_S = 30.0
 TELL_AGAIN_S = 60.0
-REPLIES_KEPT_MAX = 1_000
-"""Replies that wait for a broker to take them; beyond, the oldest is dropped and counted: the journal has it, for `result` and repeats."""
-DROPS_SAID_S = 1.0
-"""Dropped replies are logged at most this often, with their number."""
-
-
-def broker_addresses(address: str, hello: HelloReply) -> dict[str, str]:
-    """Where a broker's other sockets are, from the address that was dialled and its hello (a port, or a suffix for ipc)."""
-
-    def beside(place: str) -> str:
-        if "://" in place:  # a whole address, where the broker was told what to advertise
-            return place
-        return address + place if address.startswith("ipc://") else f"{address.rpartition(':')[0]}:{place}"
-
-    return {name: beside(getattr(hello, name)) for name in ("workers", "events_in", "stdio_in")}
 
 
 @dataclass(frozen=True)
@@ -84,15 +65,10 @@ class BrokerSession:
         self._registered = False
         self._broker = ""  # instance of the broker that registered us last; until the first has, none is shown anything new
         self._heard_s = 0.0  # loop time of the last word of this broker
-        self._awake_s = self._loop.time()  # when we were last seen awake, by a timer
-        self._watch: asyncio.TimerHandle | None = None
-        self._slept: tuple[float, float] = (0.0, 0.0)  # (since when we had stood still, until when that may still be in our sockets)
+        self._standing_still = StandingStill()
         self._sockets: dict[str, Socket] = {}  # main, bulk, events, stdio
         self._addresses: dict[str, str] = {}
-        self._unsent: deque[list[bytes]] = deque()  # at most REPLIES_KEPT_MAX
-        self.replies_dropped = 0
-        """Replies of REPLIES_KEPT_MAX and more that waited."""
-        self._drops_said, self._say_drops_s = 0, 0.0  # how many of them the log knows of, when it may be told again
+        self._unsent = UnsentReplies(address)
         self._moved = asyncio.Event()  # something happened: heartbeat soon
         self._bulk_used_s = 0.0
         self._refused, self._tell_again_s = "", 0.0  # what the broker refused us for when that was last said, when to say it again
@@ -101,60 +77,18 @@ class BrokerSession:
 
     async def run(self) -> None:
         """Keeps the session up until cancelled."""
-        self._awake_s = self._loop.time()
-        self._watch_over_time()
+        self._standing_still.watch()
         try:
             while True:
-                hello = await self._hello()
+                hello = await say_hello(self.address, self._dialer)
                 self._addresses = broker_addresses(self.address, hello)
                 self._open()
                 await self._beat()
                 log.warning("broker %s: silent for %.0f s; dialling again", self.address, GUEST_DOWN_S)
                 self._close()
         finally:
-            if self._watch is not None:
-                self._watch.cancel()
+            self._standing_still.close()
             self._close()
-
-    def _watch_over_time(self) -> None:
-        """Notices that the process stood still (SIGSTOP, a paused VM): what came meanwhile has been waiting all that time."""
-        now_s = self._loop.time()
-        if now_s - self._awake_s > STOOD_STILL_S:
-            self._slept = (self._awake_s, now_s + AWAKE_INTERVAL_S)
-        self._awake_s = now_s
-        self._watch = self._loop.call_later(AWAKE_INTERVAL_S, self._watch_over_time)
-
-    def _received_s(self, now_s: float) -> float:
-        """Since when what is received now can have been waiting in our socket."""
-        if now_s - self._awake_s > STOOD_STILL_S:
-            return self._awake_s
-        slept_s, until_s = self._slept
-        return slept_s if now_s < until_s else now_s
-
-    async def _hello(self) -> HelloReply:
-        """Asks the broker for its sockets until it answers."""
-        answered: asyncio.Future[HelloReply] = self._loop.create_future()
-
-        def on_burst(burst: list[list[bytes]]) -> None:
-            for frames in burst:
-                try:
-                    _, body = decode_reply(frames)
-                    reply = reply_value("hello", body)
-                except CorralError as why:
-                    log.error("broker %s: hello: %s", self.address, why)
-                    continue
-                if not answered.done() and isinstance(reply, HelloReply):
-                    answered.set_result(reply)
-
-        socket = self._dialer.dial("commands", self.address, on_burst)
-        try:
-            while True:
-                socket.send(encode_command(CommandHeader(id="hello", op="hello", timeout_ms=int(HELLO_INTERVAL_S * 1000)), Nothing()))
-                done, _ = await asyncio.wait([answered], timeout=HELLO_INTERVAL_S)
-                if done:
-                    return answered.result()
-        finally:
-            socket.close()
 
     def _open(self) -> None:
         # a broker that was restarted knows nothing of us: register as soon as the connection stands again
@@ -205,12 +139,17 @@ class BrokerSession:
         if self._registered:
             self._sockets["main"].send([session.GOODBYE, pack(session.Goodbye(reason="worker stopped"))])
 
+    @property
+    def replies_dropped(self) -> int:
+        """Replies that this broker did not take in time."""
+        return self._unsent.dropped
+
     # -- incoming -------------------------------------------------------------------------------------------------------------
 
     def _burst(self, burst: list[list[bytes]]) -> None:
         """A burst of messages. A command may have waited in our socket while we stood still: its time is counted from then."""
         now_s = self._loop.time()
-        received_s = self._received_s(now_s)
+        received_s = self._standing_still.received_s(now_s)
         if now_s - self._heard_s > GUEST_DOWN_S:
             self._registered = False  # frozen or cut off for too long: nothing new until registered again
             self._register()
@@ -301,25 +240,10 @@ class BrokerSession:
             self._open_bulk()
         socket = self._sockets.get(name)
         if not self._registered or socket is None or not socket.send(frames):
-            self._keep(frames)
-
-    def _keep(self, frames: list[bytes]) -> None:
-        """Until the broker takes replies again."""
-        self._unsent.append(frames)
-        if len(self._unsent) <= REPLIES_KEPT_MAX:
-            return
-        self._unsent.popleft()
-        self.replies_dropped += 1
-        now_s = self._loop.time()
-        if now_s >= self._say_drops_s:
-            count, self._drops_said = self.replies_dropped - self._drops_said, self.replies_dropped
-            self._say_drops_s = now_s + DROPS_SAID_S
-            text = "broker %s: takes no replies; %d of the oldest dropped (%d so far); who asks again gets them"
-            log.warning(text, self.address, count, self.replies_dropped)
+            self._unsent.keep(frames, self._loop.time())
 
     def _send_unsent(self) -> None:
-        while self._unsent and self._sockets["main"].send(self._unsent[0]):
-            self._unsent.popleft()
+        self._unsent.send_by(self._sockets["main"].send)
 
     def _open_bulk(self) -> None:
         self._bulk_used_s = self._loop.time()

@@ -3,37 +3,32 @@
 import asyncio
 import logging
 import os
-import platform
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
 
-from corral_schemas import PROTOCOL_VERSION, limits
-from corral_schemas.base import Message
-from corral_schemas.commands import ContainerTarget
 from corral_schemas.frames import CommandHeader
 from corral_schemas.names import new_instance
 from corral_schemas.queries import InfoReply, Nothing
-from corral_schemas.session import Heartbeat, Register, Registered
-from corral_schemas.stdio import CloseStdinArgs, ReadStdioArgs, ResizeArgs, WriteStdinArgs
-from corral_worker import __version__, adopt, cgroups, retention
+from corral_schemas.session import Registered
+from corral_worker import adopt, cgroups, retention
+from corral_worker.about import About
 from corral_worker.brokers import BrokerSession, Face, Route
 from corral_worker.bundle_store.unsynced import Memory
 from corral_worker.cut_off import note_reads
 from corral_worker.dialer import Dialer, ZmqDialer
 from corral_worker.drift import Drift
-from corral_worker.flight import Flight, internal_flight
 from corral_worker.guest import Guest, Settings
-from corral_worker.handlers import bundles, change, create, delete, files, query, stdio
+from corral_worker.handlers import bundles
 from corral_worker.janitor import sweep
 from corral_worker.journal.journal import JOURNAL_MADE, Journal
 from corral_worker.journal.port import OpenStore
 from corral_worker.journal.records import EventRecord
 from corral_worker.journal.store import Durability, SqliteStore
 from corral_worker.notices import Notices
-from corral_worker.requests import Requests
+from corral_worker.ops import CHANGES, queries
+from corral_worker.requests import Query, Requests
 from corral_worker.rewind import set_back
 from corral_worker.shims import Shims, UnixShims
 from corral_worker.spools import LOST_WITH_SHIM, Spools
@@ -42,15 +37,7 @@ from corral_worker.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-STDIN_TIMEOUT_S = 60.0
 LEAVE_TIMEOUT_S = 5.0
-
-
-def _security(brokers: list[str], settings: Settings) -> str:
-    """As the broker says it: what protects the way to the brokers."""
-    if not any(address.startswith("tcp://") for address in brokers):
-        return "file permissions"
-    return "curve" if settings.keys is not None else "insecure"
 
 
 @dataclass(frozen=True)
@@ -76,12 +63,11 @@ class Worker:
     """One guest's worker. `run` returns when it was told to stop."""
 
     def __init__(self, settings: Settings, brokers: list[str], runtime_version: str, parts: Parts) -> None:
-        self._settings, self._runtime_version = settings, runtime_version
-        self._started_ns = time.time_ns()
+        self._settings = settings
         self._tasks = Tasks()
         self._parts = parts
         self._brokers: list[BrokerSession] = []
-        self.instance = new_instance(self._started_ns, os.urandom(10))
+        self.instance = new_instance(time.time_ns(), os.urandom(10))
         self.journal = Journal(parts.open_store, settings.guest, self.instance, self._publish)
         # where it stood before this worker wrote to it: what a broker has seen beyond that was set back
         self._found = self.journal.place()
@@ -89,100 +75,21 @@ class Worker:
         self._spools = Spools(self.guest)
         self._notices = Notices(self.guest, self._tasks)
         self._feed = StdioFeed(self.guest, self._spools, self._tasks, self._publish_stdio)
-        self._requests = Requests(self.guest, self._queries(), self._changes(), self._send, self._tasks, bundles.VIEWS)
-        self._face = Face(self._register, self._heartbeat, self._requests.take, self._registered, self._interest)
+        self._requests = Requests(self.guest, self._queries(), CHANGES, self._send, self._tasks, bundles.VIEWS)
+        self._about = About(self.guest, self._found, runtime_version, brokers)
+        self._face = Face(self._about.register, self._about.heartbeat, self._requests.take, self._registered, self._interest)
         self._broker_addresses = brokers
 
-    # -- the map from ops to handlers -------------------------------------------------------------------------------------------
-
-    def _changes(self) -> dict[str, Callable[[Guest, Any, Flight], Awaitable[Message]]]:
+    def _queries(self) -> dict[str, Query]:
         return {
-            "create": create.create,
-            "start": create.start,
-            "run": create.run,
-            "exec": create.exec_,
-            "kill": change.kill,
-            "stop": change.stop,
-            "pause": change.pause,
-            "resume": change.resume,
-            "update": change.update,
-            "delete": delete.delete,
-            "commit_bundle": bundles.commit_bundle,
-            "remove_bundle": bundles.remove_bundle,
-            "collect_bundles": bundles.collect_bundles,
-            "write_file": files.write_file,
-        }
-
-    def _queries(self) -> dict[str, Callable[[Guest, Any], Awaitable[Message]]]:
-        return {
-            "state": query.state,
-            "list": query.list_,
-            "ps": query.ps,
-            "stats": self._stats,
-            "wait": query.wait,
-            "replay": query.replay,
-            "upload": bundles.upload,
-            "open_bundle": bundles.open_bundle,
-            "write_bundle": bundles.write_bundle,
-            "list_bundles": bundles.list_bundles,
-            "inspect_bundle": bundles.inspect_bundle,
-            "read_file": files.read_file,
-            "read_stdio": self._read_stdio,
-            "write_stdin": partial(self._at_once, stdio.write_stdin),
-            "close_stdin": partial(self._at_once, stdio.close_stdin),
-            "resize": partial(self._at_once, stdio.resize),
+            **queries(self._spools),
             "cancel": lambda guest, args: self._requests.cancel(guest, args),
             "result": lambda guest, args: self._requests.result(guest, args),
             "info": self._info,
         }
 
-    async def _read_stdio(self, guest: Guest, args: ReadStdioArgs) -> Message:
-        return await stdio.read_stdio(guest, args, self._spools)
-
-    async def _stats(self, guest: Guest, args: ContainerTarget) -> Message:
-        return await query.stats(guest, args, self._spools)
-
-    async def _at_once(
-        self,
-        handler: Callable[[Guest, Any, Flight], Awaitable[Message]],
-        guest: Guest,
-        args: WriteStdinArgs | CloseStdinArgs | ResizeArgs,
-    ) -> Message:
-        """Steps that are safe to repeat by their own content (offset, size): not recorded."""
-        flight = internal_flight(guest, guest.new_instance(), args, timeout_s=STDIN_TIMEOUT_S)
-        try:
-            return await handler(guest, args, flight)
-        finally:
-            flight.acknowledge()
-
     async def _info(self, guest: Guest, args: Nothing) -> InfoReply:
-        settings = self._settings
-        return InfoReply(
-            kind="worker",
-            version=__version__,
-            protocol=PROTOCOL_VERSION,
-            instance=self.instance,
-            guest=settings.guest,
-            epoch=self.journal.epoch,
-            seq=self.journal.durable_seq,
-            mark=self.journal.durable_mark,
-            started_ns=self._started_ns,
-            limits={name: value for name, value in vars(limits).items() if name.isupper()},
-            counters={**self._requests.counters, "replies_dropped": sum(one.replies_dropped for one in self._brokers)},
-            about={
-                "runtime": self._runtime_version,
-                "runtime_path": settings.runtime.binary,
-                "cgroups": cgroups.cgroup_version(),
-                "kernel": platform.release(),
-                "state_dir": str(settings.paths.state),
-                "run_dir": str(settings.paths.run),
-                "durability": settings.durability,
-                "labels": settings.labels,
-                "allowed_roots": [str(root) for root in settings.allowed_roots] or ["/"],
-                "security": _security(self._broker_addresses, settings),
-                "time_ns": time.time_ns(),
-            },
-        )
+        return self._about.info({**self._requests.counters, "replies_dropped": sum(one.replies_dropped for one in self._brokers)})
 
     # -- life -------------------------------------------------------------------------------------------------------------------
 
@@ -253,35 +160,6 @@ class Worker:
             self._tasks.start(adopt.bury(self.guest, self._notices, container, LOST_WITH_SHIM))
 
     # -- what broker sessions ask ----------------------------------------------------------------------------------------------
-
-    def _register(self, role: Literal["main", "bulk"], first: bool) -> Register:
-        as_found = first and self._found.epoch == self.journal.epoch
-        place = self._found if as_found else self.journal.durable_place()
-        return Register(
-            guest=self._settings.guest,
-            worker=self.instance,
-            role=role,
-            epoch=place.epoch,
-            seq=place.seq,
-            mark=place.mark,
-            last_seq_by_kind=self.journal.durable_seq_by_kind(),
-            labels=self._settings.labels,
-            version=__version__,
-            runtime=self._runtime_version,
-            load=self.guest.load(),
-            token=self._settings.keys.token if self._settings.keys is not None else "",
-            time_ns=time.time_ns(),
-        )
-
-    def _heartbeat(self) -> Heartbeat:
-        return Heartbeat(
-            epoch=self.journal.epoch,
-            seq=self.journal.durable_seq,
-            mark=self.journal.durable_mark,
-            last_seq_by_kind=self.journal.durable_seq_by_kind(),
-            load=self.guest.load(),
-            time_ns=time.time_ns(),
-        )
 
     def _registered(self, welcome: Registered, first: bool) -> None:
         """A broker that has seen what is not in the journal has seen the future of a journal that was set back."""
