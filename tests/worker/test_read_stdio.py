@@ -15,6 +15,8 @@ from corral_worker.handlers import stdio
 from corral_worker.journal.records import ProcessRecord
 from corral_worker.shim.spool import SpoolWriter
 from corral_worker.spools import Position, Read, Spools
+from corral_worker.stdio_feed import StdioFeed
+from corral_worker.tasks import Tasks
 
 WAIT_MS = 600
 PRINTED = b"hello\n"
@@ -58,6 +60,27 @@ def test_a_reader_told_of_bytes_that_are_not_there_looks_ever_more_rarely(tmp_pa
             reply = await stdio.read_stdio(room.guest, ReadStdioArgs(container="c1", stdout=0, wait_ms=WAIT_MS), spools)
             assert [bytes(chunk.data) for chunk in reply.chunks] == ([PRINTED] if appends_at else [])
             assert spools.looks <= 9, "0, 0, 10, 30, 70, 150, 310, 560 ms and the end"
+            spools.close()
+            spools.spool.close()
+
+    run(body())
+
+
+@pytest.mark.timeout(30)
+def test_so_does_the_feed_of_raw_subscribers(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with open_room(tmp_path) as room:
+            container, tasks = room.container(), Tasks()
+            spools, published = CountingSpools(room.guest), list[list[bytes]]()
+            directory = room.paths.process(container.instance, container.init)
+            directory.mkdir(parents=True)
+            spools.spool, spools.appends_at = SpoolWriter(directory, cap_bytes=1 << 20, policy="drop", on_gap=lambda *_: None), 6
+            room.guest.links[container.instance] = cast(Any, GrownShim())
+            StdioFeed(room.guest, spools, tasks, published.append).want({b"stdio/g1/"})
+            await asyncio.sleep(WAIT_MS / 1000)
+            await tasks.stop()
+            assert [bytes(frames[2]) for frames in published] == [PRINTED]
+            assert spools.looks <= 13, "as above, and anew from the bytes on"
             spools.close()
             spools.spool.close()
 

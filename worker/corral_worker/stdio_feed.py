@@ -9,6 +9,7 @@ from corral_schemas.events import StdioHeader
 from corral_schemas.frames import encode_stdio
 from corral_schemas.limits import STDIO_CHUNK_BYTES_MAX
 from corral_schemas.topics import stdio_topic
+from corral_worker.empty_looks import EmptyLooks
 from corral_worker.guest import Guest
 from corral_worker.journal.records import ProcessRecord
 from corral_worker.spools import STREAM_NAMES, Position, Spools
@@ -69,7 +70,9 @@ class StdioFeed:
             )
 
     async def _follow(self, process: ProcessRecord, position: Position) -> None:
+        now_s, empty_looks = asyncio.get_running_loop().time, EmptyLooks()
         while True:
+            looked_s = now_s()
             try:
                 read = self._spools.read(process, position, STDIO_CHUNK_BYTES_MAX)
             except CorralError as why:
@@ -92,12 +95,13 @@ class StdioFeed:
             moved = read.next != position
             position = read.next
             if moved:
+                empty_looks = EmptyLooks()
                 await asyncio.sleep(COALESCE_S)
             elif process.exit is not None and all(name in process.ends for name in process.exit.streams):
                 return
             else:
                 await self._growth(process, position)
-                await asyncio.sleep(COALESCE_S)
+                await asyncio.sleep(max(COALESCE_S, empty_looks.pause_s(now_s() - looked_s)))
 
     async def _growth(self, process: ProcessRecord, position: Position) -> None:
         link = self._guest.links.get(process.container)

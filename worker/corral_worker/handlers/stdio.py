@@ -15,14 +15,12 @@ from corral_schemas.stdio import (
     WriteStdinArgs,
     WriteStdinReply,
 )
+from corral_worker.empty_looks import EmptyLooks
 from corral_worker.flight import Flight
 from corral_worker.guest import Guest
 from corral_worker.handlers.change import linked
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.spools import STREAM_NAMES, STREAM_NUMBERS, Position, Spools
-
-EMPTY_TURN_S, EMPTY_TURN_S_MAX = 0.01, 0.25
-"""Between looks that found nothing new, so that they cannot come without pause; longer each time."""
 
 
 async def read_stdio(guest: Guest, args: ReadStdioArgs, spools: Spools) -> ReadStdioReply:
@@ -36,7 +34,7 @@ async def read_stdio(guest: Guest, args: ReadStdioArgs, spools: Spools) -> ReadS
         link.tell({"t": "consumed", "process": process.instance, "streams": {str(n): offset for n, offset in wanted.items()}})
     now_s = asyncio.get_running_loop().time
     until_s = now_s() + args.wait_ms / 1000
-    pause_s = 0.0
+    empty_looks = EmptyLooks()
     while True:
         looked_s = now_s()
         read = spools.read(process, wanted, args.max_bytes)
@@ -44,12 +42,8 @@ async def read_stdio(guest: Guest, args: ReadStdioArgs, spools: Spools) -> ReadS
         if read.chunks or read.gaps or left_s <= 0 or _at_end(process, wanted):
             break
         await _growth(guest, container, process, wanted, left_s)
-        # Told of growth before, and there was none: a stream's end, say, whose record is on its way, or bytes that a full disk
-        # did not take.
-        grew_at_once = now_s() - looked_s < EMPTY_TURN_S
-        if pause_s:
+        if pause_s := empty_looks.pause_s(now_s() - looked_s):
             await asyncio.sleep(min(pause_s, left_s))
-        pause_s = min(2 * pause_s, EMPTY_TURN_S_MAX) if pause_s and grew_at_once else EMPTY_TURN_S
     if process.exit is not None:
         await guest.journal.durable()
     return _reply(process, read.chunks, read.gaps, read.next)
