@@ -15,19 +15,23 @@ from corral_schemas.commands import CreateReply, ExecReply, StopReply
 from corral_schemas.cursor import Cursor, Place, cursor_from_text
 from corral_schemas.errors import CorralError
 from corral_schemas.events import ExitEvent
+from corral_schemas.frames import decode_stdio_header
 from corral_schemas.queries import ListReply, StateReply, WaitArgs, WaitReply
 from corral_schemas.stdio import Gap
-from corral_testkit.sim.history import Asked, History, OutputSeen, StreamSeen
+from corral_testkit.sim.broker import PORTS
+from corral_testkit.sim.history import Asked, History, OutputSeen, RawSeen, StreamSeen
 from corral_testkit.sim.network import Network
 from corral_testkit.sim.process import Host, Process
 from corral_testkit.sim.scenario import Step
-from corral_testkit.sim.sockets import SimWire
+from corral_testkit.sim.sockets import SimLink, SimWire
 from corral_testkit.sim.steps import args_of
 from corral_testkit.sim.witness import generated
 
 WAIT_POLL_MS = 7_000
 AGAIN_S = 0.4
 ITEMS_OF_A_SHORT_STREAM = 4
+RAW_ON_S, RAW_OFF_S = 9.0, 1.5
+"""How long a raw subscriber listens, and how long it does not."""
 CONTENT_STATES = {"created": "created", "started": "running", "paused": "paused"}
 
 
@@ -91,6 +95,8 @@ class SimClient:
         client = await self._connect(process)
         also = self._mirror if self._number % 2 else self._follow_exits  # every stream is told of every heartbeat: two are enough
         tasks = [asyncio.ensure_future(self._follow_all(client)), asyncio.ensure_future(also(client))]
+        if not self._number:
+            tasks.append(asyncio.ensure_future(self._listen_raw(process)))
         tasks += [asyncio.ensure_future(self._do(client, step)) for step in self._steps if step.number not in self._done]
         await asyncio.gather(*tasks)
 
@@ -189,6 +195,22 @@ class SimClient:
             await process.stdin.close()
         except CorralError:
             return
+
+    async def _listen_raw(self, process: Process) -> None:
+        """Output of the first guest as it is published, without the library: it may drop, but says where its bytes belong."""
+
+        def take(frames: list[bytes]) -> None:
+            header = decode_stdio_header(frames[1])
+            self.history.raw.append(RawSeen(self.name, header.process_instance, header.stream, header.offset, frames[2]))
+
+        address = f"tcp://{self.network.host_of(self._brokers[0])}:{PORTS['stdio_out']}"
+        link = SimLink(self.network, process, address, take, lambda: None, lambda: None)
+        prefix = f"stdio/{self._guests[0]}/".encode()
+        while True:
+            link.subscribe(prefix)
+            await asyncio.sleep(RAW_ON_S)
+            link.unsubscribe(prefix)
+            await asyncio.sleep(RAW_OFF_S)
 
     # -- events ----------------------------------------------------------------------------------------------------------------
 

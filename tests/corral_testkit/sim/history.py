@@ -71,6 +71,17 @@ class OutputSeen:
 
 
 @dataclass
+class RawSeen:
+    """What a raw subscriber got of one stream: one message."""
+
+    client: str
+    instance: str
+    stream: str
+    offset: int
+    data: bytes
+
+
+@dataclass
 class ExitSeen:
     """An exit, and by what it was seen."""
 
@@ -87,6 +98,7 @@ class History:
         self.asked: list[Asked] = []
         self.streams: list[StreamSeen] = []
         self.outputs: list[OutputSeen] = []
+        self.raw: list[RawSeen] = []
         self.exits: dict[str, list[ExitSeen]] = defaultdict(list)  # process instance -> where it was seen
         self.mirrors: dict[str, dict[str, dict[str, str]]] = {}  # client -> guest -> container instance -> status, by list and follow
         self.places: Callable[[], dict[str, tuple[str, int]]] = dict  # guest -> where its journal stands on disk

@@ -28,12 +28,12 @@ _header = msgspec.msgpack.Decoder(_Header)
 
 
 def kind_of(frames: list[bytes]) -> str:
-    """An op for a command, a kind for an event, `reply`, `subscribe`, or what the session calls it."""
+    """An op for a command, a kind for an event, `reply`, `subscribe`, `stdio`, or what the session calls it."""
     first = frames[0]
     if first.startswith(b"event/"):
         return "e:" + first.split(b"/")[2].decode()
-    if first.startswith(b"nonce/"):
-        return "nonce"
+    if first.startswith((b"nonce/", b"stdio/")):
+        return first[:5].decode()
     if len(frames) == 1 and first[:1] in (b"\x00", b"\x01"):
         return "subscribe"
     if first in _SESSION:
@@ -46,5 +46,6 @@ def kind_of(frames: list[bytes]) -> str:
 
 
 def kinds() -> list[str]:
-    """Every kind of message there is between clients, brokers and workers, but the bytes of stdio that raw subscribers get."""
-    return sorted({*OPS, *(f"e:{kind}" for kind in EVENT_KINDS), "reply", "subscribe", "nonce", *(kind.decode() for kind in _SESSION)})
+    """Every kind of message there is between clients, brokers and workers."""
+    events, session_kinds = (f"e:{kind}" for kind in EVENT_KINDS), (kind.decode() for kind in _SESSION)
+    return sorted({*OPS, *events, *session_kinds, "reply", "subscribe", "nonce", "stdio"})

@@ -16,6 +16,7 @@ PING_SILENT_S = 6.0
 """ZMTP heartbeats: whoever pings breaks a connection after this silence."""
 KEEPALIVE_S = 25.0
 RECONNECT_S, RECONNECT_MAX_S = 0.05, 1.0
+RETRANSMIT_S_MAX = 4.0
 
 Frames = list[bytes]
 Direction = Literal["up", "down"]
@@ -81,7 +82,10 @@ class Connection:
         way.flying.append((loop.call_at(way.last_s, self._arrived, way, context=way.context), frames))
 
     def healed(self) -> None:
+        """What was held comes when its sender tries again, which it does ever more rarely: connections made meanwhile may be faster."""
         for way in (self._up, self._down):
+            if way.held:
+                way.last_s = self.network.loop.time() + RETRANSMIT_S_MAX * self.network.randomness.random() ** 2
             while way.held:
                 self._fly(way, way.held.popleft())
 

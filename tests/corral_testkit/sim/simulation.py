@@ -141,7 +141,13 @@ class World:
             self.scenario.seed,
             list(dict.fromkeys(found)),
             f"{self._trace & (1 << 64) - 1:016x}",
-            {"messages": self.messages, "turns": self.loop.turns, "lives": len(self.witness.lives), "asked": len(self.history.asked)},
+            {
+                "messages": self.messages,
+                "turns": self.loop.turns,
+                "lives": len(self.witness.lives),
+                "asked": len(self.history.asked),
+                "raw": len(self.history.raw),
+            },
             self._coverage(),
         )
 

@@ -13,6 +13,7 @@ VALIDATORS: list[Callable[[Evidence], Findings]] = [
     exits.each_start_has_one_exit,
     exits.nothing_lives_unknown,
     output.output_is_what_was_printed,
+    output.raw_output_is_what_was_printed,
     output.readers_do_not_wait_for_each_other,
     events.events_are_contiguous,
     events.nothing_is_missed_from_the_start,

@@ -43,6 +43,15 @@ def _may_have_gaps(evidence: Evidence, life: Life, length: int, reason: str) -> 
     return life.spool_cut and reason != "unannounced"
 
 
+def raw_output_is_what_was_printed(evidence: Evidence) -> Findings:
+    """G5: what raw subscribers get may have holes, but its offsets say so."""
+    for seen in evidence.history.raw:
+        life = evidence.witness.by_instance.get(seen.instance)
+        if life is None or seen.data != life.printed(seen.stream, seen.offset, len(seen.data)):
+            where = f"{name_of(life, seen.instance)} {seen.stream} {seen.offset}"
+            yield f"G5 raw output of {where} to {seen.client} holds other bytes than were printed there"
+
+
 READ_S_MAX = 1.0
 CAP_SAFE_BYTES = 60 << 10
 """Output of less than this stays under the scenario's cap."""
