@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from corral import ContainerSpec
+from corral import Chunk, ContainerSpec, CorralError, pack_bundle
 from corral.sync.container import Container
 from corral_testkit.keyed_host import KeyedHost
 from corral_testkit.shim_driver import wait_until
@@ -99,13 +100,16 @@ def test_a_guest_told_by_fw_cfg_enrols_and_stays_itself_after_a_power_cut(
 
 
 def test_a_guest_with_systemd_told_by_a_seed_disk_serves_and_is_watched_over(
-    systemd_guest: Future[Booted], took: Callable[[str, float], None]
+    systemd_guest: Future[Booted], tmp_path: Path, took: Callable[[str, float], None]
 ) -> None:
     booted = systemd_guest.result()
     host, machine = booted.host, booted.machine
     took("cold boot of a guest with systemd, to enrolled with a token", booted.took_s)
     box = host.client.guest("vm-s").run("box", spec=spec("sleep", "1000"))
     _hardening_of_the_worker_does_not_reach_containers(host)
+    watch = Stopwatch()
+    _the_hardened_worker_takes_bundles_makes_overlays_and_copies_files(host, tmp_path)
+    took("a push, a container with an overlay and two copies under the hardened unit", watch.s)
     second = _a_hanging_worker_is_replaced(host, machine, booted.worker)
     _restarts_leave_containers_alone(host, machine, second, box)
 
@@ -113,6 +117,31 @@ def test_a_guest_with_systemd_told_by_a_seed_disk_serves_and_is_watched_over(
 def _hardening_of_the_worker_does_not_reach_containers(host: KeyedHost) -> None:
     program = spec("sh", "-c", "touch /proc/self/attr/current; grep -E '^Seccomp:' /proc/self/status")
     assert host.client.guest("vm-s").run("look", spec=program).init.stdout.read().split() == [b"Seccomp:", b"0"]
+
+
+def _the_hardened_worker_takes_bundles_makes_overlays_and_copies_files(host: KeyedHost, directory: Path) -> None:
+    tree = directory / "tree"
+    (tree / "bin").mkdir(parents=True)
+    busybox = shutil.which("busybox")
+    assert busybox is not None
+    shutil.copy2(busybox, tree / "bin" / "sh")
+    (tree / "bin" / "sleep").symlink_to("sh")
+    (tree / "note").write_text("of the bundle\n")
+    guest = host.client.guest("vm-s")
+    with pack_bundle(tree) as bundle:
+        assert guest.bundles.push(bundle, ["small"]).sent_bytes > 0
+    program = 'read -r words </note; echo mine >/note; echo "$words"; until [ -e /come ]; do sleep 0.2; done; exit 6'
+    layered = guest.run("layered", spec=ContainerSpec(image="small", overlay=True, args=["/bin/sh", "-c", program]))
+    said = next(iter(layered.init.output(stderr=None)))
+    assert isinstance(said, Chunk) and said.data == b"of the bundle\n"
+    layered.copy_out("/note", directory / "note")
+    assert (directory / "note").read_text() == "mine\n"
+    layered.copy_in(directory / "note", "/come")
+    assert layered.wait().code == 6
+    with pytest.raises(CorralError, match=r"container_not_running.*copy while it runs"):  # the one thing that the hardening takes
+        layered.copy_out("/note", directory / "note")
+    again = guest.run("again", spec=ContainerSpec(image="small", args=["/bin/sh", "-c", "read -r words </note; echo $words"]))
+    assert again.init.stdout.read() == b"of the bundle\n"
 
 
 def _a_hanging_worker_is_replaced(host: KeyedHost, machine: Machine, first: str) -> str:

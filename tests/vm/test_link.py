@@ -17,7 +17,17 @@ HOST_SLACK_S = 0.5
 GIVE_UP_S = 15.0
 
 
-def test_a_pulled_cable_is_told_and_plugged_in_again_nothing_is_lost(vms: VmFleet, took: Callable[[str, float], None]) -> None:
+def test_a_pulled_cable_and_a_frozen_machine_are_told_and_afterwards_nothing_is_lost_or_run_that_was_given_up(
+    vms: VmFleet, took: Callable[[str, float], None]
+) -> None:
+    """Both at the same time, on two guests: a guest is down after GUEST_DOWN_S, and that is long."""
+    with ThreadPoolExecutor(1) as pool:
+        frozen = pool.submit(_a_frozen_machine, vms, took)
+        _a_pulled_cable(vms, took)
+        frozen.result()
+
+
+def _a_pulled_cable(vms: VmFleet, took: Callable[[str, float], None]) -> None:
     guest = vms.client.guest("vm1")
     program = "i=0; while [ $i -lt 40 ]; do echo line $i; i=$((i + 1)); sleep 0.25; done; exit 3"
     with vms.client.events(guests=["vm1"]) as events, ThreadPoolExecutor(2) as pool:
@@ -44,21 +54,7 @@ def test_a_pulled_cable_is_told_and_plugged_in_again_nothing_is_lost(vms: VmFlee
     assert [state.id for state in guest.list().containers] == ["talker"]
 
 
-def test_a_cable_out_for_a_moment_loses_no_command(vms: VmFleet, took: Callable[[str, float], None]) -> None:
-    guest = vms.client.guest("vm2")
-    with ThreadPoolExecutor(1) as pool:
-        with vms.pulled_cable("vm2"):
-            running = pool.submit(guest.run, "late", spec=vms.spec("sh", "-c", "echo once"))
-            with pytest.raises(TimeoutError):
-                running.result(3)
-        watch = Stopwatch()
-        container = running.result(90)
-        took("answer to a command sent into a cut of 3 s, after its end", watch.s)
-    assert container.wait().code == 0
-    assert container.init.stdout.read() == b"once\n"
-
-
-def test_a_frozen_guest_is_told_and_runs_nothing_that_was_given_up(vms: VmFleet, took: Callable[[str, float], None]) -> None:
+def _a_frozen_machine(vms: VmFleet, took: Callable[[str, float], None]) -> None:
     guest = vms.client.guest("vm3")
     box = guest.run("box", spec=vms.spec("sh", "-c", "while :; do sleep 1; done"))
     with vms.client.events(guests=["vm3"]) as events:
@@ -82,7 +78,28 @@ def test_a_frozen_guest_is_told_and_runs_nothing_that_was_given_up(vms: VmFleet,
     assert [(state.id, state.status) for state in guest.list().containers] == [("box", "running")]
 
 
-def test_a_guest_frozen_for_a_moment_just_goes_on(vms: VmFleet) -> None:
+def test_a_moment_without_cable_loses_no_command_and_a_moment_frozen_just_passes(vms: VmFleet, took: Callable[[str, float], None]) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        frozen = pool.submit(_a_moment_frozen, vms)
+        _a_moment_without_cable(vms, took)
+        frozen.result()
+
+
+def _a_moment_without_cable(vms: VmFleet, took: Callable[[str, float], None]) -> None:
+    guest = vms.client.guest("vm2")
+    with ThreadPoolExecutor(1) as pool:
+        with vms.pulled_cable("vm2"):
+            running = pool.submit(guest.run, "late", spec=vms.spec("sh", "-c", "echo once"))
+            with pytest.raises(TimeoutError):
+                running.result(3)
+        watch = Stopwatch()
+        container = running.result(90)
+        took("answer to a command sent into a cut of 3 s, after its end", watch.s)
+    assert container.wait().code == 0
+    assert container.init.stdout.read() == b"once\n"
+
+
+def _a_moment_frozen(vms: VmFleet) -> None:
     box = vms.client.guest("vm1").run("box", spec=vms.spec("sleep", "1000"))
     with ThreadPoolExecutor(1) as pool:
         with vms.frozen("vm1"):
