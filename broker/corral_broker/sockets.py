@@ -21,9 +21,11 @@ WORKER_HWM = 8_192
 """Messages queued per worker; above what a guest's credits allow."""
 XPUB_FRAME_BYTES_MAX = 512
 """Largest subscription: longer than any topic. A connection that sends a larger one is closed by libzmq."""
-CLIENT_PING_MS = 2_000
 CLIENT_SILENT_MS = 6_000
-"""A client that does not answer libzmq's own pings for so long (a stopped one too) loses its connection, and its queue with it."""
+"""A client on tcp that takes nothing of what is sent to it for so long (a stopped one too) loses its connection, and its queue with it.
+
+The kernel sees to it, and not libzmq's own pings: libzmq 4.3 aborts the process when it is time for a ping on a connection that has been
+closed while messages from it were waiting for room (out_event in stream_engine_base.cpp), as after a flood that ends."""
 KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 10, 5, 3
 """A TCP connection whose other end's kernel is gone is closed after 25 s. Guests get nothing but this: libzmq searches all timers of an I/O
 thread for each ping answered (poller_base.cpp, cancel_timer), which at 10,000 connections takes a whole core; and guests have heartbeats of
@@ -32,6 +34,10 @@ HANDSHAKE_MS = 8_000
 """A connection that has not shown its key after so long is closed."""
 BACKLOG = 4_096
 """Connections waiting to be accepted, when all guests come back at once."""
+
+RATED: tuple[SocketName, ...] = ("clients", "workers", "events_in")
+"""With keys, who sends too much to these is cut, and their queues have no other limit: on a connection that libzmq has stopped reading for
+want of room, and that is closed then, a ping of the peer among its last bytes would make libzmq abort."""
 
 _TYPES: dict[SocketName, int] = {
     "clients": zmq.ROUTER,
@@ -136,10 +142,11 @@ class Sockets:
         socket.linger = 0
         socket.sndhwm = _SEND_HWM[name]
         socket.rcvhwm = max(_SEND_HWM[name], 1_000) if name != "stdio_in" else STDIO_HWM
+        if self._secret is not None and name in RATED:
+            socket.rcvhwm = 0
         socket.setsockopt(zmq.BACKLOG, BACKLOG)
         if name == "clients":
-            socket.setsockopt(zmq.HEARTBEAT_IVL, CLIENT_PING_MS)
-            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, CLIENT_SILENT_MS)
+            socket.setsockopt(zmq.TCP_MAXRT, CLIENT_SILENT_MS)
         socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
         socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S)
         socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S)

@@ -18,8 +18,19 @@ BURST_MESSAGES = 256
 """Messages taken in one go before the rest of the loop gets its turn."""
 HEARTBEAT_MS = 2_000
 HEARTBEAT_TIMEOUT_MS = 6_000
+"""Pings of libzmq's own, where all is received that comes. libzmq 4.3 aborts the process when it is time for a ping on a connection that
+was closed while messages from it were waiting for room; so where room is limited, the kernel looks whether the other end is there."""
+KEEPALIVE_IDLE_S, KEEPALIVE_INTERVAL_S, KEEPALIVE_PROBES = 3, 1, 3
 RECONNECT_MS = 50
 RECONNECT_MAX_MS = 1_000
+
+_PINGS = ((zmq.HEARTBEAT_IVL, HEARTBEAT_MS), (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS))
+_KEEPALIVE = (
+    (zmq.TCP_KEEPALIVE, 1),
+    (zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_IDLE_S),
+    (zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_INTERVAL_S),
+    (zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_PROBES),
+)
 
 OnMessage = Callable[[list[bytes]], None]
 ZERO_COPY_BYTES = 64 << 10
@@ -121,10 +132,9 @@ class Channel:
             (zmq.RCVHWM, receive_hwm),
             (zmq.SNDHWM, 0 if kind == zmq.SUB else 20_000),
             (zmq.MAXMSGSIZE, FRAME_BYTES_MAX + (64 << 10)),
-            (zmq.HEARTBEAT_IVL, HEARTBEAT_MS),
-            (zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS),
             (zmq.RECONNECT_IVL, RECONNECT_MS),
             (zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS),
+            *(_KEEPALIVE if receive_hwm else _PINGS),
         ):
             self._socket.setsockopt(option, value)
         if keys is not None and address.startswith("tcp://"):

@@ -10,6 +10,8 @@ from corral_worker.keys import Keys
 from corral_worker.zmq_socket import LoopSocket
 
 ZMTP_HEARTBEAT_MS, ZMTP_TIMEOUT_MS = 2_000, 6_000
+"""Pings of libzmq's own. Only where all is received that comes: libzmq 4.3 aborts when it is time for a ping on a connection that was
+closed while messages from it were waiting for room."""
 REPLIES_HWM = 10_000
 ENVELOPE_BYTES_MAX = 64 << 10
 """A reply body may wrap a whole frame's worth of content."""
@@ -85,6 +87,7 @@ class ZmqDialer:
         for option, value in (
             (zmq.LINGER, 0),
             (zmq.SNDHWM, send_hwm),
+            (zmq.RCVHWM, 0),  # a broker keeps to its credits; and see ZMTP_HEARTBEAT_MS
             (zmq.MAXMSGSIZE, FRAME_BYTES_MAX + ENVELOPE_BYTES_MAX),
             (zmq.RECONNECT_IVL, 50),
             (zmq.RECONNECT_IVL_MAX, 1_000),
