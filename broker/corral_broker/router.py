@@ -91,7 +91,9 @@ class Router:
             return None
         if not header.guest:
             return header
-        args = self._shared.resolve(client, header.shared, frames[2], self._moment.now_s) if header.shared else frames[2]
+        args = frames[2]
+        if header.shared and header.op in OPS and OPS[header.op].upload:  # of no other: the audit log says what came with a command
+            args = self._shared.resolve(client, header.shared, args, self._moment.now_s)
         if args is None:
             self.answer(client, header.id, error("args_unknown", "send the arguments whole", shared=header.shared), header.guest)
             return None

@@ -15,8 +15,8 @@ def rig() -> Rig:
     return made
 
 
-def command(rig: Rig, guest: str, args: bytes, *, client: bytes = b"c1", shared: str = "piece-1") -> None:
-    header = CommandHeader(id=f"to-{guest}", guest=guest, op="write_bundle", timeout_ms=60_000, shared=shared)
+def command(rig: Rig, guest: str, args: bytes, *, client: bytes = b"c1", op: str = "write_bundle") -> None:
+    header = CommandHeader(id=f"{op}-to-{guest}", guest=guest, op=op, timeout_ms=60_000, shared="piece-1")
     rig.core.client([client, pack(header), args])
 
 
@@ -32,14 +32,22 @@ def test_a_second_guest_gets_what_came_for_the_first(rig: Rig) -> None:
 
 def test_what_is_not_kept_is_asked_for_whole(rig: Rig) -> None:
     command(rig, "vm-1", b"")
-    assert rig.replies() == [("to-vm-1", "args_unknown")]
+    assert rig.replies() == [("write_bundle-to-vm-1", "args_unknown")]
     assert arguments_sent(rig, b"s1") == []
 
 
 def test_nobody_gets_at_what_another_connection_sent(rig: Rig) -> None:
     command(rig, "vm-1", b"mine")
     command(rig, "vm-2", b"", client=b"c2")
-    assert rig.replies(b"c2") == [("to-vm-2", "args_unknown")]
+    assert rig.replies(b"c2") == [("write_bundle-to-vm-2", "args_unknown")]
+
+
+@pytest.mark.parametrize(("first", "then"), [("write_bundle", "kill"), ("kill", "write_bundle"), ("kill", "kill"), ("kill", "of_later")])
+def test_no_other_command_is_given_arguments_that_the_audit_log_would_not_see(rig: Rig, first: str, then: str) -> None:
+    command(rig, "vm-1", b"whole", op=first)
+    command(rig, "vm-2", b"", op=then)
+    assert arguments_sent(rig, b"s1") == [b"whole"]
+    assert b"whole" not in arguments_sent(rig, b"s2")
 
 
 def test_it_is_kept_for_a_few_seconds_after_its_last_use(rig: Rig) -> None:
@@ -51,13 +59,13 @@ def test_it_is_kept_for_a_few_seconds_after_its_last_use(rig: Rig) -> None:
     assert rig.replies() == []
     rig.pass_time(KEPT_S)
     command(rig, "vm-2", b"")
-    assert rig.replies() == [("to-vm-2", "args_unknown")]
+    assert rig.replies() == [("write_bundle-to-vm-2", "args_unknown")]
 
 
 def test_it_is_kept_for_a_guest_that_is_down_too(rig: Rig) -> None:
     command(rig, "vm-9", b"whole")
     command(rig, "vm-2", b"")
-    assert rig.replies() == [("to-vm-9", "guest_unreachable")]
+    assert rig.replies() == [("write_bundle-to-vm-9", "guest_unreachable")]
     assert arguments_sent(rig, b"s2") == [b"whole"]
 
 
