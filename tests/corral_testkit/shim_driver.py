@@ -129,6 +129,12 @@ class ShimDriver:
         self.wire.send({"t": "ack", "n": message["n"]})
         return message
 
+    def end_of_stream(self, process: str, stream: int) -> Message:
+        """Wait for the notice that tells the end of this stream by itself; those of a process come in any order."""
+        message = self.wire.wait_for(lambda m: (m["t"], m.get("process"), m.get("stream")) == ("stream_end", process, stream), ANSWER_S)
+        self.wire.send({"t": "ack", "n": message["n"]})
+        return message
+
     def runtime(self, *arguments: str) -> list[str]:
         """argv of the runtime with its log in this container's directory."""
         log = str(self.log)

@@ -87,10 +87,20 @@ def test_block_stops_the_container_until_its_consumer_has_the_bytes(shim: ShimDr
             shim.wire.wait_for(lambda m: m["t"] == "grew")
     ended = shim.notice("exit", init)["streams"]["1"]
     if ended["state"] == "open":  # it exited while its last bytes waited in the pipe
-        ended = shim.notice("stream_end", init)
+        ended = shim.end_of_stream(init, 1)
     assert (ended["total"], ended["crc"]) == (10 * MIB, zlib.crc32(bytes(10 * MIB)))
     assert not [message for message in shim.wire.arrived() if message["t"] == "gap"]
     reader.close()
+
+
+def test_streams_that_were_blocked_at_the_exit_end_by_themselves_each_whole(shim: ShimDriver) -> None:
+    size = MIB + MIB // 2  # more than the spool takes, and no more than it and the pipe
+    init = shim.run(["head", "-c", str(size), "/dev/zero"], cap_bytes=MIB, policy="block")
+    shim.notice("blocked", init)
+    told = shim.notice("exit", init)["streams"]
+    assert [(end["state"], 0 < end["offset"] <= MIB) for end in told.values()] == [("open", True), ("open", False)]
+    shim.wire.send({"t": "consumed", "process": init, "streams": {"1": told["1"]["offset"]}})
+    assert {stream: shim.end_of_stream(init, stream)["total"] for stream in (1, 2)} == {1: size, 2: 0}
 
 
 def test_a_consumer_whose_lease_ends_holds_up_nothing(shim: ShimDriver) -> None:
@@ -273,7 +283,7 @@ def test_under_block_a_full_disk_stops_the_container_until_there_is_room(small_d
     assert shim.notice("storage")["full"] is False
     told = shim.notice("exit", init)
     if told["streams"]["1"]["state"] == "open":
-        assert shim.notice("stream_end", init)["total"] == 2 * MIB
+        assert shim.end_of_stream(init, 1)["total"] == 2 * MIB
     assert shim.output(init) == bytes(2 * MIB)
 
 
