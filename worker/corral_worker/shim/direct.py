@@ -24,7 +24,10 @@ class DirectHost(Protocol):
     loop: Loop
     answers: Answers
     processes: dict[str, Process]
-    cgroup: Cgroup | None
+
+    @property
+    def cgroup(self) -> Cgroup | None:
+        """The container's, once created."""
 
     def was_here(self, process: str) -> bool:
         """It ended and was forgotten."""

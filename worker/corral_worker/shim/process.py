@@ -19,14 +19,13 @@ from corral_worker.shim.loop import Loop
 from corral_worker.shim.output import OutputStream, ReadBuffer
 from corral_worker.shim.pipes import Pipes
 from corral_worker.shim.spool import SpoolWriter
+from corral_worker.shim.telling import Telling
 from corral_worker.shim.wire import Message
 
 DRAIN_BYTES_MAX = 1024 * 1024
 DRAIN_GRACE_S = 0.1
 # How long output stays with the kernel before it is asked to write it: a power cut costs little more than that.
 WRITE_BACK_S = 1.0
-# A stream that ends is told of by itself only when its process does not end with it.
-END_TOGETHER_S = 0.05
 
 
 class ProcessHost(Protocol):
@@ -69,29 +68,25 @@ class Process:
         lease_s, cap_bytes, policy = parameters["lease_ms"] / 1000, int(parameters["cap_bytes"]), parameters["policy"]
         if policy not in ("drop", "block"):
             raise ValueError(f"no policy {policy!r}")
-        self._announced = False  # its create or exec was answered
-        self._drained = False  # after its exit, what its pipes held is in the spool
-        self._exit_told = False
-        self._hold_exit = False
-        self._closed = False
-        self._ended_early: set[int] = set()  # streams that ended, of which nobody was told
-        self._armed: tuple[dict[int, int], bool] | None = None
+        self.is_drained = False  # after its exit, what its pipes held is in the spool
+        self.is_closed = False
         self._storage_full = False
         self._writes_back = False
         self._oom_kills_before = host.oom_kills()
         self._master: int | None = None
         self.output: dict[int, OutputStream] = {}
+        self._telling = Telling(self, host.notify, host.send_droppable)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_meta(directory / "meta", parameters, self.started_ns)
         self._end_file = EndFile(directory)
-        self.spool = SpoolWriter(directory, cap_bytes=cap_bytes, policy=policy, on_gap=self._on_gap)
-        self._backpressure = Backpressure(host.loop, self.spool, self.output.values, lease_s, self._tell_blocked)
+        self.spool = SpoolWriter(directory, cap_bytes=cap_bytes, policy=policy, on_gap=self._telling.gap)
+        self._backpressure = Backpressure(host.loop, self.spool, self.output.values, lease_s, self._telling.blocked)
         self.input = InputStream(host.loop, None)
         self._pipes: Pipes | None = None
         self._console: ConsoleSocket | None = None
         try:
             self._open_stdio(console_path)
-            self._write_end()
+            self.write_end()
         except OSError:
             self.discard()
             raise
@@ -109,7 +104,7 @@ class Process:
     @property
     def can_be_forgotten(self) -> bool:
         """Exited, told, nothing open."""
-        return self._exit_told and not any(stream.is_open for stream in self.output.values())
+        return self._telling.exit_told and not any(stream.is_open for stream in self.output.values())
 
     def child_stdio(self) -> tuple[int, int, int]:
         """The descriptors for the runtime to run it with; -1: /dev/null."""
@@ -129,9 +124,7 @@ class Process:
 
     def announced(self) -> None:
         """Its create or exec was answered: from now on the worker may hear of it."""
-        self._announced = True
-        self._tell_ends_later()
-        self._tell_exit()
+        self._telling.begin()
 
     def set_started(self, time_ns: int) -> None:
         """A created container's init begins only now."""
@@ -139,12 +132,11 @@ class Process:
         self.started_ns = time_ns
         if self.exit is not None:
             self.exit["started_ns"] = time_ns
-            self._write_end()
+            self.write_end()
 
     def hold_exit(self, held: bool) -> None:
         """While its start is being answered its exit waits, since that comes after."""
-        self._hold_exit = held
-        self._tell_exit()
+        self._telling.hold_exit(held)
 
     def discard(self) -> None:
         """It never came to be."""
@@ -157,7 +149,7 @@ class Process:
 
     def close(self) -> None:
         """Let go of everything; the files stay."""
-        self._closed = True
+        self.is_closed = True
         self._backpressure.close()
         self.input.shut()
         for stream in self.output.values():
@@ -190,7 +182,7 @@ class Process:
             "system_us": 0,
             "max_rss_kib": 0,
         }
-        self._write_end()
+        self.write_end()
 
     def reaped(self, usage: resource.struct_rusage) -> None:
         """Its pid is free. Take what its pipes hold; when that does not end, give it a little time."""
@@ -214,15 +206,14 @@ class Process:
             "id": self._id,
             "pid": self.pid,
             "stdin_offset": self.input.offset,
-            "streams": self._stream_states(),
-            "exit": self.exit if self._drained else None,
+            "streams": self.stream_states(),
+            "exit": self.exit if self.is_drained else None,
             "blocked_since_ns": self._backpressure.since_ns,
         }
 
     def arm(self, after: dict[int, int], knows_exit: bool) -> None:
         """Tell once when there is more than ``after`` says, or a stream of it ended, or the process exited."""
-        self._armed = (after, knows_exit)
-        self._tell_if_grew()
+        self._telling.arm(after, knows_exit)
 
     def consumed(self, offsets: dict[int, int]) -> None:
         """The named consumer has this much, and renews its lease."""
@@ -234,8 +225,7 @@ class Process:
         if full != self._storage_full:
             self._storage_full = full
             self._host.storage_changed(self.instance, full)
-        if self._armed is not None:
-            self._tell_if_grew()
+        self._telling.growth()
         if not self._writes_back:
             self._writes_back = True
             self.loop.later(WRITE_BACK_S, self._write_back)
@@ -250,19 +240,13 @@ class Process:
 
     def stream_ended(self, stream: int) -> None:
         """See StreamOwner."""
-        if self._closed:
+        if self.is_closed:
             return
         self.spool.announce_gaps()
         if stream == 1 and self._master is not None:
             self._master = None  # closed with the stream
             self.input.shut()
-        self._ended_early.add(stream)
-        if self._exit_told:
-            self._tell_ends()
-        else:
-            self._tell_ends_later()
-        if self._armed is not None:
-            self._tell_if_grew()
+        self._telling.stream_ended(stream)
 
     def _open_stdio(self, console_path: Path) -> None:
         if self.tty:
@@ -282,84 +266,32 @@ class Process:
 
     def _finish_drain(self) -> None:
         self.spool.announce_gaps()
-        self._drained = True
-        self._write_end()
-        self._tell_exit()
-        if self._armed is not None:
-            self._tell_if_grew()
+        self.is_drained = True
+        self.write_end()
+        self._telling.exit()
+        self._telling.growth()
 
-    def _tell_exit(self) -> None:
-        """Once: what came of it, and how far its streams are."""
-        if self.exit is None or not self._drained or not self._announced or self._hold_exit or self._exit_told:
-            return
-        self._exit_told = True
-        self._ended_early.clear()
-        kinds = {key: self.exit[key] for key in ("type", "code", "signal", "core") if key in self.exit}
-        others = {key: value for key, value in self.exit.items() if key not in kinds}
-        self._notify({"t": "exit", "exit": kinds, **others, "streams": self._stream_ends()})
-
-    def _tell_ends_later(self) -> None:
-        if self._ended_early and self._announced and not self._exit_told:
-            self.loop.later(END_TOGETHER_S, self._tell_ends)
-
-    def _tell_ends(self) -> None:
-        if self._closed or (self.exit is not None and not self._exit_told):  # the exit will tell
-            return
-        ended, self._ended_early = sorted(self._ended_early), set()
-        if not ended:
-            return
-        self._write_end()
-        for stream in ended:
-            state = self.spool.state(stream)
-            self._notify({"t": "stream_end", "stream": stream, "total": state.offset, "crc": state.crc})
-
-    def _tell_if_grew(self) -> None:
-        assert self._armed is not None
-        after, knows_exit = self._armed
-        grew = any(self.spool.state(stream).offset > offset or not self._is_open(stream) for stream, offset in after.items())
-        if grew or (self._drained and not knows_exit):
-            self._armed = None
-            streams = {
-                str(stream): {"offset": self.spool.state(stream).offset, "open": self._is_open(stream)} for stream in self._stream_numbers()
-            }
-            message = {"t": "grew", "process": self.instance, "streams": streams, "exited": self._drained}
-            self._host.send_droppable(message)
-
-    def _tell_blocked(self, since_ns: int | None) -> None:
-        self._notify({"t": "blocked", "since_ns": since_ns})
-
-    def _on_gap(self, stream: int, start: int, end: int, reason: str) -> None:
-        self._notify({"t": "gap", "stream": stream, "from": start, "to": end, "reason": reason})
-
-    def _notify(self, message: Message) -> None:
-        self._host.notify({"t": message["t"], "process": self.instance, **message})
-
-    def _stream_numbers(self) -> list[int]:
+    def stream_numbers(self) -> list[int]:
+        """Those it has: a terminal is one."""
         return [1] if self.tty else [1, 2]
 
-    def _is_open(self, stream: int) -> bool:
+    def is_open(self, stream: int) -> bool:
         """A terminal that has not come yet is open, unless its process is gone."""
         output = self.output.get(stream)
         return output.is_open if output is not None else not self.is_gone
 
-    def _stream_states(self) -> dict[str, Any]:
+    def stream_states(self) -> dict[str, Any]:
+        """How far each is."""
         states = {}
-        for stream in self._stream_numbers():
+        for stream in self.stream_numbers():
             state = self.spool.state(stream)
-            states[str(stream)] = {"offset": state.offset, "crc": state.crc, "open": self._is_open(stream)}
+            states[str(stream)] = {"offset": state.offset, "crc": state.crc, "open": self.is_open(stream)}
         return states
 
-    def _stream_ends(self) -> dict[str, Any]:
-        ends: dict[str, Any] = {}
-        for stream, state in self._stream_states().items():
-            place = "offset" if state["open"] else "total"
-            kind = "open" if state["open"] else "closed"
-            ends[stream] = {"state": kind, place: state["offset"], "crc": state["crc"]}
-        return ends
-
-    def _write_end(self) -> None:
+    def write_end(self) -> None:
+        """On disk: how far its streams are, and its exit."""
         try:
-            self._end_file.write({"streams": self._stream_states(), "exit": self.exit})
+            self._end_file.write({"streams": self.stream_states(), "exit": self.exit})
         except OSError as error:  # its space was taken beforehand, so the disk is broken: the notices are what is left
             log(f"end of {self.instance}: {error}")
 

@@ -10,14 +10,14 @@ from collections import deque
 
 from corral_worker.shim.answers import Answers, Key, RequestError
 from corral_worker.shim.calls import CONTAINER_STEPS, PROCESS_STEPS, Call, Calls, read_pid
-from corral_worker.shim.cgroup import Cgroup, find_cgroup
+from corral_worker.shim.cgroup import Cgroup
 from corral_worker.shim.cleanup import Leftovers
+from corral_worker.shim.container_cgroup import ContainerCgroup
 from corral_worker.shim.direct import DirectSteps
 from corral_worker.shim.light import Any, Path
 from corral_worker.shim.link import WorkerLink
 from corral_worker.shim.linux import log
 from corral_worker.shim.loop import Loop
-from corral_worker.shim.oom import OomWatch
 from corral_worker.shim.output import ReadBuffer
 from corral_worker.shim.place import ShimPlace
 from corral_worker.shim.process import Process
@@ -27,7 +27,6 @@ from corral_worker.shim.wire import Message
 
 QUEUED_STEPS = (*PROCESS_STEPS, "start", "pause", "resume", "update", "delete")
 GONE_REMEMBERED_MAX = 1024
-KILL_AGAIN_S = 0.005
 
 
 class Shim:
@@ -39,12 +38,10 @@ class Shim:
         self.loop = Loop(self.reap)
         self.buffer = ReadBuffer(self.loop)
         self.processes: dict[str, Process] = {}
-        self.cgroup: Cgroup | None = None  # known once created
-        self._expected_cgroup: Cgroup | None = None  # looked up while the runtime creates it
+        self._cgroup = ContainerCgroup(self.loop, place, lambda count: self.notify({"t": "oom", "count": count}))
         self._gone: deque[str] = deque(maxlen=GONE_REMEMBERED_MAX)  # process instances that ended and were forgotten
         self._init: Process | None = None
         self._kills_rest = False
-        self._oom: OomWatch | None = None
         self._full_processes: set[str] = set()
         self._strangers_reaped = 0
         self._delete_key: Key | None = None  # its answer, once acknowledged, ends the shim
@@ -60,8 +57,7 @@ class Shim:
         self._link.close()
         for process in self.processes.values():
             process.close()
-        if self._oom is not None:
-            self._oom.close()
+        self._cgroup.close()
         self.answers.close()
         self.loop.close()
         self.place.socket_path.unlink(missing_ok=True)
@@ -76,9 +72,12 @@ class Shim:
 
     def oom_kills(self) -> int:
         """See ProcessHost."""
-        if self._oom is not None:
-            return self._oom.look()
-        return 0 if self._expected_cgroup is None else self._container_cgroup().oom_kills()
+        return self._cgroup.oom_kills()
+
+    @property
+    def cgroup(self) -> Cgroup | None:
+        """See DirectHost."""
+        return self._cgroup.found
 
     def storage_changed(self, process: str, full: bool) -> None:
         """See ProcessHost: the container's storage is full while that of any process is."""
@@ -123,7 +122,7 @@ class Shim:
         if call.step in PROCESS_STEPS:
             call.process = self._open_process(call.request["process"])
             if call.step in CONTAINER_STEPS and self._init is None:
-                self.loop.later(0, self._expect_cgroup)
+                self.loop.later(0, self._cgroup.expect)
         elif call.step == "start" and self._init is not None:
             self._init.hold_exit(True)
 
@@ -165,7 +164,7 @@ class Shim:
         """See CallsHost."""
         if self._init is not None:  # a second create failed: what is there is the container of the first
             return False
-        return self.place.runtime_directory.exists() or self._find_cgroup().exists()
+        return self.place.runtime_directory.exists() or self._cgroup.find().exists()
 
     def leftovers(self, call: Call) -> Leftovers:
         """See CallsHost."""
@@ -178,7 +177,7 @@ class Shim:
             since_ticks=call.spawned_at_ticks,
             cleanup_argv=tuple(call.request.get("cleanup_argv") or ()) if undoes else (),
             directory=self.place.runtime_directory if undoes else None,
-            find_cgroup=self._find_cgroup if undoes else None,
+            find_cgroup=self._cgroup.find if undoes else None,
         )
 
     def _open_process(self, parameters: Message) -> Process:
@@ -208,28 +207,17 @@ class Shim:
             process.is_init = True
             process.is_started = call.step == "run"
             self._kills_rest = bool(call.request.get("kill_rest_on_init_exit"))
-            self.cgroup = self._container_cgroup()
+            self._cgroup.settle()
             self.loop.later(0, self._watch_oom)  # after the answer
             if process.is_gone and self._kills_rest:  # a short run was over before the runtime was
-                self._kill_rest()
-
-    def _expect_cgroup(self) -> None:
-        if self.cgroup is None:
-            self._expected_cgroup = self._find_cgroup()
-
-    def _container_cgroup(self) -> Cgroup:
-        """What the bundle asks for, or, when there is nothing, where the runtime says it put it."""
-        expected = self._expected_cgroup
-        return expected if expected is not None and expected.exists() else self._find_cgroup()
+                self._cgroup.kill_all()
 
     def _watch_oom(self) -> None:
-        assert self.cgroup is not None
         if all(process.is_gone for process in self.processes.values()):  # there is nobody to be killed any more
             if any(process.exit is not None and process.exit["oom_seen"] for process in self.processes.values()):
                 self.notify({"t": "oom", "count": self.oom_kills()})
             return
-        self._oom = OomWatch(self.loop, self.cgroup, lambda count: self.notify({"t": "oom", "count": count}))
-        self._oom.look()
+        self._cgroup.watch_oom()
 
     def _process_of(self, pid: int) -> Process | None:
         for process in self.processes.values():
@@ -247,12 +235,7 @@ class Shim:
         process.reaped(usage)
         self._direct.after_reap(process.instance)
         if process is self._init and self._kills_rest:
-            self._kill_rest()
-
-    def _kill_rest(self) -> None:
-        """With a shared pid namespace the kernel does not do it: what the init leaves behind dies with it."""
-        if self.cgroup is not None and not self.cgroup.kill():
-            self.loop.later(KILL_AGAIN_S, self._kill_rest)
+            self._cgroup.kill_all()
 
     def _on_message(self, message: Message, blob: bytes) -> None:
         kind = message.get("t")
@@ -328,9 +311,6 @@ class Shim:
             "pending": self.answers.running(),
             "strangers_reaped": self._strangers_reaped,
         }
-
-    def _find_cgroup(self) -> Cgroup:
-        return find_cgroup(self.place.run_dir, self.place.state_dir, self.place.instance)
 
 
 def _call_of(key: Key, message: Message) -> Call:
