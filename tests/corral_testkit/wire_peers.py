@@ -33,7 +33,7 @@ from corral_schemas.frames import (
     unpack,
 )
 from corral_schemas.names import new_instance
-from corral_schemas.queries import HelloReply, Nothing
+from corral_schemas.queries import GuestsReply, HelloReply, InfoReply, Nothing
 from corral_schemas.topics import NONCE, event_topic, stdio_topic
 
 WAIT_S = 10.0
@@ -131,6 +131,16 @@ class RawClient(Peer):
     def hello(self) -> HelloReply:
         reply = self.call("hello", Nothing())
         assert isinstance(reply, HelloReply)
+        return reply
+
+    def guests(self) -> GuestsReply:
+        reply = self.call("guests", Nothing())
+        assert isinstance(reply, GuestsReply)
+        return reply
+
+    def info(self) -> InfoReply:
+        reply = self.call("info", Nothing())
+        assert isinstance(reply, InfoReply)
         return reply
 
     def subscriber(self, *prefixes: bytes, stdio: bool = False) -> "Subscriber":
