@@ -56,8 +56,7 @@ SELECTOR = Parsed("EXPR", _selector)
 WINDOW = Parsed("N|N%", _window)
 
 
-def select(function: F) -> F:
-    """--select alone, for lists; the parameter is `select`: a Selector, or None."""
+def _select_option(help_start: str) -> Callable[[F], F]:
     return click.option(
         "--select",
         "select",
@@ -65,8 +64,13 @@ def select(function: F) -> F:
         default=None,
         metavar="EXPR",
         shell_complete=_complete,
-        help="Only guests selected: all; names and patterns (web-*,g7); labels (role=web,zone!=b; role in (web,db)).",
-    )(function)
+        help=f"{help_start}: all; names and patterns (web-*,g7); labels (role=web,zone!=b; role in (web,db)).",
+    )
+
+
+def select(function: F) -> F:
+    """--select alone, for lists; the parameter is `select`: a Selector, or None."""
+    return _select_option("Only guests selected")(function)
 
 
 async def guests_asked(client: "AsyncClient", names: Sequence[str], select: "Selector | None") -> list[str] | None:
@@ -96,16 +100,7 @@ def choice(*, destroys: bool = False, at_once: bool = False) -> Callable[[F], F]
             return function(*args, choice=None if select is None else Choice(select, window, yes), **rest)
 
         options = [
-            click.option(
-                "--select",
-                "select",
-                type=SELECTOR,
-                default=None,
-                metavar="EXPR",
-                shell_complete=_complete,
-                help="In every guest selected, output tagged by guest: all; names and patterns (web-*,g7); labels (role=web,zone!=b; "
-                "role in (web,db)).",
-            ),
+            _select_option("In every guest selected, output tagged by guest"),
             click.option(
                 "--window",
                 type=WINDOW,
