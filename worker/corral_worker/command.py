@@ -21,6 +21,7 @@ from corral_schemas.errors import CorralError
 from corral_schemas.keyfiles import KeyFileError
 from corral_schemas.names import check_guest_name
 from corral_worker import __version__
+from corral_worker.durable import write_durably
 from corral_worker.guest import Settings
 from corral_worker.journal.store import JournalCorruptError
 from corral_worker.keys import Keys, load_keys
@@ -213,26 +214,12 @@ def _prepare(paths: GuestPaths, guest: str) -> None:
                 raise StartError(f"{paths.state} belongs to guest {found['guest']!r}, not {guest!r}; give another --state-dir")
         paths.make()
         if not paths.version.exists() or not paths.version.stat().st_size:
-            _write_durably(paths.version, json.dumps({"version": STATE_VERSION, "guest": guest}) + "\n")
+            content = json.dumps({"version": STATE_VERSION, "guest": guest}) + "\n"
+            write_durably(paths.version, content.encode())
     except OSError as why:
         raise StartError(f"cannot use {why.filename}: {why.strerror}; give a writable --state-dir and --run-dir") from why
     except (ValueError, KeyError, TypeError) as why:
         raise StartError(f"{paths.version} cannot be read ({why}); it should hold the state version and the guest") from why
-
-
-def _write_durably(path: Path, text: str) -> None:
-    """Afterwards the file is there whole, whatever happens to the machine. Raises OSError."""
-    aside = path.with_name(f"{path.name}.new")
-    with aside.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 import zmq
 
 from corral_schemas.keyfiles import KeyFileError, KeyPair, check_key, parse, text_of
+from corral_worker.durable import sync_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +58,7 @@ def _make(path: Path) -> None:
     with contextlib.suppress(FileExistsError):  # another start was quicker: its key counts
         os.link(aside, path)
     aside.unlink()
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync_directory(path.parent)
 
 
 def _server_key(text: str) -> str:

@@ -30,26 +30,6 @@ def storage_error(why: OSError, what: str) -> CorralError:
     return error("storage_full", f"{what}: {why.strerror or why}", errno=why.errno or 0)
 
 
-def write_durably(path: Path, content: bytes) -> None:
-    """Afterwards the file is there whole, whatever happens to the machine. Raises OSError."""
-    aside = path.with_name(f"{path.name}.new")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """What was renamed into it is there after a power cut. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def sync_filesystem(descriptor: int) -> None:
     """syncfs(2): all that was written to that file system is on disk then, by one commit for any number of files. Raises OSError."""
     if _libc.syncfs(descriptor) != 0:
