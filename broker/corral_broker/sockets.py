@@ -19,6 +19,9 @@ CLIENT_REPLIES_HWM = 10_000
 """Replies queued per client before further ones are dropped; the client asks again."""
 WORKER_HWM = 8_192
 """Messages queued per worker; above what a guest's credits allow."""
+RECEIVE_HWM = 1_000
+"""Messages of one peer that wait here; beyond, its connection is not read: a flood stays where it comes from, and takes no more of the I/O
+thread's time than of the loop's."""
 XPUB_FRAME_BYTES_MAX = 512
 """Largest subscription: longer than any topic. A connection that sends a larger one is closed by libzmq."""
 CLIENT_SILENT_MS = 6_000
@@ -34,10 +37,6 @@ HANDSHAKE_MS = 8_000
 """A connection that has not shown its key after so long is closed."""
 BACKLOG = 4_096
 """Connections waiting to be accepted, when all guests come back at once."""
-
-RATED: tuple[SocketName, ...] = ("clients", "workers", "events_in")
-"""With keys, who sends too much to these is cut, and their queues have no other limit: on a connection that libzmq has stopped reading for
-want of room, and that is closed then, a ping of the peer among its last bytes would make libzmq abort."""
 
 _TYPES: dict[SocketName, int] = {
     "clients": zmq.ROUTER,
@@ -141,9 +140,7 @@ class Sockets:
     def _configure(self, name: SocketName, socket: "zmq.Socket[bytes]", address: BindAddress) -> None:
         socket.linger = 0
         socket.sndhwm = _SEND_HWM[name]
-        socket.rcvhwm = max(_SEND_HWM[name], 1_000) if name != "stdio_in" else STDIO_HWM
-        if self._secret is not None and name in RATED:
-            socket.rcvhwm = 0
+        socket.rcvhwm = RECEIVE_HWM if name != "stdio_in" else STDIO_HWM
         socket.setsockopt(zmq.BACKLOG, BACKLOG)
         if name == "clients":
             socket.setsockopt(zmq.TCP_MAXRT, CLIENT_SILENT_MS)
