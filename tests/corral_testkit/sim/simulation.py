@@ -194,16 +194,10 @@ def run_scenario(scenario: Scenario) -> Result:
     before = _descriptors()
     gc.disable()  # garbage would be collected again and again, at moments that depend on what ran before
     try:
-        world = World(scenario, directory)
-        with simulated_world(world.loop, world.chance, world.find_cgroup, world.look), _logged_errors(world.history):
-            try:
-                return world.run()
-            finally:
-                with _quiet_collection():
-                    world.loop.dismantle()
-                    del world
-                    gc.collect(0)  # all of it is young: nothing has been collected meanwhile
+        return _run_in(directory, scenario)
     finally:
+        with _quiet_collection():
+            gc.collect(0)  # all of it is young: nothing has been collected meanwhile
         gc.enable()
         for descriptor in _descriptors() - before:  # of processes that were killed
             with contextlib.suppress(OSError):
@@ -211,8 +205,19 @@ def run_scenario(scenario: Scenario) -> Result:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def _run_in(directory: Path, scenario: Scenario) -> Result:
+    """Once it has returned nothing but garbage is left of the world."""
+    world = World(scenario, directory)
+    with simulated_world(world.loop, world.chance, world.find_cgroup, world.look), _logged_errors(world.history):
+        try:
+            return world.run()
+        finally:
+            with _quiet_collection():
+                world.loop.dismantle()
+
+
 def _descriptors() -> set[int]:
-    return {int(path.name) for path in Path("/proc/self/fd").iterdir()}
+    return {int(path.name) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}  # not the one that listed them
 
 
 @contextlib.contextmanager
