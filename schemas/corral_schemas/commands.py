@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from corral_schemas.base import ContainerName, Instance, Message, Pid, PinnedInstance, ProcessName, RequestId, TimeNs
+from corral_schemas.base import ContainerName, Count, Instance, Message, Pid, PinnedInstance, ProcessName, RequestId, TimeNs
 from corral_schemas.containers import ContainerSpec, OciProcess
 from corral_schemas.cursor import Place
 from corral_schemas.exits import Exit
@@ -113,6 +113,8 @@ class CancelArgs(Message, frozen=True, kw_only=True):
     """Gives up another command."""
 
     id: RequestId
+    epoch: Annotated[str, Meta(description="The guest's epoch as known when that command was first sent; empty: unstated")] = ""
+    age_ms: Annotated[Count, Meta(description="Time since that command was first sent, when the cancel was")] = 0
 
 
 class CancelReply(Message, frozen=True, kw_only=True):

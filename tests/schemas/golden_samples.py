@@ -172,7 +172,7 @@ COMMANDS: list[Message] = [
     commands.StopReply(exit=EXITED),
     commands.UpdateArgs(container="web", instance=CONTAINER, resources={"memory": {"limit": 128 << 20}}),
     commands.DeleteArgs(container="web", instance=CONTAINER, process="shell", force=True),
-    commands.CancelArgs(id="c1-17"),
+    commands.CancelArgs(id="c1-17", epoch=EPOCH, age_ms=1_250),
     commands.CancelReply(outcome="too_late"),
 ]
 STDIO: list[Message] = [

@@ -85,3 +85,20 @@ def test_what_an_earlier_worker_may_have_begun_cannot_be_cancelled(tmp_path: Pat
         desk.let_through.set()
 
     at_desk(tmp_path, work)
+
+
+def test_what_may_have_run_before_its_record_was_lost_is_not_called_cancelled_and_does_not_run(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        lost = desk.room.journal.epoch
+        desk.room.journal.new_epoch("journal lost")
+        of_old_epoch = CancelArgs(id="r1", epoch=lost)
+        before_the_loss = CancelArgs(id="r2", age_ms=60_000)
+        for args in (of_old_epoch, before_the_loss, of_old_epoch):  # whoever repeats a cancel is told the same
+            assert (await desk.ask("cancel", args, id="x1")).code == "outcome_unknown"
+        assert (await desk.ask("cancel", CancelArgs(id="r3"), id="x2", age_ms=60_000)).code == "outcome_unknown"
+        for sent in ("r1", "r2", "r3"):
+            assert (await desk.ask("kill", KILL, id=sent)).code == "cancelled"
+        assert (await desk.ask("cancel", CancelArgs(id="r4", epoch=desk.room.journal.epoch), id="x3")).ok == {"outcome": "cancelled"}
+        assert desk.runs == []
+
+    at_desk(tmp_path, work)

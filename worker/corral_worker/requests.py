@@ -75,6 +75,8 @@ class Requests:
                 raise error("unsupported_op", f"op {header.op} is not for guests", op=header.op)
             view = self._views.get(header.op)
             args = decode_args(header.op, args_frame) if view is None else unpack(view, args_frame, f"arguments of {header.op}")
+            if isinstance(args, CancelArgs):  # what it gives up was sent before it
+                args = msgspec.structs.replace(args, epoch=args.epoch or header.epoch, age_ms=args.age_ms + header.age_ms)
             self._check_room(self._queries_under_way, QUERIES_MAX)
             self._queries_under_way += 1
             self._tasks.start(self._ask(route, header, query, args, deadline_s))
@@ -207,7 +209,10 @@ class Requests:
         self._launch(Flight(self._guest, record, args, redo=True))
 
     async def cancel(self, guest: Guest, args: CancelArgs) -> CancelReply:
-        """Gives a command up. One that was never seen is noted, so that it will not be carried out when it comes."""
+        """Gives a command up. One that was never seen is noted, so that it will not be carried out when it comes.
+
+        Raises outcome_unknown where it may have been carried out before its record was lost.
+        """
         flight = self._flights.get(args.id)
         if flight is not None:
             if not flight.begun:
@@ -220,16 +225,31 @@ class Requests:
                     link.tell({"t": "cancel", "id": args.id})
             return CancelReply(outcome="too_late")
         known = guest.journal.find_request(args.id)
-        if known is not None:
-            return CancelReply(outcome="cancelled" if not known.digest else "too_late")
-        given_up = error("cancelled", "given up by cancel before it arrived")
-        now_ms = guest.journal.worker_ms()
-        tombstone = RequestRecord(id=args.id, op="cancel", digest=b"", recorded_ms=now_ms, reply=body_of(given_up))
-        guest.journal.save(tombstone)
-        self._given_up[args.id] = tombstone  # the command may come while this is being written
-        await guest.journal.durable()
-        self._given_up.pop(args.id, None)
+        if known is not None and known.digest:
+            return CancelReply(outcome="too_late")
+        if known is None:
+            await self._note_given_up(args.id)
+        if self._may_have_forgotten(args.epoch, args.age_ms):
+            raise error(
+                "outcome_unknown", "the record that would tell is gone; it will not be carried out any more", epoch=guest.journal.epoch
+            )
         return CancelReply(outcome="cancelled")
+
+    async def _note_given_up(self, request_id: str) -> None:
+        """From now on it is not carried out, whenever it comes."""
+        journal = self._guest.journal
+        given_up = error("cancelled", "given up by cancel before it arrived")
+        tombstone = RequestRecord(id=request_id, op="cancel", digest=b"", recorded_ms=journal.worker_ms(), reply=body_of(given_up))
+        journal.save(tombstone)
+        self._given_up[request_id] = tombstone  # the command may come while this is being written
+        await journal.durable()
+        self._given_up.pop(request_id, None)
+
+    def _may_have_forgotten(self, epoch: str, age_ms: int) -> bool:
+        """What was sent so long ago, to that epoch (empty: unstated), may have left a record that is here no longer."""
+        journal = self._guest.journal
+        lost = epoch != journal.epoch if epoch else journal.may_have_forgotten(age_ms)
+        return lost or age_ms > self._guest.settings.requests_kept_s * 1000
 
     async def result(self, guest: Guest, args: ResultArgs) -> ResultReply:
         flight = self._flights.get(args.id)

@@ -209,7 +209,9 @@ class _Attempt:
 
     async def _cancel(self, order: Order) -> Result | None:
         """None when it had begun a process by then, which is in `process` now."""
-        cancelled = await self._client.call(self._sent.guest, "cancel", CancelArgs(id=self._sent.request), timeout_s=GIVE_UP_S)
+        age_ms = max(0, (time.time_ns() - self._sent.time_ns) // 1_000_000)
+        given_up = CancelArgs(id=self._sent.request, epoch=self._sent.epoch, age_ms=age_ms)
+        cancelled = await self._client.call(self._sent.guest, "cancel", given_up, timeout_s=GIVE_UP_S)
         if isinstance(cancelled, CancelReply) and cancelled.outcome == "cancelled":
             return Result(order.outcome, order.reason)
         while True:
