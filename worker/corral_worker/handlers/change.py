@@ -17,6 +17,10 @@ from corral_worker.guest import Guest
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.shims import ShimGoneError, ShimLink
 
+NOT_FROZEN, FREEZE_TRIES, FREEZE_PAUSE_S = "unable to freeze", 4, 0.05
+"""runc looks so many times whether a v1 freezer has frozen, and then thaws it again: on a busy machine, or while a process in it waits for
+the disk, these are too few, and nothing has changed."""
+
 
 async def linked(guest: Guest, container: ContainerRecord) -> ShimLink:
     """The shim of a container that runs. Raises runtime_failed where it cannot be had."""
@@ -123,7 +127,14 @@ async def _runtime(guest: Guest, container: ContainerRecord, verb: lifecycle.Ver
     log_path = guest.settings.paths.container(container.instance) / f"{verb}.log"
     runtime = guest.settings.runtime
     argv = runtime.pause(container.instance, log_path) if verb == "pause" else runtime.resume(container.instance, log_path)
-    await flight.runtime_step(link, verb, argv, log=str(log_path))
+    for attempt in range(1, FREEZE_TRIES + 1):
+        try:
+            await flight.runtime_step(link, verb, argv, suffix=f"/{attempt}" if attempt > 1 else "", log=str(log_path))
+            break
+        except CorralError as why:
+            if attempt == FREEZE_TRIES or verb != "pause" or NOT_FROZEN not in why.message:
+                raise
+            await asyncio.sleep(FREEZE_PAUSE_S)
     lifecycle.apply(container, "paused" if verb == "pause" else "resumed")
     guest.journal.save(container)
 
