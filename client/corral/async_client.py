@@ -98,8 +98,8 @@ class AsyncClient:
         details.request_id, under which `result` gives the late reply.
 
         Whoever repeats what an earlier program sent under request_id says what that one knew: epoch, the guest's (`info`) at the time,
-        and age_s, how many seconds ago that was. A guest whose journal was lost or set back since answers outcome_unknown then, and one
-        that may have forgotten the request does too; neither carries it out a second time.
+        and age_s, how many seconds ago that was (0: it was never sent before). A guest whose journal was lost or set back since answers
+        outcome_unknown then, and one that may have forgotten the request does too; neither carries it out a second time.
         """
         patience_s = None if retry_unreachable is None else (float("inf") if retry_unreachable else 0.0)
         return await self._connection.call(

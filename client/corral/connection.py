@@ -138,8 +138,9 @@ class Connection:
 
         args: bytes are arguments that were packed before, for many guests. timeout_s: seconds to its deadline (None: the client's).
         patience_s: how long on end the guest may be out of reach (None: as the client was made). epoch: the guest's, as known when the id
-        was first sent (empty: as known here). age_s: how long ago it was first sent by somebody else (None: it was not). shared: a name for
-        arguments that go to several guests, never used for others: they travel to a broker once. Raises CorralError.
+        was first sent (empty: as known here). age_s: how long ago it was first sent (0: never before; None: not said, so an id of the
+        caller's own may have been). shared: a name for arguments that go to several guests, never used for others: they travel to a broker
+        once. Raises CorralError.
         """
         if request_id is not None:
             check_request_id(request_id)
@@ -156,7 +157,7 @@ class Connection:
             poll_s=UPLOAD_SILENCE_S if op_named(op).upload else max(getattr(args, field, 0) for field in _POLL_FIELDS) / 1000,
             patience_s=self._patience_s if patience_s is None else max(patience_s, self._patience_s),
             epoch=epoch,
-            sent_before=age_s is not None,
+            sent_before=bool(age_s) or (request_id is not None and age_s is None),
             shared=shared,
         )
         return await self._outcome(request)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,6 +46,29 @@ def test_a_lost_reply_is_made_good_by_the_same_request_id(broker: FakeBroker, gu
 
     run(work())
     assert [call.header.id for call in broker.seen("pause")] == ["mine", "mine"]
+
+
+@pytest.mark.parametrize(
+    ("how", "ends"), [({}, "done"), ({"request_id": "mine"}, "unknown"), ({"request_id": "mine", "age_s": 0.0}, "done")]
+)
+def test_only_what_cannot_have_been_sent_before_goes_out_again_to_a_new_epoch(
+    broker: FakeBroker, guest: FakeGuest, how: dict[str, Any], ends: str
+) -> None:
+    broker.guest_handlers["g1", "pause"] = lambda call: (
+        Done() if call.header.epoch in ("", guest.epoch) else error("outcome_unknown", "sent for an epoch that has ended")
+    )
+
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            await client.call("g1", "pause", TARGET)
+            broker.do(lambda: guest.move_to_epoch("e2"))
+            try:
+                assert await client.call("g1", "pause", TARGET, **how) == Done()
+                assert ends == "done"
+            except corral.OutcomeUnknownError:
+                assert ends == "unknown"
+
+    run(work())
 
 
 def test_a_busy_guest_is_asked_until_it_has_room(broker: FakeBroker, guest: FakeGuest) -> None:

@@ -131,7 +131,7 @@ class _Attempt:
         if self._ask_first and mutating and (known := await self._asked()) is not None:
             return known
         for turn in range(SENT_TIMES_MAX):
-            age_s = max(0.0, (time.time_ns() - self._sent.time_ns) / 1e9) if turn or self._ask_first else None
+            age_s = max(0.001, (time.time_ns() - self._sent.time_ns) / 1e9) if turn or self._ask_first else 0.0
             try:
                 return await self._client.call(
                     guest, self._op, args, timeout_s=COMMAND_TIMEOUT_S, request_id=request, epoch=self._sent.epoch, age_s=age_s
