@@ -158,6 +158,18 @@ def test_a_new_epoch_is_announced_and_read_from_its_beginning() -> None:
     assert [(step.header.epoch, step.header.seq) for step in steps if isinstance(step, Event)] == [("e2", 1), ("e2", 2)]
 
 
+def test_late_word_of_an_epoch_before_does_not_silence_the_present_one() -> None:
+    journal = Journal(epoch="e2")
+    journal.record("started")
+    follow, _ = started(journal=journal)
+    late = Journal(epoch="e1")  # the guest was set back while the stream was opened: this was on its way before
+    assert [type(step) for step in follow.on_message(late.record("started"), {}, 1.0)] == [Resync, Event]
+    steps, now_s = settle(follow, journal, 2.0)
+    assert [step.place for step in steps if isinstance(step, Resync)] == [Place(epoch="e2", seq=1)]
+    assert seqs(follow.on_message(journal.record("exit"), {}, now_s)) == [2]
+    assert follow.places["g"].epoch == "e2"
+
+
 def test_a_place_too_old_becomes_a_resync_and_the_stream_goes_on_from_now() -> None:
     journal = Journal(rows=[], trimmed=10)
     follow = Follow(Selection(start={"g": Place(epoch="e1", seq=3)}), 5.0, 0.0)

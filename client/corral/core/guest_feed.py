@@ -189,6 +189,8 @@ class GuestFeed:
         if place.epoch != self.epoch:
             self._retire(self.epoch)
             self.epoch = place.epoch
+            # Late word of an epoch before it may have taken this one for over; the guest itself knows.
+            self._retired = [epoch for epoch in self._retired if epoch != place.epoch]
             self._held.clear()
         self._newest = place.seq
         self._at(place.seq, place.mark)
