@@ -157,7 +157,8 @@ class Connection:
             poll_s=UPLOAD_SILENCE_S if op_named(op).upload else max(getattr(args, field, 0) for field in _POLL_FIELDS) / 1000,
             patience_s=self._patience_s if patience_s is None else max(patience_s, self._patience_s),
             epoch=epoch,
-            sent_before=bool(age_s) or (request_id is not None and age_s is None),
+            # a cancel, too, means something from before: it does not move on to a new epoch
+            sent_before=bool(age_s) or op == "cancel" or (request_id is not None and age_s is None),
             shared=shared,
         )
         return await self._outcome(request)

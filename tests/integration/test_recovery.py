@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from corral_testkit.cursors import cursor_now
 from corral_testkit.remains import kill_and_wait, processes_at
 from corral_testkit.shim_driver import wait_until
 from corral_testkit.system import CorralSystem
+from corral_worker.paths import GuestPaths
+from corral_worker.shims import ShimGoneError, UnixShims
 
 pytestmark = pytest.mark.runc
 
@@ -125,6 +128,34 @@ def test_a_shim_killed_while_there_is_no_worker_is_lost_too(corral: CorralSystem
     kill_and_wait(shim)
     corral.restart_worker(guest.name)
     assert container.wait().type == "lost"
+
+
+def test_a_shim_that_a_dead_worker_had_forked_anew_for_a_lost_container_hides_nothing(corral: CorralSystem, guest: Guest) -> None:
+    container = guest.run("lost", spec=corral.spec("sleep", "1000"))
+    shim = corral.shim_pid(guest.name, container.instance)
+    corral.workers[guest.name].kill()
+    kill_and_wait(shim)
+
+    async def fork_anew() -> None:
+        shims = UnixShims(GuestPaths(corral.state_dir(guest.name), corral.run_dir(guest.name)), guest.name)
+        await shims.start()
+        async with asyncio.timeout(10):
+            while not await forked(shims):
+                await asyncio.sleep(0.05)  # the zygote clears away what the dead one left
+        shims.close()
+        await asyncio.sleep(0)  # so that the loop closes its end
+
+    async def forked(shims: UnixShims) -> bool:
+        try:
+            await shims.fork(container.instance, "lost")
+        except ShimGoneError:
+            return False
+        return True
+
+    asyncio.run(fork_anew())
+    corral.restart_worker(guest.name)
+    assert container.wait(timeout_s=10).type == "lost"
+    container.delete()
 
 
 def test_a_killed_zygote_is_replaced_and_harms_nobody(corral: CorralSystem, guest: Guest) -> None:

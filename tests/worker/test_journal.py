@@ -302,3 +302,15 @@ def test_a_full_disk_drops_nothing_and_says_when_it_is_full_and_when_there_is_ro
             assert [header.seq for header in room.headers()] == list(range(1, room.journal.last_seq + 1))
 
     run(work())
+
+
+def test_unfinished_requests_are_gone_on_with_as_they_came_though_the_first_was_written_again(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with open_room(tmp_path) as room:
+            first, second = (RequestRecord(id=name, op="pause", digest=b"d", recorded_ms=7) for name in ("r2", "r1"))
+            for record in (first, second, first):  # each on disk by itself
+                room.journal.save(record)
+                await room.journal.durable()
+            assert [record.id for record in room.journal.store.unfinished_requests()] == ["r2", "r1"]
+
+    run(work())

@@ -53,7 +53,7 @@ async def take_over(guest: Guest, notices: Notices, *, journal_is_new: bool) -> 
     adopted = lost = 0
     for container in in_journal:
         guest.adopt_container(container, journal.store.processes(container.instance))
-        if not rebooted and await _connected(guest, container):
+        if not rebooted and await _connected(guest, container) and _is_the_one(guest, container):
             adopted += 1
             continue
         record = going_on.get(container.instance) if container.status == "creating" else None
@@ -67,6 +67,17 @@ async def take_over(guest: Guest, notices: Notices, *, journal_is_new: bool) -> 
     await sweep(guest)
     journal.event("worker_started", WorkerStarted(version=__version__, adopted=adopted, lost=lost))
     return unfinished
+
+
+def _is_the_one(guest: Guest, container: ContainerRecord) -> bool:
+    """The shim that answers is the one that started the container, not one that a worker, which did not live to record the container's end,
+    had forked to delete or to exec in what was left of it."""
+    init = guest.processes[container.instance][container.init]
+    known = {one["instance"] for one in guest.links[container.instance].state["processes"]}
+    if not init.pid or init.exit is not None or init.instance in known:
+        return True
+    log.warning("container %s: the shim that answers is a new one, which does not know it", container.name)
+    return False
 
 
 def _was_begun(guest: Guest, container: ContainerRecord) -> bool:

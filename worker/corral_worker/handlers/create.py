@@ -250,6 +250,8 @@ async def exec_(guest: Guest, args: ExecArgs, flight: Flight) -> ExecReply:
 
 
 async def _exec_in_shim(guest: Guest, container: ContainerRecord, process: ProcessRecord, args: ExecArgs, flight: Flight) -> None:
+    if container.buried:  # before this worker knew
+        raise error("outcome_unknown", f"the shim of container {container.name} died, and the container with it, while this was under way")
     paths = guest.settings.paths
     directory = paths.process(container.instance, process.instance)
     link = await _linked(asyncio.ensure_future(guest.shim(container)))

@@ -37,7 +37,10 @@ CREATE INDEX IF NOT EXISTS containers_by_deletion ON containers (deleted_ns) WHE
 CREATE INDEX IF NOT EXISTS processes_by_container ON processes (container);
 """
 _INSERT_EVENT = "INSERT OR REPLACE INTO events VALUES (?, ?, ?, ?, ?, ?)"
-_INSERT_REQUEST = "INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?)"
+_INSERT_REQUEST = (  # a request written again keeps its rowid, and so its place: unfinished ones are gone on with as they came
+    "INSERT INTO requests VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (id) DO UPDATE SET recorded_ms = excluded.recorded_ms, done = excluded.done, record = excluded.record"
+)
 _INSERT_CONTAINER = "INSERT OR REPLACE INTO containers VALUES (?, ?, ?, ?)"
 _INSERT_PROCESS = "INSERT OR REPLACE INTO processes VALUES (?, ?, ?)"
 _pack = msgspec.msgpack.encode
