@@ -16,8 +16,7 @@ import zmq
 from corral_schemas import session
 from corral_schemas.frames import CommandHeader, ReplyHeader, decode_reply, encode_command, encode_reply, pack, reply_value, unpack
 from corral_schemas.queries import HelloReply, InfoReply, Nothing
-from corral_testkit.remains import processes_at
-from corral_testkit.shim_driver import wait_until
+from corral_testkit.remains import sweep
 from hostile.garbage import hello_reply, mixed, to_worker
 
 GUEST = "fuzzed"
@@ -65,7 +64,7 @@ class HostileBroker:
         finally:
             self._process.kill()
             self._context.destroy(linger=0)
-        wait_until(lambda: not processes_at(self._log.parent), "its zygote, too, has ended", WAIT_S)
+        sweep(self._log.parent, [GUEST])  # the zygote, and shims of what it was made to begin
         if kind is None:
             log = self._log.read_text(errors="replace")
             assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:5_000]
