@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 ALWAYS_TOLD = ("ok", "failed", "timeout", "unreachable")
 NAMED_MAX = 8
+LOOK_FOR_CTRL_C_S = 0.1
 """Targets named in a question or while waiting."""
 _WILD = frozenset("*?[")
 
@@ -92,6 +93,7 @@ def check_names(names: Sequence[str], *, processes: bool = True) -> None:
 
 def _ask(verb: str, targets: Sequence[Target]) -> None:
     """Raises Failed unless a person says yes. Without a terminal nobody is asked: whoever writes a script has decided."""
+    import select
     import signal
 
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
@@ -100,13 +102,17 @@ def _ask(verb: str, targets: Sequence[Target]) -> None:
     shown = ", ".join(target.text for target in targets[:NAMED_MAX]) + (", …" if len(targets) > NAMED_MAX else "")
     former = signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio's own would let the question stand
     try:
-        agreed = click.confirm(f"{verb} {count_text(len(targets), 'container')} in {count_text(guests, 'guest')} ({shown})?", err=True)
-    except click.Abort:
+        question = f"{verb} {count_text(len(targets), 'container')} in {count_text(guests, 'guest')} ({shown})? [y/N]: "
+        click.echo(question, nl=False, err=True)
+        while not select.select([sys.stdin], [], [], LOOK_FOR_CTRL_C_S)[0]:  # a read would not end by a Ctrl-C from just before it
+            continue
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
         click.echo(err=True)
-        raise KeyboardInterrupt from None
+        raise
     finally:
         signal.signal(signal.SIGINT, former)
-    if not agreed:
+    if answer.strip().lower() not in ("y", "yes"):
         raise Failed("nothing was done")
 
 

@@ -138,6 +138,10 @@ def test_a_destroying_verb_asks_on_a_terminal(up: Up, pair: str) -> None:
     with Terminal("kill", "--select", "all", "--yes", pair, environment=up.environment) as terminal:
         assert terminal.end() == 0
         assert b"2 ok" in terminal.shown
+    with Terminal("rm", "--select", "all", pair, environment=up.environment) as terminal:
+        terminal.expect(b"[y/N]:")
+        terminal.type(b"y\r")
+        assert terminal.end() == 0
 
 
 def test_signals_go_to_all_and_a_third_detaches(up: Up) -> None:
