@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from corral_testkit.system import CorralSystem, busybox_rootfs
 # how long an example takes says more about the machine than about Corral; each test has its time-out
 settings.register_profile("corral", deadline=None)
 settings.load_profile("corral")
+
+# who starts the tests in the background of a script has them ignore SIGINT, and so would every process that they start and interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NEED_CONTAINERS = {"corral", "new_corral"}
 
