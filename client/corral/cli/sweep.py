@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 ALWAYS_TOLD = ("ok", "failed", "timeout", "unreachable")
 NAMED_MAX = 8
-LOOK_FOR_CTRL_C_S = 0.1
 """Targets named in a question or while waiting."""
+LOOK_FOR_CTRL_C_S = 0.1
 _WILD = frozenset("*?[")
 
 
