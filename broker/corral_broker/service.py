@@ -28,7 +28,7 @@ from corral_broker.last_seen import LastSeenFile
 from corral_broker.ports import Delivery, Frames, Opaque
 from corral_broker.senders import ANYONE, Sender
 from corral_broker.sockets import Sockets
-from corral_broker.wire import receive, receive_part, send
+from corral_broker.wire import has_message, receive, receive_part, send
 from corral_schemas.frames import pack
 from corral_schemas.names import new_instance
 from corral_schemas.session import HEARTBEAT, HEARTBEAT_ACK, REGISTER, HeartbeatAck
@@ -44,6 +44,8 @@ BURST_SLICES = 8
 HEARTBEATS_GATHER_S = 0.01
 """Heartbeats of thousands of guests come one by one, all the time. While nothing else comes, and nobody waits for a guest's answer, they
 are left to gather for so long: a turn for each would keep a core busy with waking up."""
+LOOK_AT_ALL_S = 0.001
+"""While messages come all the time it is only looked whether the prompt sockets have more, and at all the others this often."""
 TURN_S_MAX = 1.0
 """Longest wait for a message."""
 
@@ -114,6 +116,7 @@ class Service:
         self._poller, self._poller_but_workers = zmq.Poller(), zmq.Poller()
         self._gathering = False  # workers' messages are heartbeats only, and come close together
         self._turned_s = 0.0  # when the last turn began
+        self._looked_at_all_s = 0.0
         self._takers = self._make_takers()  # in the order in which a turn serves them
         self._publishers = (self._sockets.events_out, self._sockets.stdio_out)
         self._prompt = (self._sockets.workers, self._sockets.clients, self._sockets.events_in)  # whose messages wait for no flood elsewhere
@@ -174,7 +177,7 @@ class Service:
             self._wakened.recv(64)
         if self._guard is not None:
             self._guard.turn(now_s, self._core.judge_again, self._connections.closed)
-        else:
+        elif self._sockets.monitor in ready:
             self._connections.read_monitor(now_s)
         self._gathering = now_s - self._turned_s < 2 * HEARTBEATS_GATHER_S and ready == {self._sockets.workers}
         self._turned_s = now_s
@@ -198,7 +201,12 @@ class Service:
             wait_ms = min(self._wait_ms(), int(HEARTBEATS_GATHER_S * 1000))
             if ready := {pollable for pollable, _ in self._poller_but_workers.poll(wait_ms)}:
                 return ready, False
-        return {pollable for pollable, _ in self._poller.poll(self._wait_ms())}, True
+        may_look_less = self._turned_s < self._looked_at_all_s + LOOK_AT_ALL_S
+        if may_look_less and (ready := {socket for socket in self._prompt if has_message(socket)}):
+            return ready, True
+        ready = {pollable for pollable, _ in self._poller.poll(self._wait_ms())}
+        self._looked_at_all_s = time.monotonic()
+        return ready, True
 
     def _burst(self, socket: "Socket") -> None:
         """Slices of this socket, and in between of those that wait for no flood."""
@@ -206,7 +214,7 @@ class Service:
             if self._take_slice(socket):
                 return
             for other in self._prompt:
-                if other is not socket and int(other.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                if other is not socket and has_message(other):
                     self._take_slice(other)
 
     def _take_slice(self, socket: "Socket") -> bool:

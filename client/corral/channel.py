@@ -35,6 +35,7 @@ _KEEPALIVE = (
 OnMessage = Callable[[list[bytes]], None]
 ZERO_COPY_BYTES = 64 << 10
 """A last frame of this size or more is read where libzmq has it, and sent from where we have it; smaller ones are cheaper to copy."""
+_EVENTS, _READABLE, _AT_ONCE = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)  # numbers once: an enum's `&` takes longer than the look
 
 
 class Link(Protocol):
@@ -190,7 +191,7 @@ class Channel:
         self._socket.close(0)
 
     def _look_again(self) -> None:
-        if self._again is None and not self._paused and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        if self._again is None and not self._paused and int(self._socket.getsockopt(_EVENTS)) & _READABLE:
             self._again = self._loop.call_soon(self._drain)
 
     def _drain(self) -> None:
@@ -206,7 +207,7 @@ class Channel:
             self._look_again()
 
     def _watch(self) -> None:
-        while not self._socket.closed and int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        while not self._socket.closed and int(self._monitor.getsockopt(_EVENTS)) & _READABLE:
             event = int.from_bytes(self._monitor.recv_multipart(zmq.NOBLOCK)[0][:2], "little")
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._on_up()
@@ -216,8 +217,10 @@ class Channel:
 
 def _receive(socket: "zmq.Socket[bytes]") -> list[bytes]:
     """One message; a large last frame as a view of libzmq's own memory, which is good for whatever reads bytes. Raises zmq.Again."""
-    frames = [socket.recv(zmq.NOBLOCK)]
-    while socket.rcvmore:
-        frame = socket.recv(zmq.NOBLOCK, copy=False)
-        frames.append(frame.bytes if frame.more or len(frame) < ZERO_COPY_BYTES else cast(bytes, frame.buffer))
+    frames: list[bytes] = []
+    frame = socket.recv(_AT_ONCE, False)
+    while frame.more:
+        frames.append(frame.bytes)
+        frame = socket.recv(_AT_ONCE, False)
+    frames.append(frame.bytes if not frames or len(frame) < ZERO_COPY_BYTES else cast(bytes, frame.buffer))
     return frames
