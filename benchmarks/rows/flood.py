@@ -1,9 +1,9 @@
-"""What one who floods does to others: one client's commands to one guest, over tcp with keys.
+"""What one who floods does to others: one client's commands to one guest, over tcp with keys, from the first message of the flood on.
 
 All are on this machine's cores, and one who floods keeps a core busy, with which no broker has anything to do. So it is measured twice:
 where the one who floods gets only the time that nobody else wants (SCHED_IDLE: nearest to a machine of its own), against a calm machine;
 and where it competes with the others for the cores, against a process that is as busy and talks to nobody. In each turn a key that is new
-floods, so that the beginning of a flood, before its key is cut, is in all of them.
+floods, so that the beginning of a flood, before its key is cut, is in all of them; the first second is told apart, too.
 """
 
 import os
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from corral import AsyncClient
-from kit.bench import Bench, Row, Timed, turns
+from kit.bench import Bench, Row, turns
 from kit.figures import Figure, quantile
 from kit.fleet import Daemon
 from kit.tcp_fleet import TcpFleet
@@ -36,14 +36,17 @@ Start = Callable[[], Daemon]
 async def flood(bench: Bench) -> list[Figure]:
     """p50 and p99 of `list`, one after another, in turns."""
     figures = []
-    rounds, seconds = bench.rounds(3, 9), 3.0 if bench.full else 1.0
+    rounds, seconds = bench.rounds(2, 3), bench.rounds(5, 8)
     for what, who in FLOODS:
         fleet = TcpFleet(bench.fresh("t"), keyed=True)
         starts = iter([_ready_flood(bench, fleet, what, f"f{number}") for number in range(2 * rounds)])
         with fleet:
             async with AsyncClient(fleet.address, keys=fleet.client_keys, timeout_s=30) as client:
                 await bench.guests_up(client, 1)
-                figures += await _in_turns(bench, client, who, starts, seconds, rounds)
+                turns_taken = Turns(bench, client, starts, seconds)
+                figures += await turns_taken.apart(who, rounds)
+                if bench.full:
+                    figures += await turns_taken.on_the_same_cores(rounds)
     return figures
 
 
@@ -55,54 +58,67 @@ def _ready_flood(bench: Bench, fleet: TcpFleet, what: str, name: str) -> Start:
     return lambda: side_process("kit.flood", what, fleet.address, keys.public, keys.secret, keys.server, *guest, log=bench.fresh("log"))
 
 
-async def _in_turns(bench: Bench, client: AsyncClient, who: str, starts: Iterator[Start], seconds: float, rounds: int) -> list[Figure]:
-    medians: dict[str, list[float]] = {"calm": [], "apart": [], "busy": [], "flooded": []}
+class Turns:
+    """One client's `list`, one after another, while somebody floods and while nobody does."""
 
-    async def p99_ms(name: str, start: Start | None, *, idle: bool = False) -> float:
+    def __init__(self, bench: Bench, client: AsyncClient, starts: Iterator[Start], seconds: float) -> None:
+        self._bench, self._client, self._starts, self._seconds = bench, client, starts, seconds
+
+    async def apart(self, who: str, rounds: int) -> list[Figure]:
+        """The one who floods has what time the others leave."""
+        first: dict[str, list[float]] = {"calm": [], "flooded": []}
+        calm, flooded = await turns(
+            [
+                lambda: self._p99_ms(None, first["calm"]),
+                lambda: self._p99_ms(next(self._starts), first["flooded"], idle=True),
+            ],
+            rounds,
+            warm_up=0,
+        )
+        name = f"p99 of a command while {who}, in the time that others leave"
+        return [
+            _figure(name, flooded, CALM, calm, P99_RATIO_MAX),
+            _figure("  the same, in the first second", first["flooded"], CALM, first["calm"]),
+        ]
+
+    async def on_the_same_cores(self, rounds: int) -> list[Figure]:
+        """The one who floods takes its share of the cores."""
+        first: dict[str, list[float]] = {"busy": [], "flooded": []}
+        busy, flooded = await turns(
+            [
+                lambda: self._p99_ms(lambda: side_process("kit.flood", "nothing", log=self._bench.fresh("log")), first["busy"]),
+                lambda: self._p99_ms(next(self._starts), first["flooded"]),
+            ],
+            rounds,
+            warm_up=0,
+        )
+        return [
+            _figure("  on the same cores", flooded, BUSY, busy, P99_RATIO_MAX),
+            _figure("  the same, in the first second", first["flooded"], BUSY, first["busy"]),
+        ]
+
+    async def _p99_ms(self, start: Start | None, first_second: list[float], *, idle: bool = False) -> float:
         process = start() if start is not None else None
         try:
             if process is not None and idle:
                 _only_idle_time(process.pid)
-            await _calls_ms(client, SETTLE_S)
+            await _calls_ms(self._client, SETTLE_S)
             if process is not None:
                 os.kill(process.pid, signal.SIGCONT)
-            taken = await _calls_ms(client, seconds)
+            taken = await _calls_ms(self._client, 1.0)
+            first_second.append(quantile(taken, 0.99))
+            taken += await _calls_ms(self._client, self._seconds - 1.0)
         finally:
             if process is not None:
                 process.stop(signal.SIGKILL)
-        medians[name].append(quantile(taken, 0.5))
         return quantile(taken, 0.99)
 
-    acts: list[Timed] = [
-        lambda: p99_ms("calm", None),
-        lambda: p99_ms("apart", next(starts), idle=True),
-        lambda: p99_ms("busy", lambda: side_process("kit.flood", "nothing", log=bench.fresh("log"))),
-        lambda: p99_ms("flooded", next(starts)),
-    ]
-    calm, apart, busy, flooded = await turns(acts, rounds, warm_up=0)
-    target = f"≤ {P99_RATIO_MAX:g} ×"
-    return [
-        Figure(
-            name=f"p99 of a command while {who}, in the time that others leave",
-            unit="ms",
-            samples=apart,
-            baseline=CALM,
-            baseline_samples=calm,
-            target=target,
-            ratio_max=P99_RATIO_MAX,
-        ),
-        Figure(
-            name="  the same, on the same cores",
-            unit="ms",
-            samples=flooded,
-            baseline=BUSY,
-            baseline_samples=busy,
-            target=target,
-            ratio_max=P99_RATIO_MAX,
-        ),
-        Figure(name="  the same, on the same cores", unit="ms", samples=flooded, baseline=CALM, baseline_samples=calm),
-        Figure(name="  p50, on the same cores", unit="ms", samples=medians["flooded"], baseline=CALM, baseline_samples=medians["calm"]),
-    ]
+
+def _figure(name: str, samples: list[float], baseline: str, baseline_samples: list[float], ratio_max: float | None = None) -> Figure:
+    target = f"≤ {ratio_max:g} ×" if ratio_max is not None else ""
+    return Figure(
+        name=name, unit="ms", samples=samples, baseline=baseline, baseline_samples=baseline_samples, target=target, ratio_max=ratio_max
+    )
 
 
 def _only_idle_time(pid: int) -> None:

@@ -104,7 +104,7 @@ class World:
         kinds = self.faults.kinds
         if kinds:
             self.met[kinds, kind_of(frames)] += 1
-        self._trace = hash((self._trace, self.loop.time(), sender, receiver, len(b"".join(frames))))
+        self._trace = hash((self._trace, self.loop.time(), sender, receiver, sum(map(len, frames))))
 
     def _exception(self, context: dict[str, Any]) -> None:
         self.history.findings.append(f"uncaught: {context.get('message')}: {context.get('exception')!r}")
