@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import os
 import random
@@ -19,6 +20,7 @@ import pytest
 
 from bundles.conftest import push, remains_of_pushes
 from corral import Client, CorralError, PushProgress, pack_bundle
+from corral.bundle.push import UNANSWERED_MAX, in_flight
 from corral_schemas.bundle_rules import encode_manifest
 from corral_schemas.bundles import (
     BundleEntry,
@@ -314,3 +316,19 @@ def test_a_push_says_when_a_file_changes_under_it(system: CorralSystem, client: 
         (tree / "etc" / "motd").write_text("other\n")
         with pytest.raises(CorralError, match="file_changed"):
             push(client, system.names[0], bundle)
+
+
+def test_when_several_messages_fail_at_once_none_is_reported_as_a_failure_nobody_looked_at() -> None:
+    unseen: list[dict[str, object]] = []
+
+    async def fail() -> None:
+        raise OSError(28, "No space left on device")
+
+    async def send() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unseen.append(context))
+        with pytest.raises(OSError, match="No space"):
+            await in_flight(iter([lambda: asyncio.ensure_future(fail())] * UNANSWERED_MAX))
+        gc.collect()
+
+    asyncio.run(send())
+    assert unseen == []

@@ -181,13 +181,18 @@ async def in_flight(starts: "Iterator[Callable[[], asyncio.Future[None]]]") -> N
             running.add(start())
             if len(running) >= UNANSWERED_MAX:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for one in done:
-                    one.result()
+                _raise_first(done)
         if running:
             done, running = await asyncio.wait(running, return_when=asyncio.FIRST_EXCEPTION)
-            for one in done:
-                one.result()
+            _raise_first(done)
     finally:
         for one in running:
             one.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+def _raise_first(done: set[asyncio.Future[None]]) -> None:
+    """All are asked, so that asyncio does not report the others' failures as never looked at."""
+    failures = [why for one in done if (why := one.exception()) is not None]
+    if failures:
+        raise failures[0]
