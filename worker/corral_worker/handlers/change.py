@@ -127,12 +127,13 @@ async def _runtime(guest: Guest, container: ContainerRecord, verb: lifecycle.Ver
     log_path = guest.settings.paths.container(container.instance) / f"{verb}.log"
     runtime = guest.settings.runtime
     argv = runtime.pause(container.instance, log_path) if verb == "pause" else runtime.resume(container.instance, log_path)
-    for attempt in range(1, FREEZE_TRIES + 1):
+    tries = FREEZE_TRIES if verb == "pause" else 1
+    for attempt in range(1, tries + 1):
         try:
             await flight.runtime_step(link, verb, argv, suffix=f"/{attempt}" if attempt > 1 else "", log=str(log_path))
             break
         except CorralError as why:
-            if attempt == FREEZE_TRIES or verb != "pause" or NOT_FROZEN not in why.message:
+            if attempt == tries or NOT_FROZEN not in why.message:
                 raise
             await asyncio.sleep(FREEZE_PAUSE_S)
     lifecycle.apply(container, "paused" if verb == "pause" else "resumed")
