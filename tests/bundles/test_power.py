@@ -15,6 +15,7 @@ from corral import Client, CorralError, Pushed, pack_bundle
 from corral_testkit.shim_driver import wait_until
 from corral_testkit.system import CorralSystem
 from corral_testkit.trees import described, make_tree
+from corral_worker.bundle_store.incoming import MANIFEST
 from corral_worker.bundle_store.unsynced import MARK
 
 pytestmark = [pytest.mark.runc, pytest.mark.timeout(120)]
@@ -110,7 +111,20 @@ def owners_and_links_gone(rootfs: Path) -> None:
     (rootfs / "large").unlink()
 
 
-@pytest.mark.parametrize("tear", [zeroed, cut_short, one_file_gone, all_gone, owners_and_links_gone])
+def manifest_zeroed(rootfs: Path) -> None:
+    """Its tail, which a file system may have had no time to write; it still decodes."""
+    manifest = rootfs.with_name(MANIFEST)
+    manifest.write_bytes(manifest.read_bytes()[:-1] + b"\0")
+
+
+def manifest_cut_short(rootfs: Path) -> None:
+    os.truncate(rootfs.with_name(MANIFEST), 10)
+
+
+TEARS = [zeroed, cut_short, one_file_gone, all_gone, owners_and_links_gone, manifest_zeroed, manifest_cut_short]
+
+
+@pytest.mark.parametrize("tear", TEARS)
 def test_a_bundle_torn_by_a_power_cut_is_not_seen_and_a_push_mends_it(guest: Guest, tear: Callable[[Path], None]) -> None:
     tear(guest.place / "rootfs")
     guest.lose_power()

@@ -21,7 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from corral_testkit.sim.loop import LivelockError
 from corral_testkit.sim.messages import kinds
-from corral_testkit.sim.scenario import FAULTS, Scenario, make_scenario
+from corral_testkit.sim.scenario import FAULTS, Scenario
+from corral_testkit.sim.scenario_maker import make_scenario
 from corral_testkit.sim.shrink import shrink
 from corral_testkit.sim.simulation import Result, run_scenario
 

@@ -6,7 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 
 from corral.async_client import AsyncClient
+from corral.bundle.bundles import Bundles
 from corral.container import Container
+from corral_schemas.bundles import BundleInfo
 from corral_schemas.commands import ContainerTarget
 from corral_schemas.containers import ContainerState
 from corral_schemas.cursor import Place
@@ -34,6 +36,7 @@ class GuestTruth:
     exits: dict[str, Exit | str] = field(default_factory=dict)
     """Process instance → its exit as `wait` gives it, or the code of the error."""
     results: dict[str, ResultReply] = field(default_factory=dict)
+    bundles: list[BundleInfo] = field(default_factory=list)
 
 
 class Audit:
@@ -61,6 +64,8 @@ class Audit:
         listed = await client.call(guest, "list", ContainerTarget(container=""))
         assert isinstance(listed, ListReply)
         truth = GuestTruth(listed.place, await self._events(client, guest, listed.place), listed.containers)
+        if any(one.step.op == "push" for one in self._history.transfers):
+            truth.bundles = (await Bundles(client._connection, guest).list()).bundles
         for state in listed.containers:
             for info in state.processes:
                 self._history.exit_seen(info.instance, "list by the auditor", 0.0, info.exit, listed.place.epoch)

@@ -25,6 +25,7 @@ from corral_testkit.sim.process import Host, Process
 from corral_testkit.sim.scenario import Step
 from corral_testkit.sim.sockets import SimLink, SimWire
 from corral_testkit.sim.steps import args_of
+from corral_testkit.sim.transfers import OPS, Transfers
 from corral_testkit.sim.witness import generated
 
 WAIT_POLL_MS = 7_000
@@ -46,6 +47,7 @@ class SimClient:
         guests: list[str],
         steps: list[Step],
         rootfs: str,
+        transfers: Transfers,
         history: History,
         zero_s: float,
     ) -> None:
@@ -54,6 +56,7 @@ class SimClient:
         self._number = number
         self._brokers, self._guests, self._steps, self._rootfs = brokers, guests, steps, rootfs
         self._zero_s = zero_s
+        self._transfers = transfers
         self._done: set[int] = set()
         self._cursor: str | None = None  # what it has stored of its events
         self._instances: dict[tuple[int, str, str], tuple[str, str]] = {}  # (guest, container, process) -> instances
@@ -110,6 +113,8 @@ class SimClient:
             await self._output(client, step)
         elif step.op == "stdin":
             await self._stdin(client, step)
+        elif step.op in OPS:
+            await self._transfers.do(client, step)
         else:
             await self._command(client, step, args_of(step, self._rootfs), step.timeout_s)
         self._done.add(step.number)

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from corral_testkit.sim.bundle_disk import BundleDisk
 from corral_testkit.sim.disk import Disk, SimStore
 from corral_testkit.sim.loop import SimLoop
 from corral_testkit.sim.network import Network
@@ -43,6 +44,7 @@ class SimGuest:
         self.paths = GuestPaths(directory / name / "state", directory / name / "run")
         self.paths.make()
         self.disk = Disk(randomness)
+        self.bundles = BundleDisk(self.paths.bundles, directory / name / "snapshot", randomness)
         self.shims: dict[str, SimShim] = {}
         self.dying: set[str] = set()
         self.shims_killed: set[str] = set()  # container instances, for good
@@ -168,6 +170,7 @@ class SimGuest:
                 recent = now_s - life.ended_s < UNSAFE_S if life.end is not None else True
                 if recent:
                     self._forget_unsynced(life)
+        self.bundles.power_cut(now_s)
         shutil.rmtree(self.paths.run, ignore_errors=True)
 
     def _forget_unsynced(self, life: Any) -> None:
@@ -181,8 +184,9 @@ class SimGuest:
                 file.truncate(self.randomness.randint(0, size))
 
     def take_snapshot(self) -> None:
-        """Of the whole disk: the journal, and which containers have a directory."""
+        """Of the whole disk: the journal, the bundles, and which containers have a directory."""
         self.disk.take_snapshot()
+        self.bundles.take_snapshot()
         self._snapshot_instances = {path.name for path in self.paths.instances.iterdir()}
 
     def snapshot_place(self) -> tuple[str, int]:
@@ -192,6 +196,7 @@ class SimGuest:
     def rewind(self) -> None:
         """The disk as it was at the snapshot. What was deleted since is taken as kept: directories outlive their containers."""
         self.disk.rewind()
+        self.bundles.rewind(self.loop.time())
         for path in self.paths.instances.iterdir():
             if path.name not in self._snapshot_instances:
                 shutil.rmtree(path, ignore_errors=True)

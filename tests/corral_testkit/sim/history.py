@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from corral.core.items import Item
 from corral_schemas.base import Message
@@ -27,6 +28,23 @@ class Asked:
     done_s: float = 0.0
     disturbed: bool = False
     """Its client was frozen meanwhile, so nothing is promised of when it ends."""
+
+
+@dataclass
+class Transfer:
+    """A push, a look at bundles, a removal, or a copy of a file: several commands of one client."""
+
+    step: Step
+    guest: str
+    client: str
+    sent_s: float
+    outcome: Any = None
+    """What the library returned, or the CorralError; None: its client was killed first."""
+    done_s: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return self.outcome is not None and not isinstance(self.outcome, CorralError)
 
 
 @dataclass
@@ -96,6 +114,7 @@ class History:
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []
+        self.transfers: list[Transfer] = []
         self.streams: list[StreamSeen] = []
         self.outputs: list[OutputSeen] = []
         self.raw: list[RawSeen] = []

@@ -72,6 +72,7 @@ class SimLoop:
         self._numbers = 0
         self._parked: dict[Process, list[SimHandle]] = defaultdict(list)
         self.tasks: list[SimTask] = []
+        self._thread_free_s: dict[Any, float] = {}  # executor of one thread -> when its last work is done
         self.turns = 0
         self.on_exception: Callable[[dict[str, Any]], None] = lambda context: None
 
@@ -141,6 +142,7 @@ class SimLoop:
                 except (RuntimeError, Exception):  # noqa: BLE001 - it awaits in its clean-up, or fails there: its process is dead
                     continue
         self.tasks.clear()
+        self._thread_free_s.clear()
         self._ready.clear()
         self._timers.clear()
 
@@ -202,6 +204,7 @@ class SimLoop:
     def _timer_handle_cancelled(self, handle: Any) -> None: ...
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+        """One thread does its work in the order in which it was given."""
         future = self.create_future()
 
         def work() -> None:
@@ -212,7 +215,10 @@ class SimLoop:
             except Exception as failure:  # noqa: BLE001 - it goes to whoever awaits it
                 future.set_exception(failure)
 
-        self.call_later(self._executor_delay_s(), work)
+        when_s = self._now_s + self._executor_delay_s()
+        if getattr(executor, "_max_workers", 0) == 1:
+            when_s = self._thread_free_s[executor] = max(when_s, self._thread_free_s.get(executor, 0.0))
+        self.call_at(when_s, work)
         return future
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:

@@ -24,6 +24,9 @@ class _Header(msgspec.Struct):
     op: str = ""
 
 
+_NEVER_PUBLISHED = {"worker_started"}
+"""It is written before the worker has a connection to any broker: readers get it by replay, in a `reply`."""
+
 _header = msgspec.msgpack.Decoder(_Header)
 
 
@@ -47,5 +50,6 @@ def kind_of(frames: list[bytes]) -> str:
 
 def kinds() -> list[str]:
     """Every kind of message there is between clients, brokers and workers."""
-    events, session_kinds = (f"e:{kind}" for kind in EVENT_KINDS), (kind.decode() for kind in _SESSION)
+    events = (f"e:{kind}" for kind in EVENT_KINDS if kind not in _NEVER_PUBLISHED)
+    session_kinds = (kind.decode() for kind in _SESSION)
     return sorted({*OPS, *events, *session_kinds, "reply", "subscribe", "nonce", "stdio"})

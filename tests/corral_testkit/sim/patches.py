@@ -28,11 +28,27 @@ def own_host_boot_id() -> str:
     return RUNNING.get().host.boot_id
 
 
+def _no_root(guest: object, container: object) -> int:
+    """No process of the real machine is a simulated container's init: its files are found on the disk."""
+    return -1
+
+
 @contextlib.contextmanager
 def simulated_world(
-    loop: SimLoop, randomness: random.Random, find_cgroup: Callable[..., object], look: Callable[..., object]
+    loop: SimLoop,
+    randomness: random.Random,
+    find_cgroup: Callable[..., object],
+    look: Callable[..., object],
+    free_bytes: Callable[..., int],
 ) -> Iterator[None]:
-    """Patches clocks, random bytes, the boot id, cgroups and what the runtime's state directory tells."""
+    """Patches clocks, random bytes, the boot id, cgroups, what the runtime's state directory tells, and the disk's free space."""
+    replacements = (
+        ("boot_id", own_host_boot_id),
+        ("find_cgroup", find_cgroup),
+        ("look", look),
+        ("free_bytes", free_bytes),
+        ("_root_by_init", _no_root),
+    )
 
     def random_bytes(count: int) -> bytes:
         return randomness.randbytes(count)
@@ -48,7 +64,7 @@ def simulated_world(
             (os, "cpu_count", lambda: CORES),
         ):
             stack.enter_context(patch.object(target, name, value))
-        for name, replacement in (("boot_id", own_host_boot_id), ("find_cgroup", find_cgroup), ("look", look)):
+        for name, replacement in replacements:
             for module in _modules_with(name):
                 stack.enter_context(patch.object(module, name, replacement))
         yield

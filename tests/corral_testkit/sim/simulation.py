@@ -19,6 +19,7 @@ from typing import Any
 from corral_testkit.sim.audit import Audit
 from corral_testkit.sim.broker import SimBroker
 from corral_testkit.sim.client import SimClient
+from corral_testkit.sim.contents import Contents
 from corral_testkit.sim.disk import place_of
 from corral_testkit.sim.faults import Faults
 from corral_testkit.sim.guest import SimCgroup, SimGuest
@@ -29,12 +30,15 @@ from corral_testkit.sim.network import Network
 from corral_testkit.sim.patches import simulated_world
 from corral_testkit.sim.process import RUNNING, Host
 from corral_testkit.sim.scenario import DURATION_S, Scenario
+from corral_testkit.sim.transfers import Transfers
 from corral_testkit.sim.validators import findings
 from corral_testkit.sim.validators.evidence import Evidence
 from corral_testkit.sim.witness import Witness
 
 SETTLE_S = 35.0
 """Between the last fault and the audit: what was under way comes to its end."""
+FREE_BYTES = 1 << 33
+"""On a guest's disk, where it is not full."""
 AUDIT_S_MAX = 90.0
 CATCH_UP_S = 13.0
 """After the audit: a subscriber that lost the last event asks after two missed heartbeats."""
@@ -65,6 +69,8 @@ class World:
         self.witness, self.history = Witness(), History()
         self.rootfs = directory / "rootfs"
         self.rootfs.mkdir()
+        (directory / "clients").mkdir()
+        self.contents = Contents(scenario.seed)
         self.zero_s = self.loop.time()
         self.brokers = [
             SimBroker(self.network, Host(f"broker{number}"), chance, self.history.findings) for number in range(scenario.brokers)
@@ -82,6 +88,7 @@ class World:
                 names,
                 [step for step in scenario.steps if step.client == number],
                 str(self.rootfs),
+                Transfers(self.loop, f"client{number}", names, self.contents, directory / "clients", self.history),
                 self.history,
                 self.zero_s,
             )
@@ -114,6 +121,10 @@ class World:
 
     def look(self, root: Path, instance: str) -> tuple[bool, bool]:
         return self._by_host[RUNNING.get().host].kernel.look(instance)
+
+    def free_bytes(self, directory: Path) -> int:
+        guest = self._by_host.get(RUNNING.get().host)
+        return 0 if guest is not None and guest.disk.full else FREE_BYTES
 
     def run(self) -> Result:
         for broker in self.brokers:
@@ -179,6 +190,8 @@ class World:
             self.zero_s,
             self.audited_s,
             list(guests),
+            self.contents,
+            self.rootfs,
         )
 
     def trace(self, line: str) -> None:
@@ -208,7 +221,7 @@ def run_scenario(scenario: Scenario) -> Result:
 def _run_in(directory: Path, scenario: Scenario) -> Result:
     """Once it has returned nothing but garbage is left of the world."""
     world = World(scenario, directory)
-    with simulated_world(world.loop, world.chance, world.find_cgroup, world.look), _logged_errors(world.history):
+    with simulated_world(world.loop, world.chance, world.find_cgroup, world.look, world.free_bytes), _logged_errors(world.history):
         try:
             return world.run()
         finally:

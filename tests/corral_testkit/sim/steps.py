@@ -6,7 +6,7 @@ from corral_schemas.base import Message
 from corral_schemas.commands import CancelArgs, ContainerTarget, CreateArgs, DeleteArgs, ExecArgs, KillArgs, RunArgs, StopArgs, UpdateArgs
 from corral_schemas.containers import ContainerSpec, OciProcess
 from corral_schemas.queries import ListArgs, Nothing, PsArgs, ResultArgs
-from corral_schemas.stdio import StdioOptions
+from corral_schemas.stdio import ResizeArgs, StdioOptions
 from corral_testkit.sim.scenario import Step
 
 CAP_BYTES = 128 << 10
@@ -35,6 +35,8 @@ def args_of(step: Step, rootfs: str) -> Message:
             return CancelArgs(id=f"request-{details['of']}")
         case "result":
             return ResultArgs(id=f"request-{details['of']}")
+        case "resize":
+            return ResizeArgs(container=name, rows=24, columns=80)
         case "list":
             return ListArgs()
         case "ps":

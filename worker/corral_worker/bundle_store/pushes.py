@@ -19,7 +19,7 @@ from corral_schemas.errors import CorralError, error
 from corral_worker.bundle_store import unsynced
 from corral_worker.bundle_store.disk import remove_tree, storage_error
 from corral_worker.bundle_store.incoming import MANIFEST, ROOTFS, Incoming, Kept, Pieces, same_file
-from corral_worker.bundle_store.uploads import Uploads
+from corral_worker.bundle_store.uploads import Uploads, digest_of
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Pushes:
         """(bits of the missing chunks, their bytes); None while the manifest is wanted. Raises bundle_invalid, content_corrupt,
         storage_full."""
         directory = self._coming / bare
-        if not (directory / MANIFEST).is_file():
+        if not self._has_manifest(bare):
             if self._uploads.size(PREFIX + bare) < manifest_bytes:
                 return None
             uploaded = self._uploads.verified(PREFIX + bare, manifest_bytes)
@@ -91,11 +91,24 @@ class Pushes:
         with self._abandoned_on_failure(bare):
             return self._coming_in(bare).missing()
 
+    def _has_manifest(self, bare: str) -> bool:
+        """One that a power cut tore is removed: it is asked for anew, and what came by it is held against the new one."""
+        path = self._coming / bare / MANIFEST
+        if bare in self._incoming:
+            return True
+        if not path.is_file():
+            return False
+        if digest_of(path) != bare:
+            log.error("the manifest of bundle %s does not have the digest it should; it is asked for anew", bare)
+            path.unlink()
+            return False
+        return True
+
     def _coming_in(self, bare: str) -> Incoming:
         """What came of a push, by this worker or by one before it. Raises bundle_not_found."""
         coming = self._incoming.get(bare)
         if coming is None:
-            if not (self._coming / bare / MANIFEST).is_file():
+            if not self._has_manifest(bare):
                 raise error("bundle_not_found", f"no push of {PREFIX}{bare} is under way here; open it first", digest=PREFIX + bare)
             coming = Incoming(self._coming / bare)
             coming.prepare(self._kept_of)

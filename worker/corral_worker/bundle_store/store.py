@@ -149,7 +149,9 @@ class BundleStore:
             self._syncing.later(self._whole / bare)
         if any(self._names.get(name) != bare for name in whole_names):
             self._names |= dict.fromkeys(whole_names, bare)
+            committed = self.info(bare)  # it may be removed while its names go to the disk
             await self._save_names()
+            return committed
         return self.info(bare)
 
     # -- looking ---------------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from corral_testkit.sim.validators import commands, ends, events, exits, output, times
+from corral_testkit.sim.validators import commands, ends, events, exits, output, times, transfers
 from corral_testkit.sim.validators.evidence import Evidence, Findings
 
 VALIDATORS: list[Callable[[Evidence], Findings]] = [
@@ -31,6 +31,10 @@ VALIDATORS: list[Callable[[Evidence], Findings]] = [
     commands.runtime_errors_have_their_codes,
     ends.nothing_is_left_running,
     ends.stdin_came_once,
+    transfers.bundles_are_what_was_pushed,
+    transfers.pushes_that_were_answered_are_there,
+    transfers.transfers_fail_for_a_reason,
+    transfers.files_are_what_was_written,
 ]
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from corral_testkit.sim.audit import GuestTruth
+from corral_testkit.sim.contents import Contents
 from corral_testkit.sim.guest import SimGuest
 from corral_testkit.sim.history import History
 from corral_testkit.sim.witness import Life, Witness
@@ -32,6 +34,9 @@ class Evidence:
     audited_s: float
     names: list[str]
     """Guests by their number in the scenario."""
+    contents: Contents
+    rootfs: Path
+    """Of every container."""
 
 
 def name_of(life: Life | None, instance: str) -> str:
