@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from corral_testkit.sim.guest import SimGuest
+from corral_testkit.sim.rival import start_rival
 from corral_testkit.sim.scenario import FAULTS, Fault
 
 if TYPE_CHECKING:
@@ -82,6 +83,8 @@ class Faults:
             return self._line(fault) - brokers
         if fault.kind in ("kill_broker", "freeze_broker", "drops", "duplicates"):
             return brokers
+        if fault.kind == "rival":
+            return frozenset()
         if fault.kind in ("kill_client", "freeze_client"):
             return frozenset({self._world.clients[fault.target % len(self._world.clients)].host.name})
         return frozenset({self._guest(fault).host.name})
@@ -150,6 +153,21 @@ class Faults:
         instances = sorted(guest.shims)
         if instances:
             guest.kill_shim(instances[fault.other % len(instances)])
+
+    def _rival(self, fault: Fault) -> None:
+        """Only where every broker that is there can hear the worker it has: else the rival is rightly taken for the guest come back."""
+        guest, network = self._guest(fault), self._world.network
+        brokers = [broker for broker in self._world.brokers if broker.process.alive]
+        worker = guest.worker
+        if worker is None or not worker.alive or worker.frozen or any(broker.process.frozen for broker in brokers):
+            return
+        if any(network.is_cut(frozenset((guest.host.name, one.host.name)), way) for one in brokers for way in ("up", "down")):
+            return
+        there = [broker for broker in brokers if broker.has(guest.name)]
+        if there:
+            rival = start_rival(guest, fault.number, [broker.address for broker in there])
+            for broker in there:
+                broker.process.on_death.append(rival.kill)
 
     def _freeze_worker(self, fault: Fault) -> None:
         guest = self._guest(fault)

@@ -17,6 +17,7 @@ FAULTS = {
     "crash_at_write": 12,
     "stop_worker": 4,
     "kill_shim": 6,
+    "rival": 4,
     "freeze_worker": 6,
     "freeze_broker": 3,
     "freeze_client": 3,
