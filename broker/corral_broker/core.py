@@ -120,6 +120,7 @@ class BrokerCore:
 
     def lost(self, identity: bytes) -> None:
         """The worker's connection with this routing id is closed."""
+        self._registration.left(identity)
         self._endings.lost(identity, "disconnected")
 
     def event(self, frames: list[Opaque], sender: Sender = ANYONE) -> None:

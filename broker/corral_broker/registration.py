@@ -100,6 +100,12 @@ class Registration:
             if self._gate.speaks_for(contender.sender, guest.name):
                 self._accept(guest, contender.identity, contender.register, contender.sender)
 
+    def left(self, identity: bytes) -> None:
+        """A closed connection claims no guest: a session that is silent for a moment is not ended for it."""
+        for contender in [one for one in self._contenders.values() if one.identity == identity]:
+            del self._contenders[contender.register.guest]
+            self._probes.remove(contender)
+
     def due(self) -> None:
         """Decides where the old session had its time to show that it lives."""
         for contender in self._probes.pop_due(self._moment.now_s):

@@ -249,6 +249,13 @@ class TestTwoConnectionsClaimOneGuest:
         rig.core.lost(b"old")
         registered(rig.last_to(b"third"))
 
+    def test_a_newcomer_that_leaves_takes_nothing_from_an_old_one_that_is_silent_for_a_moment(self, rig: Rig) -> None:
+        rig.core.lost(b"new")
+        rig.pass_time(PROBE_S + 0.02)
+        assert is_up(rig, "vm-1")
+        assert rig.replies() == []
+        assert [header.kind for header, _ in rig.own_events()] == ["guest_up"]
+
     def test_a_newcomer_that_has_left_meanwhile_leaves_the_guest_down(self, rig: Rig) -> None:
         rig.gone.add(b"new")
         rig.core.lost(b"old")

@@ -32,6 +32,7 @@ VALIDATORS: list[Callable[[Evidence], Findings]] = [
     ends.nothing_is_left_running,
     ends.stdin_came_once,
     transfers.bundles_are_what_was_pushed,
+    transfers.looks_show_what_was_pushed,
     transfers.pushes_that_were_answered_are_there,
     transfers.transfers_fail_for_a_reason,
     transfers.files_are_what_was_written,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 
+from corral_schemas.bundle_rules import decode_manifest
+from corral_schemas.bundles import InspectBundleReply
 from corral_schemas.errors import CorralError
 from corral_testkit.sim.contents import file_bytes
 from corral_testkit.sim.history import Transfer
@@ -30,6 +32,15 @@ def bundles_are_what_was_pushed(evidence: Evidence) -> Findings:
             wrong = content.wrong_in(evidence.guests[name].paths.bundles / "sha256" / info.digest.removeprefix("sha256:") / "rootfs")
             if wrong:
                 yield f"G5 {name} says that {content.name} is whole, but {wrong} are not what was pushed"
+
+
+def looks_show_what_was_pushed(evidence: Evidence) -> Findings:
+    """G5: of a bundle that is visible all entries are told, as they were sent."""
+    for one in evidence.history.transfers:
+        if isinstance(one.outcome, InspectBundleReply):
+            content = evidence.contents.of(one.outcome.bundle.digest)
+            if content is None or decode_manifest(content.packed.manifest).entries != one.outcome.entries:
+                yield f"G5 {one.client} looked at {one.outcome.bundle} of {one.guest}, which is not what was pushed"
 
 
 def pushes_that_were_answered_are_there(evidence: Evidence) -> Findings:
