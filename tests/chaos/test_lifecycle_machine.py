@@ -28,6 +28,10 @@ PLAIN_VERBS = sorted(set(TABLE) - {"create", "run", "wait", "exec", "resume"})
 KINDS = ("created", "started", "paused", "resumed", "updated", "exit", "deleted")
 STDIO = StdioOptions(tty=True, stdin=True)
 PROGRAM = ["sh", "-c", "read code; exit $code"]
+KILLED = ("signalled", int(signal.SIGKILL))
+ENDED_BY_SIGTERM = ("exited", 2)
+"""A created container's init is the runtime's own still: a Go program, which exits with 2 where SIGTERM cannot end it as PID 1. `stop`
+without grace sends both signals, and either may come to be served first."""
 
 
 @dataclass
@@ -37,7 +41,7 @@ class Life:
     container: Container
     events: list[str]
     started: bool = False
-    exit: tuple[str, int] | None = None
+    exit: tuple[str, int | None] | None = None
     execs: dict[str, Process] = field(default_factory=dict)
     """Those that run."""
     ended: list[tuple[Process, tuple[str, int]]] = field(default_factory=list)
@@ -166,11 +170,11 @@ class Lifecycle(RuleBasedStateMachine):
         life, before = self.lives[name], self.states[name]
         if after == "absent":
             if before != "stopped":
-                self.stopped(name, ("signalled", signal.SIGKILL))
+                self.stopped(name, KILLED)
             life.events.append("deleted")
             self.past.append(self.lives.pop(name))
         elif after == "stopped" and before != "stopped":
-            self.stopped(name, ("signalled", signal.SIGKILL))
+            self.stopped(name, KILLED, *([ENDED_BY_SIGTERM] if (verb, before) == ("stop", "created") else []))
         elif verb in ("pause", "resume", "update"):
             life.events.append({"pause": "paused", "resume": "resumed", "update": "updated"}[verb])
         elif verb == "start":
@@ -178,13 +182,14 @@ class Lifecycle(RuleBasedStateMachine):
             life.events.append("started")
         self.states[name] = after
 
-    def stopped(self, name: str, end: tuple[str, int]) -> None:
+    def stopped(self, name: str, *ends: tuple[str, int]) -> None:
+        """By one of these."""
         life = self.lives[name]
-        assert _told(life.container.wait(10)) == end
-        life.exit = end
+        life.exit = _told(life.container.wait(10))
+        assert life.exit in ends
         life.events.append("exit")
         self.states[name] = "stopped"
-        life.ended += [(process, ("signalled", signal.SIGKILL)) for process in life.execs.values()]
+        life.ended += [(process, KILLED) for process in life.execs.values()]
         life.execs.clear()
 
     # -- what always holds --------------------------------------------------------------------------------------------------------
