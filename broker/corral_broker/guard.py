@@ -69,12 +69,12 @@ class Guard:
         """The core's rules about keys."""
         return KeyGate(self._keyring, self._audit, self._counters, moment, self._quotas)
 
-    def turn(self, now_s: float, judge_again: Callable[[], None], worker_closed: Callable[[int, float], None]) -> None:
-        """What begins a turn: handshakes, and now and then a look at keys and connections."""
+    def turn(self, now_s: float, asked: bool, judge_again: Callable[[], None], worker_closed: Callable[[int, float], None]) -> None:
+        """What begins a turn: handshakes where libzmq asked about some, and now and then a look at keys and connections."""
         self._now_s = now_s
-        asked = self._zap.answer_all(now_s)
         if not asked and now_s < self.next_due_s:
             return
+        self._zap.answer_all(now_s)
 
         def on_closed(name: SocketName, descriptor: int) -> None:
             if name == "workers":

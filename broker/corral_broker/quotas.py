@@ -67,6 +67,7 @@ class Quotas:
     def __init__(self) -> None:
         self._buckets: dict[tuple[str, str], Bucket] = {}  # (socket, public key) -> as many as keys were ever accepted, and thrice
         self._flooding: list[Flooding] = []  # turned away since take_flooding
+        self._away_until_s = 0.0  # of the last key that will be let in again
 
     def refusal(self, key: str, grant: Grant, in_flight: int, now_s: float) -> CorralError | None:
         """Why this command is one too many; None when it is not, and it is counted then."""
@@ -93,6 +94,8 @@ class Quotas:
 
     def is_away(self, socket: str, key: str, now_s: float) -> bool:
         """The key is turned away from this socket, and whatever of it is still under way is dropped."""
+        if now_s >= self._away_until_s:  # asked for every message
+            return False
         bucket = self._buckets.get((socket, key))
         return bucket is not None and now_s < bucket.away_until_s
 
@@ -131,6 +134,7 @@ class Quotas:
         again = bucket.share(now_s) < 1
         bucket.away_s = min(AWAY_S_MAX, 2 * bucket.away_s) if again else AWAY_S_MIN
         bucket.away_until_s = bucket.at_s = now_s + bucket.away_s
+        self._away_until_s = max(self._away_until_s, bucket.away_until_s)
         bucket.excess = 0.0
         self._flooding.append(Flooding(socket, key, bucket.away_s))
 

@@ -176,7 +176,7 @@ class Service:
         if self._wakened.fileno() in ready:
             self._wakened.recv(64)
         if self._guard is not None:
-            self._guard.turn(now_s, self._core.judge_again, self._connections.closed)
+            self._guard.turn(now_s, self._guard.zap_socket in ready, self._core.judge_again, self._connections.closed)
         elif self._sockets.monitor in ready:
             self._connections.read_monitor(now_s)
         self._gathering = now_s - self._turned_s < 2 * HEARTBEATS_GATHER_S and ready == {self._sockets.workers}
