@@ -8,12 +8,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from corral import AsyncClient
+from corral.container import Container
 from kit.bench import Bench, Row, Timed, turns
 from kit.figures import Figure
 from kit.tcp_fleet import TcpFleet
+from rows.execs import SLEEPER
 from rows.stdio import KEEP_ALL, bytes_of, pull_all, writer
 
 IN_FLIGHT = 64
+EXECS_AT_ONCE = 4
 IO_THREADS = (1, 2, 4)
 WITHOUT = "the same without keys"
 
@@ -47,9 +50,22 @@ async def _call_ms(client: AsyncClient, count: int) -> float:
     return 1000 * (time.perf_counter() - begun) / count
 
 
+async def _execs_per_s(container: Container, count: int) -> float:
+    """`exec` of true to its exit, EXECS_AT_ONCE at a time."""
+    left = itertools.repeat(None, count)
+
+    async def caller() -> None:
+        for _ in left:
+            await (await container.exec(["true"])).wait()
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(EXECS_AT_ONCE)))
+    return count / (time.perf_counter() - begun)
+
+
 async def command_path(bench: Bench) -> list[Figure]:
-    """`list` from a client to a worker and back."""
-    many, few, rounds = bench.rounds(1_500, 6_000), bench.rounds(100, 400), bench.rounds(7, 15)
+    """`list`, the cheapest command there is, from a client to a worker and back; and one that does something."""
+    many, few, execs, rounds = bench.rounds(1_500, 6_000), bench.rounds(100, 400), bench.rounds(40, 150), bench.rounds(7, 15)
     async with contextlib.AsyncExitStack() as opened:
         plain = await opened.enter_async_context(_client(bench, TcpFleet(bench.fresh("t"), keyed=False)))
         keyed = await opened.enter_async_context(_client(bench, TcpFleet(bench.fresh("t"), keyed=True)))
@@ -60,9 +76,14 @@ async def command_path(bench: Bench) -> list[Figure]:
             lambda: _call_ms(plain, few),
         ]
         rate, rate_without, took, took_without = await turns(acts, rounds, warm_up=1)
+        bundle = bench.bundle(*SLEEPER)  # not before: a list tells of every exec
+        one, other = [await client.guest("g1").run("sleeper", bundle=bundle) for client in (keyed, plain)]
+        done, done_without = await turns([lambda: _execs_per_s(one, execs), lambda: _execs_per_s(other, execs)], rounds, warm_up=1)
+        for container in (one, other):
+            await container.delete(force=True)
     return [
         Figure(
-            name=f"commands with CURVE, {IN_FLIGHT} in flight",
+            name=f"list with CURVE, {IN_FLIGHT} in flight",
             unit="per s",
             samples=rate,
             baseline=WITHOUT,
@@ -71,6 +92,15 @@ async def command_path(bench: Bench) -> list[Figure]:
             ratio_min=0.95,
         ),
         Figure(name="  one at a time", unit="ms", samples=took, baseline=WITHOUT, baseline_samples=took_without),
+        Figure(
+            name=f"exec of true with CURVE, {EXECS_AT_ONCE} at once, exit known",
+            unit="per s",
+            samples=done,
+            baseline=WITHOUT,
+            baseline_samples=done_without,
+            target="≥ 0.95 ×",
+            ratio_min=0.95,
+        ),
     ]
 
 
