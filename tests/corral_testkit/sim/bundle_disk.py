@@ -37,7 +37,8 @@ class BundleDisk:
         if not path.is_file() or path.stat().st_nlink > 1 or not path.stat().st_size or self._randomness.random() > TORN_SHARE:
             return False
         size = path.stat().st_size
-        kept = self._randomness.randrange(size)
+        # from anywhere on, or a few bytes at its end: so that some manifests still decode
+        kept = self._randomness.choice((self._randomness.randrange(size), max(0, size - self._randomness.randint(1, 32))))
         with path.open("r+b") as file:
             file.truncate(kept)
             if self._randomness.random() < 0.5:  # a file system may have written its length before its bytes

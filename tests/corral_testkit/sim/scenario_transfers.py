@@ -36,7 +36,9 @@ class _Adder:
         chance, guests = self._chance, self._scenario.guests
         for fault in self._scenario.faults:
             if fault.kind == "power_cut" and chance.random() < 0.7:
-                self._push(fault.at_s - chance.random() * UNSYNCED_S, fault.target % guests)
+                bundle = self._push(fault.at_s - chance.random() * UNSYNCED_S, fault.target % guests)
+                if chance.random() < 0.6:  # again, to mend what the power cut tore
+                    self._push(fault.at_s + fault.lasts_s + chance.random() * 3, fault.target % guests, bundle)
         for _ in range(chance.randint(1, 3)):
             at_s, guest = 0.5 + chance.random() * (DURATION_S - 5), chance.randrange(guests)
             self._push(at_s, guest)
@@ -45,8 +47,10 @@ class _Adder:
                     bundle, named = chance.randrange(BUNDLES), chance.random() < 0.3
                     self._add(at_s + chance.random() ** 2 * 8, guest, op, bundle=bundle, named=named)
 
-    def _push(self, at_s: float, guest: int) -> None:
-        self._add(max(0.5, at_s), guest, "push", bundle=self._chance.randrange(BUNDLES))
+    def _push(self, at_s: float, guest: int, bundle: int | None = None) -> int:
+        bundle = self._chance.randrange(BUNDLES) if bundle is None else bundle
+        self._add(min(max(0.5, at_s), DURATION_S), guest, "push", bundle=bundle)
+        return bundle
 
     def files(self) -> None:
         """Of one or two containers that last."""
