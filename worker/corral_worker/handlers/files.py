@@ -96,9 +96,8 @@ def _part(descriptor: int, args: ReadFileArgs) -> ReadFileReply:
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         raise error("bad_request", f"{args.path} is {_kind(found.st_mode)}: single files are copied", path=args.path[:300])
-    version = (
-        f"{found.st_ino:016x}-{found.st_size}-{found.st_mtime_ns}"  # not the device: that of a layer differs from one reading to the next
-    )
+    # Not the device: that of a layer differs from one reading to the next.
+    version = f"{found.st_ino:016x}-{found.st_size}-{found.st_mtime_ns}"
     if args.version and version != args.version:
         raise error("file_changed", f"{args.path} was changed while it was being read; read it from the beginning", path=args.path[:300])
     data = os.pread(descriptor, args.max_bytes, args.offset)
