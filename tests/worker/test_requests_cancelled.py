@@ -97,8 +97,22 @@ def test_what_may_have_run_before_its_record_was_lost_is_not_called_cancelled_an
             assert (await desk.ask("cancel", args, id="x1")).code == "outcome_unknown"
         assert (await desk.ask("cancel", CancelArgs(id="r3"), id="x2", age_ms=60_000)).code == "outcome_unknown"
         for sent in ("r1", "r2", "r3"):
-            assert (await desk.ask("kill", KILL, id=sent)).code == "cancelled"
+            assert (await desk.ask("kill", KILL, id=sent)).code == "outcome_unknown"
         assert (await desk.ask("cancel", CancelArgs(id="r4", epoch=desk.room.journal.epoch), id="x3")).ok == {"outcome": "cancelled"}
+        assert (await desk.ask("kill", KILL, id="r4")).code == "cancelled"
+        assert desk.runs == []
+
+    at_desk(tmp_path, work)
+
+
+def test_a_repeat_from_before_the_loss_is_not_answered_by_a_cancel_from_after_it(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        lost = desk.room.journal.epoch
+        desk.room.journal.new_epoch("journal lost")
+        now = desk.room.journal.epoch
+        assert (await desk.ask("cancel", CancelArgs(id="r1", epoch=now), id="x1")).ok == {"outcome": "cancelled"}
+        assert (await desk.ask("kill", KILL, id="r1", epoch=lost)).code == "outcome_unknown"
+        assert (await desk.ask("kill", KILL, id="r1", epoch=now)).code == "cancelled"
         assert desk.runs == []
 
     at_desk(tmp_path, work)

@@ -157,6 +157,8 @@ class Requests:
             raise error("request_conflict", f"request id {header.id} was used for another {known.op} before", op=known.op)
         if flight is not None:
             self._join(route, header, flight, deadline_s)
+        elif not known.digest and self._may_have_forgotten(header.epoch, header.age_ms):  # given up, but after it may have been done
+            raise self._nobody_knows()
         elif known.done:
             self._send(route, header, known.reply)
         else:
@@ -227,19 +229,22 @@ class Requests:
         known = guest.journal.find_request(args.id)
         if known is not None and known.digest:
             return CancelReply(outcome="too_late")
+        lost = self._may_have_forgotten(args.epoch, args.age_ms)
+        given_up = self._nobody_knows() if lost else error("cancelled", "given up by cancel before it arrived")
         if known is None:
-            await self._note_given_up(args.id)
-        if self._may_have_forgotten(args.epoch, args.age_ms):
-            raise error(
-                "outcome_unknown", "the record that would tell is gone; it will not be carried out any more", epoch=guest.journal.epoch
-            )
+            await self._note_given_up(args.id, given_up)
+        if lost:
+            raise given_up
         return CancelReply(outcome="cancelled")
 
-    async def _note_given_up(self, request_id: str) -> None:
-        """From now on it is not carried out, whenever it comes."""
+    def _nobody_knows(self) -> CorralError:
+        text = "the record that would tell is gone; it will not be carried out any more"
+        return error("outcome_unknown", text, epoch=self._guest.journal.epoch)
+
+    async def _note_given_up(self, request_id: str, outcome: CorralError) -> None:
+        """From now on it is not carried out, whenever it comes; `outcome` is what it is answered then."""
         journal = self._guest.journal
-        given_up = error("cancelled", "given up by cancel before it arrived")
-        tombstone = RequestRecord(id=request_id, op="cancel", digest=b"", recorded_ms=journal.worker_ms(), reply=body_of(given_up))
+        tombstone = RequestRecord(id=request_id, op="cancel", digest=b"", recorded_ms=journal.worker_ms(), reply=body_of(outcome))
         journal.save(tombstone)
         self._given_up[request_id] = tombstone  # the command may come while this is being written
         await journal.durable()
