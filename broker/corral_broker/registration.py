@@ -33,6 +33,8 @@ PROBE_S = 1.0
 SESSION_BYTES_MAX = 64 << 10
 """Largest register, heartbeat or goodbye."""
 WORKER_CHARS_MAX = 64
+UNHEARD_MAX = 10_000
+"""Connections whose replies were dropped that are remembered; beyond, all are forgotten."""
 
 
 @dataclass(slots=True, eq=False)
@@ -74,6 +76,13 @@ class Registration:
         self._gate = gate
         self._contenders: dict[str, Contender] = {}  # guest -> the newest connection that claims it
         self._probes: DeadlineWheel[Contender] = DeadlineWheel()
+        self._unheard: set[bytes] = set()  # connections that answered before they registered
+
+    def unheard(self, identity: bytes) -> None:
+        """A reply over this connection was dropped, since nobody knew whose it was: once it registers, whoever waits for it is told."""
+        if len(self._unheard) >= UNHEARD_MAX:
+            self._unheard.clear()
+        self._unheard.add(identity)
 
     def register(self, frames: list[Opaque], sender: Sender) -> None:
         """[session, REGISTER, register]"""
@@ -102,6 +111,7 @@ class Registration:
 
     def left(self, identity: bytes) -> None:
         """A closed connection claims no guest: a session that is silent for a moment is not ended for it."""
+        self._unheard.discard(identity)
         for contender in [one for one in self._contenders.values() if one.identity == identity]:
             del self._contenders[contender.register.guest]
             self._probes.remove(contender)
@@ -146,6 +156,9 @@ class Registration:
             if guest.bulk is not None:
                 self._endings.bulk_gone(guest, "its second connection was replaced")
             self._registry.attach(guest, identity, "bulk", self._moment.now_s)
+        if identity in self._unheard:
+            self._unheard.discard(identity)
+            self._router.fail(guest, "its second connection was made anew", only_bulk=True)
         self._welcome(identity, guest.seen, [])
 
     def _contend(self, guest: Guest, identity: bytes, register: session.Register, sender: Sender) -> None:

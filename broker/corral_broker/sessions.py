@@ -120,6 +120,8 @@ class Sessions:
         if kind in (session.HEARTBEAT, session.REPLY):
             what = f"{bytes(kind).decode()} from a connection that has not registered"
             self._counters.note("strangers_asked_to_register", what, self._moment.now_s)
+            if kind == session.REPLY:
+                self._registration.unheard(identity)
             post(self._ports, identity, session.PLEASE_REGISTER, session.PleaseRegister())
         elif kind != session.GOODBYE:
             self._malformed(f"kind {kind[:40]!r} from a connection that has not registered")

@@ -292,6 +292,16 @@ class TestBulkSession:
         assert rig.replies() == [("read", "guest_unreachable")]
         assert is_up(rig, "vm-1")
 
+    def test_when_it_answers_before_it_has_registered_anew_who_waits_for_that_answer_is_told(self, rig: Rig) -> None:
+        rig.core.lost(b"bulk")
+        rig.command("vm-1", op="read_stdio", id="again", args=ReadStdioArgs(container="c"))
+        ref, _ = rig.commands_to(b"main")[-1]
+        rig.answer(b"after a break", ref, "again", "vm-1")
+        assert rig.last_to(b"after a break")[0] == session.PLEASE_REGISTER
+        for _ in range(2):
+            registered(rig.register(b"after a break", "vm-1", role="bulk"))
+            assert rig.replies() == [("read", "guest_unreachable"), ("again", "guest_unreachable")]
+
     def test_when_it_says_goodbye_nothing_fails(self, rig: Rig) -> None:
         rig.send_session(b"bulk", session.GOODBYE, session.Goodbye())
         assert rig.replies() == []

@@ -248,7 +248,12 @@ class BrokerSession:
     def _open_bulk(self) -> None:
         self._bulk_used_s = self._loop.time()
         if "bulk" not in self._sockets:
-            self._sockets["bulk"] = self._dialer.dial("bulk", self._addresses["workers"], self._bulk_burst)
+            # also when the connection stands again after a break: what is sent over it before the broker knows it is dropped
+            self._sockets["bulk"] = self._dialer.dial("bulk", self._addresses["workers"], self._bulk_burst, self._register_bulk)
+            self._register_bulk()
+
+    def _register_bulk(self) -> None:
+        if "bulk" in self._sockets:
             self._sockets["bulk"].send([session.REGISTER, pack(self._face.register("bulk", False))])
 
     def _bulk_burst(self, burst: list[list[bytes]]) -> None:
@@ -257,7 +262,7 @@ class BrokerSession:
                 self._bulk_used_s = self._loop.time()
                 self._burst([frames])
             elif frames[0] == session.PLEASE_REGISTER:
-                self._sockets["bulk"].send([session.REGISTER, pack(self._face.register("bulk", False))])
+                self._register_bulk()
             elif frames[0] == session.REFUSED:
                 log.warning("broker %s refused the bulk session", self.address)
 
