@@ -46,7 +46,7 @@ def looks_show_what_was_pushed(evidence: Evidence) -> Findings:
 def pushes_that_were_answered_are_there(evidence: Evidence) -> Findings:
     """G23: and have their name, until somebody removes them; what a power cut took before its sync may be gone."""
     for push in evidence.history.transfers:
-        if push.step.op != "push" or not push.ok or evidence.rewound.get(push.guest):
+        if push.step.op != "push" or not push.ok or push.done_s > evidence.audited_s or evidence.rewound.get(push.guest):
             continue
         content = evidence.contents.bundles[push.step.details["bundle"]]
         bare = content.packed.digest.removeprefix("sha256:")
