@@ -37,14 +37,17 @@ class Cgroup:
                 found |= pids
         return found
 
-    def signal_all(self, number: int) -> int:
-        """Send a signal to every process, newcomers included; how many processes got it."""
+    def signal_all(self, number: int, first: int | None = None) -> int:
+        """Send a signal to every process, newcomers included; how many processes got it.
+
+        The process ``first`` gets it first: an init whose children are killed before it might still end by itself, with a code of its own.
+        """
         sent: set[int] = set()
         for _ in range(KILL_PASSES_MAX):
             fresh = self.pids() - sent
             if not fresh:
                 break
-            for pid in fresh:
+            for pid in sorted(fresh, key=lambda pid: pid != first):
                 send_signal(pid, number)
             sent |= fresh
         if number == signal.SIGKILL:

@@ -83,7 +83,8 @@ class DirectSteps:
         if message.get("all"):
             if cgroup is None:
                 return "not_found"
-            return "delivered" if cgroup.signal_all(number) else "already_exited"
+            init = next((process.pid for process in self._host.processes.values() if process.is_init), None)
+            return "delivered" if cgroup.signal_all(number, init) else "already_exited"
         process = self._host.processes.get(instance)
         if process is None:
             return "already_exited" if self._host.was_here(instance) else "not_found"
