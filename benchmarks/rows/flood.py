@@ -34,7 +34,7 @@ Start = Callable[[], Daemon]
 
 
 async def flood(bench: Bench) -> list[Figure]:
-    """p50 and p99 of `list`, one after another, in turns."""
+    """p99 of `list`, one after another, in turns; on the same cores only in a full run."""
     figures = []
     rounds, seconds = bench.rounds(2, 3), bench.rounds(5, 8)
     for what, who in FLOODS:
