@@ -12,6 +12,7 @@ import pytest
 from corral_testkit.shim_driver import Guest, ShimDriver, wait_until
 from corral_worker.shim.end_file import read_end
 from corral_worker.shim.record import read_record
+from corral_worker.shim.wire import FrameReader
 
 pytestmark = pytest.mark.runc
 
@@ -42,6 +43,27 @@ def test_a_run_is_answered_before_its_exit_however_short_it_is(guest: Guest) -> 
         shim.wire.send({"t": "ack", "n": arrived[1]["n"]})
         shim.verb("delete")
         shim.wait_gone()
+
+
+def test_an_exec_whose_process_has_ended_meanwhile_is_answered_and_told_of_in_one_write(shim: ShimDriver) -> None:
+    """So that a worker knows the exit when it answers, and nobody has to ask for it."""
+    shim.run(["sleep", "1000"])
+    shim.wire.arrived()
+    fields = shim.exec_request(["true"])
+    fields["argv"] = ["sh", "-c", 'kill -STOP $PPID; exec "$@"', "sh", *fields["argv"]]
+    shim.request("exec", **fields)
+    try:
+        wait_until(lambda: _zombies_of(shim.pid) == 2, "runc and what it ran have ended")
+    finally:
+        os.kill(shim.pid, signal.SIGCONT)
+    shim.wire.socket.settimeout(10.0)
+    read = shim.wire.socket.recv(1 << 20)
+    assert [message["t"] for message, _ in FrameReader().feed(read)] == ["response", "exit"]
+
+
+def _zombies_of(parent: int) -> int:
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return sum(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z" for child in children)
 
 
 def test_what_was_run_can_be_signalled_joined_and_not_run_again(shim: ShimDriver) -> None:

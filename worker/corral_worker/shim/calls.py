@@ -171,7 +171,8 @@ class Calls:
     def _finish(self, call: Call, error: RequestError | None) -> None:
         self._running = None
         self._answer(call, error)
-        self._start_next()
+        if self._queue:
+            self._host.loop.later(0, self._start_next)  # the answer goes out first: to spawn takes milliseconds
 
     def _answer(self, call: Call, error: RequestError | None) -> None:
         if call.timer is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from corral_worker.shim.linux import log
 from corral_worker.shim.loop import READABLE, WRITABLE, Loop
@@ -14,6 +16,7 @@ from corral_worker.shim.wire import FrameReader, Message, WireError, encode
 
 OUT_BYTES_MAX = 1024 * 1024
 READ_BYTES = 64 * 1024
+WRITE_PARTS_MAX = 64  # of one write; the kernel takes up to IOV_MAX, 1024
 STRANGERS_MAX = 16
 _UCRED = struct.Struct("3i")
 
@@ -62,6 +65,7 @@ class WorkerLink:
         self._notices: dict[int, Message] = {}  # n -> not acknowledged yet
         self._unsent: deque[int] = deque()  # of them, those this worker was not sent yet
         self._last_n = 0
+        self._gathers = False
         listener.setblocking(False)
         loop.watch(listener.fileno(), READABLE, self._accept)
 
@@ -72,6 +76,17 @@ class WorkerLink:
             return
         self._enqueue(worker, encode(message))
         self._flush(worker)
+
+    @contextlib.contextmanager
+    def gathered(self) -> Iterator[None]:
+        """What is sent meanwhile goes out in one write: who reads that a process began then knows, too, that it has ended."""
+        self._gathers = True
+        try:
+            yield
+        finally:
+            self._gathers = False
+            if self._worker is not None:
+                self._flush(self._worker)
 
     def notify(self, message: Message) -> None:
         """Send a notice until it is acknowledged. A gap joins the one before it that nobody was sent yet."""
@@ -196,15 +211,15 @@ class WorkerLink:
 
     def _write_out(self, peer: _Peer) -> None:
         connection = peer.connection
-        if connection is None:
+        if connection is None or self._gathers:
             return
         try:
             while peer.out:
-                sent = connection.send(peer.out[0])
+                sent = connection.sendmsg(itertools.islice(peer.out, WRITE_PARTS_MAX))
                 peer.out_bytes -= sent
-                if sent == len(peer.out[0]):
-                    peer.out.popleft()
-                else:
+                while peer.out and sent >= len(peer.out[0]):
+                    sent -= len(peer.out.popleft())
+                if sent:
                     peer.out[0] = peer.out[0][sent:]
         except BlockingIOError:
             self._watch(peer, READABLE | WRITABLE)

@@ -91,23 +91,17 @@ class Shim:
         return process in self._gone
 
     def reap(self) -> None:
-        """Every child that ended, in whatever order: written down, then reaped."""
-        while True:
-            try:
-                result = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            except ChildProcessError:
-                return
-            if result is None:
-                return
-            pid = result.si_pid
-            wanted = self._calls.child_ended(pid)
-            if wanted is not None:
-                wanted(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-            elif (process := self._process_of(pid)) is not None:
-                self._process_ended(process, result)
-            else:
-                os.waitpid(pid, 0)
-                self._strangers_reaped += 1
+        """Every child that ended, in whatever order: written down, then reaped. The worker is told of all of them at once."""
+        with self._link.gathered():
+            while (result := _next_zombie()) is not None:
+                wanted = self._calls.child_ended(result.si_pid)
+                if wanted is not None:
+                    wanted(os.waitstatus_to_exitcode(os.waitpid(result.si_pid, 0)[1]))
+                elif (process := self._process_of(result.si_pid)) is not None:
+                    self._process_ended(process, result)
+                else:
+                    os.waitpid(result.si_pid, 0)
+                    self._strangers_reaped += 1
 
     def before_call(self, call: Call) -> None:
         """See CallsHost."""
@@ -311,6 +305,14 @@ class Shim:
             "pending": self.answers.running(),
             "strangers_reaped": self._strangers_reaped,
         }
+
+
+def _next_zombie() -> os.waitid_result | None:
+    """A child that ended and is not reaped yet; it stays one."""
+    try:
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
 
 
 def _call_of(key: Key, message: Message) -> Call:
