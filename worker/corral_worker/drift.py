@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from corral_schemas.errors import CorralError
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 
 INTERVAL_S = 5.0
 DELETE_TIMEOUT_S = 60.0
+Freezers = dict[str, dict[str, Path]]
+"""Instance → controller (v1: `freezer`, v2: the empty name) → directory."""
 
 
 class Drift:
@@ -24,6 +27,7 @@ class Drift:
 
     def __init__(self, guest: Guest) -> None:
         self._guest = guest
+        self._freezers: Freezers = {}
 
     async def watch(self) -> None:
         while True:
@@ -31,16 +35,30 @@ class Drift:
             await self.compare()
 
     async def compare(self) -> None:
-        """One round over all containers that live."""
-        for container in list(self._guest.containers.values()):
-            if container.status != "creating":
-                async with self._guest.turns.ordered(container.name, None):  # never while a command changes it
-                    if container.instance not in self._guest.containers:
-                        continue
-                    if container.status == "stopped":
-                        await self._compare_stopped(container)
-                    else:
-                        await self._compare(container)
+        """One round: all at a glance, and those that seem to have changed once more in their turn, never while a command changes them."""
+        seen = {one.instance: one.status for one in self._guest.containers.values() if one.status != "creating"}
+        for instance in await asyncio.to_thread(self._seem_changed, seen):
+            if (container := self._guest.containers.get(instance)) is None:
+                continue
+            async with self._guest.turns.ordered(container.name, None):
+                if container.instance not in self._guest.containers:
+                    continue
+                if container.status == "stopped":
+                    await self._compare_stopped(container)
+                else:
+                    await self._compare(container)
+
+    def _seem_changed(self, seen: Mapping[str, str]) -> list[str]:
+        """Which instances of these, each with its status, are not as the journal has them."""
+        root = self._guest.settings.paths.runtime_root
+        self._freezers = {instance: paths for instance, paths in self._freezers.items() if instance in seen}
+        return [instance for instance, status in seen.items() if self._seems_changed(root, instance, status)]
+
+    def _seems_changed(self, root: Path, instance: str, status: str) -> bool:
+        if status == "stopped":
+            return not (root / instance).exists()
+        frozen, waiting = look(root, instance, self._freezers)
+        return frozen != (status == "paused") or (status == "created" and not waiting)
 
     async def _compare_stopped(self, container: ContainerRecord) -> None:
         """One that the runtime no longer has was deleted there, but for one whose state may have gone with its shim or a reboot."""
@@ -85,8 +103,15 @@ class Drift:
         log.warning("drift: container %s was %s by somebody else than Corral", container.name, what)
 
 
-def look(root: Path, instance: str) -> tuple[bool, bool]:
-    """(frozen, init still waits for start), from the cgroup's freezer and the runtime's exec.fifo."""
-    paths = cgroups.cgroup_paths(root, instance)
+def look(root: Path, instance: str, known: Freezers | None = None) -> tuple[bool, bool]:
+    """(frozen, init still waits for start), from the cgroup's freezer and the runtime's exec.fifo.
+
+    `known` keeps where the freezers are, for the next look: to read the runtime's state takes ten times as long as the rest.
+    """
+    freezers = known.get(instance) if known is not None else None
+    if freezers is None:
+        freezers = {name: path for name, path in cgroups.cgroup_paths(root, instance).items() if name in ("freezer", "")}
+        if known is not None and freezers:
+            known[instance] = freezers
     waiting = (root / instance / "exec.fifo").exists() or not (root / instance / "state.json").exists()
-    return cgroups.is_frozen(paths), waiting
+    return cgroups.is_frozen(freezers), waiting

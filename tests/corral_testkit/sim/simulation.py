@@ -119,7 +119,7 @@ class World:
     def find_cgroup(self, run: Path, state: Path, instance: str) -> SimCgroup:
         return SimCgroup(self._by_host[RUNNING.get().host], instance)
 
-    def look(self, root: Path, instance: str) -> tuple[bool, bool]:
+    def look(self, root: Path, instance: str, known: object = None) -> tuple[bool, bool]:
         return self._by_host[RUNNING.get().host].kernel.look(instance)
 
     def free_bytes(self, directory: Path) -> int:
