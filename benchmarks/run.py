@@ -69,14 +69,16 @@ async def _measure(bench: Bench, wanted: list[str], seconds_max: float) -> tuple
             continue
         sky = weather(bench.directory)
         print("\n" + heading(topic, sky), flush=True)
-        table: dict[str, Any] = {"topic": topic, "weather": sky.as_json(), "figures": [], "left_out": {}}
+        table: dict[str, Any] = {"topic": topic, "weather": sky.as_json(), "figures": [], "left_out": {}, "seconds": {}}
         report["tables"].append(table)
         for name, row in chosen.items():
             if seconds_max and time.monotonic() - begun > seconds_max:
                 table["left_out"][name] = f"not begun: {seconds_max:g} s were over"
                 print(f"{name}: left out, {seconds_max:g} s were over")
                 continue
+            row_begun = time.monotonic()
             figures, why, broken = await _row(bench, row)
+            table["seconds"][name] = time.monotonic() - row_begun
             failed = failed or broken
             if why:
                 table["left_out"][name] = why

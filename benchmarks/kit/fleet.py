@@ -22,11 +22,19 @@ class FleetError(Exception):
 class Daemon:
     """One process that says on stdout when it is ready."""
 
-    def __init__(self, argv: list[str], log: Path, *, environment: dict[str, str] | None = None) -> None:
-        """Returns once it is ready. Raises FleetError."""
+    def __init__(self, argv: list[str], log: Path, *, environment: dict[str, str] | None = None, own_session: bool = True) -> None:
+        """Returns once it is ready. Raises FleetError.
+
+        A session of its own, as a service has it, is a scheduler group of its own where there are autogroups (sched(7)).
+        """
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
-                argv, stdout=subprocess.PIPE, stderr=errors, start_new_session=True, env={**os.environ, **(environment or {})}
+                argv,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=own_session,
+                process_group=None if own_session else 0,
+                env={**os.environ, **(environment or {})},
             )
         self.pid = self._process.pid
         assert self._process.stdout is not None

@@ -22,10 +22,10 @@ RATE_PER_S = 1_000_000
 class TcpFleet(Fleet):
     """Use as a context manager; `client_keys` are an operator's, None without keys."""
 
-    def __init__(self, directory: Path, *, keyed: bool, guests: int = 1, io_threads: int = 1) -> None:
+    def __init__(self, directory: Path, *, keyed: bool, guests: int = 1, io_threads: int = 1, own_sessions: bool = True) -> None:
         super().__init__(directory, guests=guests)
         directory.mkdir(parents=True)
-        self._io_threads, self._key_directory = io_threads, directory / "keys"
+        self._io_threads, self._own_sessions, self._key_directory = io_threads, own_sessions, directory / "keys"
         self.address = f"tcp://127.0.0.1:{_free_port()}"
         self.server_key = key_directory.make_broker_key(self._key_directory).public if keyed else ""
         self.client_keys = self.accepted("op", "operator", rate_per_s=RATE_PER_S) if keyed else None
@@ -42,18 +42,19 @@ class TcpFleet(Fleet):
 
     def _broker(self) -> Daemon:
         argv = [sys.executable, "-m", "corral_broker", "--bind", self.address, "--io-threads", str(self._io_threads), *self._security()]
-        return Daemon(argv, self._directory / "broker.log")
+        return Daemon(argv, self._directory / "broker.log", own_session=self._own_sessions)
 
     def _worker(self, number: int) -> Daemon:
         guest = f"g{number}"
         argv = [sys.executable, "-m", "corral_worker", "--guest", guest, "--broker", self.address, *self._options]
         argv += ["--state-dir", str(self.state_dir(guest)), "--run-dir", str(self.run_dir(guest))]
         if self.client_keys is None:
-            return Daemon([*argv, "--insecure"], self._directory / f"worker-{guest}.log")
-        token = self._directory / f"{guest}.token"
-        token.write_text(key_directory.make_token(self._key_directory, guest, 600))
-        argv += ["--server-key", self.server_key, "--token-file", str(token)]
-        return Daemon(argv, self._directory / f"worker-{guest}.log")
+            argv += ["--insecure"]
+        else:
+            token = self._directory / f"{guest}.token"
+            token.write_text(key_directory.make_token(self._key_directory, guest, 600))
+            argv += ["--server-key", self.server_key, "--token-file", str(token)]
+        return Daemon(argv, self._directory / f"worker-{guest}.log", own_session=self._own_sessions)
 
 
 def _free_port() -> int:

@@ -37,7 +37,7 @@ async def items(bench: Bench) -> list[Figure]:
             ours, base = await pairs(
                 lambda: _corral_per_s(plan, fleet.address, count),
                 lambda: _xargs_per_s(script, count),
-                bench.rounds(3, 5),
+                bench.rounds(2, 5),
                 warm_up=1,
             )
         return [

@@ -69,7 +69,7 @@ async def push(bench: Bench) -> list[Figure]:
 
 
 async def latency(bench: Bench) -> list[Figure]:
-    """`state` every 5 ms to the guests that are pushed to, while `corral bundle push` runs, and while nothing does."""
+    """`state` every 5 ms to the guests that are pushed to: during `corral bundle push`, at rest, and beside others as busy."""
     tree = _tree(bench)
     with bench.fleet(GUESTS) as fleet:
         async with AsyncClient(fleet.address, timeout_s=120) as client:
@@ -87,7 +87,11 @@ async def latency(bench: Bench) -> list[Figure]:
                 asyncio.get_running_loop().call_later(1.0, over.set_result, None)
                 return await _p99_ms(client, over)
 
-            busy, still = await turns([during_push, quiet], bench.rounds(5, 11), warm_up=1)
+            async def beside_digests() -> float:
+                async with _digests(tree) as over:
+                    return await _p99_ms(client, over)
+
+            busy, still, beside = await turns([during_push, quiet, beside_digests], bench.rounds(4, 11), warm_up=1)
     return [
         Figure(
             name="state during a push, p99",
@@ -97,7 +101,16 @@ async def latency(bench: Bench) -> list[Figure]:
             baseline_samples=still,
             target="≤ 2 ×",
             ratio_max=2.0,
-        )
+        ),
+        Figure(
+            name="the same, beside a machine as busy",
+            unit="ms",
+            samples=busy,
+            baseline=f"the same while {GUESTS} sha256sum read the same bytes, which talk to nobody",
+            baseline_samples=beside,
+            target="≤ 2 ×",
+            ratio_max=2.0,
+        ),
     ]
 
 
@@ -161,6 +174,24 @@ async def _cli_push(tree: Path, address: str) -> "AsyncIterator[asyncio.Future[N
     async with asyncio.timeout(PATIENCE_S):
         yield over
         await over
+
+
+@asynccontextmanager
+async def _digests(tree: Path) -> "AsyncIterator[asyncio.Future[None]]":
+    """As many `sha256sum` as guests, each in a session of its own as the workers are; the future is done when all are over."""
+    files = [str(path) for path in tree.iterdir()]
+    argv = ["sha256sum", *files]
+    quiet = asyncio.subprocess.DEVNULL
+    processes = [await asyncio.create_subprocess_exec(*argv, stdout=quiet, start_new_session=True) for _ in range(GUESTS)]
+    over: asyncio.Future[None] = asyncio.ensure_future(_all_ended(processes))
+    async with asyncio.timeout(PATIENCE_S):
+        yield over
+        await over
+
+
+async def _all_ended(processes: "list[asyncio.subprocess.Process]") -> None:
+    if any([await process.wait() for process in processes]):
+        raise PushError("sha256sum failed")
 
 
 async def _ended(process: asyncio.subprocess.Process) -> None:

@@ -20,9 +20,9 @@ REPORT_EVERY = 256
 STALL_S_MAX = 30.0
 
 
-def side_process(*arguments: str, log: Path) -> Daemon:
+def side_process(*arguments: str, log: Path, own_session: bool = True) -> Daemon:
     """A module of the kit as a process that says when it is ready. Raises FleetError."""
-    return Daemon([sys.executable, "-m", *arguments], log, environment={"PYTHONPATH": HERE})
+    return Daemon([sys.executable, "-m", *arguments], log, environment={"PYTHONPATH": HERE}, own_session=own_session)
 
 
 async def exit_latency(bench: Bench) -> list[Figure]:

@@ -3,7 +3,8 @@
 All are on this machine's cores, and one who floods keeps a core busy, with which no broker has anything to do. So it is measured twice:
 where the one who floods gets only the time that nobody else wants (SCHED_IDLE: nearest to a machine of its own), against a calm machine;
 and where it competes with the others for the cores, against a process that is as busy and talks to nobody. In each turn a key that is new
-floods, so that the beginning of a flood, before its key is cut, is in all of them; the first second is told apart, too.
+floods, so that the beginning of a flood, before its key is cut, is in all of them; the first second is told apart, too. All processes are
+in one session: SCHED_IDLE ranks a thread only among those of its scheduler group, and each session is one (autogroups, sched(7)).
 """
 
 import os
@@ -21,6 +22,7 @@ from rows.events import side_process
 
 CALM = "the same while nobody floods"
 BUSY = "the same beside a process that is as busy and talks to nobody"
+CALM_S = 2.5
 SETTLE_S = 0.5
 """After this what a flood has left behind is over."""
 FLOODS = (
@@ -36,9 +38,9 @@ Start = Callable[[], Daemon]
 async def flood(bench: Bench) -> list[Figure]:
     """p99 of `list`, one after another, in turns; on the same cores only in a full run."""
     figures = []
-    rounds, seconds = bench.rounds(2, 3), bench.rounds(5, 8)
+    rounds, seconds = bench.rounds(1, 3), bench.rounds(5, 8)
     for what, who in FLOODS:
-        fleet = TcpFleet(bench.fresh("t"), keyed=True)
+        fleet = TcpFleet(bench.fresh("t"), keyed=True, own_sessions=False)
         starts = iter([_ready_flood(bench, fleet, what, f"f{number}") for number in range(2 * rounds)])
         with fleet:
             async with AsyncClient(fleet.address, keys=fleet.client_keys, timeout_s=30) as client:
@@ -55,7 +57,8 @@ def _ready_flood(bench: Bench, fleet: TcpFleet, what: str, name: str) -> Start:
     by_guest = what in ("events", "sessions")
     keys = fleet.accepted(name, "guest" if by_guest else "operator", name if by_guest else "")
     guest = [name] if by_guest else ["g1"] if what == "guest" else []
-    return lambda: side_process("kit.flood", what, fleet.address, keys.public, keys.secret, keys.server, *guest, log=bench.fresh("log"))
+    arguments = ("kit.flood", what, fleet.address, keys.public, keys.secret, keys.server, *guest)
+    return lambda: side_process(*arguments, log=bench.fresh("log"), own_session=False)
 
 
 class Turns:
@@ -86,7 +89,7 @@ class Turns:
         first: dict[str, list[float]] = {"busy": [], "flooded": []}
         busy, flooded = await turns(
             [
-                lambda: self._p99_ms(lambda: side_process("kit.flood", "nothing", log=self._bench.fresh("log")), first["busy"]),
+                lambda: self._p99_ms(self._busy, first["busy"]),
                 lambda: self._p99_ms(next(self._starts), first["flooded"]),
             ],
             rounds,
@@ -96,6 +99,9 @@ class Turns:
             _figure("  on the same cores", flooded, BUSY, busy, P99_RATIO_MAX),
             _figure("  the same, in the first second", first["flooded"], BUSY, first["busy"]),
         ]
+
+    def _busy(self) -> Daemon:
+        return side_process("kit.flood", "nothing", log=self._bench.fresh("log"), own_session=False)
 
     async def _p99_ms(self, start: Start | None, first_second: list[float], *, idle: bool = False) -> float:
         process = start() if start is not None else None
@@ -107,7 +113,7 @@ class Turns:
                 os.kill(process.pid, signal.SIGCONT)
             taken = await _calls_ms(self._client, 1.0)
             first_second.append(quantile(taken, 0.99))
-            taken += await _calls_ms(self._client, self._seconds - 1.0)
+            taken += await _calls_ms(self._client, (CALM_S if process is None else self._seconds) - 1.0)
         finally:
             if process is not None:
                 process.stop(signal.SIGKILL)

@@ -28,7 +28,7 @@ async def stalled(bench: Bench) -> list[Figure]:
             async def p99_ms(number: signal.Signals) -> float:
                 os.kill(pids[0], number)
                 taken = []
-                end_s = time.perf_counter() + (4.0 if bench.full else 2.0)
+                end_s = time.perf_counter() + (4.0 if bench.full else 1.5)
                 while (begun := time.perf_counter()) < end_s:
                     await container.state()
                     taken.append(1000 * (time.perf_counter() - begun))
@@ -38,7 +38,7 @@ async def stalled(bench: Bench) -> list[Figure]:
                 return quantile(taken, 0.99)
 
             acts: list[Timed] = [lambda: p99_ms(signal.SIGSTOP), lambda: p99_ms(signal.SIGCONT)]
-            stopped, going = await turns(acts, bench.rounds(4, 9), warm_up=1)
+            stopped, going = await turns(acts, bench.rounds(3, 9), warm_up=1)
             await container.delete(force=True)
     return [
         Figure(
