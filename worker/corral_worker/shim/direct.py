@@ -11,6 +11,7 @@ from corral_worker.shim.input import Done
 from corral_worker.shim.light import Protocol
 from corral_worker.shim.loop import Loop
 from corral_worker.shim.process import Process
+from corral_worker.shim.processes import Processes
 from corral_worker.shim.wire import Message
 
 ALWAYS_HEARD = (0, signal.SIGKILL, signal.SIGSTOP)
@@ -23,14 +24,11 @@ class DirectHost(Protocol):
 
     loop: Loop
     answers: Answers
-    processes: dict[str, Process]
+    processes: Processes
 
     @property
     def cgroup(self) -> Cgroup | None:
         """The container's, once created."""
-
-    def was_here(self, process: str) -> bool:
-        """It ended and was forgotten."""
 
 
 class DirectSteps:
@@ -87,7 +85,7 @@ class DirectSteps:
             return "delivered" if cgroup.signal_all(number, init) else "already_exited"
         process = self._host.processes.get(instance)
         if process is None:
-            return "already_exited" if self._host.was_here(instance) else "not_found"
+            return "already_exited" if self._host.processes.was_here(instance) else "not_found"
         outcome = process.signal(number)
         if outcome == "delivered" and number == signal.SIGKILL and cgroup is not None and cgroup.is_frozen_v1():
             if not process.is_init:
@@ -99,7 +97,7 @@ class DirectSteps:
         instance = str(message["process"])
         process = self._host.processes.get(instance)
         if process is None:
-            raise RequestError(when_gone if self._host.was_here(instance) else "process_not_found")
+            raise RequestError(when_gone if self._host.processes.was_here(instance) else "process_not_found")
         return process
 
     def _answer(self, key: Key) -> Done:

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import time
-from collections import deque
 
 from corral_worker.shim.answers import Answers, Key, RequestError
 from corral_worker.shim.calls import CONTAINER_STEPS, PROCESS_STEPS, Call, Calls, read_pid
@@ -21,12 +20,12 @@ from corral_worker.shim.loop import Loop
 from corral_worker.shim.output import ReadBuffer
 from corral_worker.shim.place import ShimPlace
 from corral_worker.shim.process import Process
+from corral_worker.shim.processes import Processes
 from corral_worker.shim.record import Record
 from corral_worker.shim.removal import remove_stopped
 from corral_worker.shim.wire import Message
 
 QUEUED_STEPS = (*PROCESS_STEPS, "start", "pause", "resume", "update", "delete")
-GONE_REMEMBERED_MAX = 1024
 
 
 class Shim:
@@ -37,9 +36,8 @@ class Shim:
         self.place = place
         self.loop = Loop(self.reap)
         self.buffer = ReadBuffer(self.loop)
-        self.processes: dict[str, Process] = {}
+        self.processes = Processes(self, place)
         self._cgroup = ContainerCgroup(self.loop, place, lambda count: self.notify({"t": "oom", "count": count}))
-        self._gone: deque[str] = deque(maxlen=GONE_REMEMBERED_MAX)  # process instances that ended and were forgotten
         self._init: Process | None = None
         self._kills_rest = False
         self._full_processes: set[str] = set()
@@ -86,10 +84,6 @@ class Shim:
         if bool(self._full_processes) != was_full:
             self.notify({"t": "storage", "full": full})
 
-    def was_here(self, process: str) -> bool:
-        """See DirectHost."""
-        return process in self._gone
-
     def reap(self) -> None:
         """Every child that ended, in whatever order: written down, then reaped. The worker is told of all of them at once."""
         with self._link.gathered():
@@ -114,7 +108,7 @@ class Shim:
             if call.step != "delete":  # that may be done twice, and it makes room
                 raise
         if call.step in PROCESS_STEPS:
-            call.process = self._open_process(call.request["process"])
+            call.process = self.processes.open(call.request["process"])
             if call.step in CONTAINER_STEPS and self._init is None:
                 self.loop.later(0, self._cgroup.expect)
         elif call.step == "start" and self._init is not None:
@@ -128,8 +122,7 @@ class Shim:
             call.process.pid_file.unlink(missing_ok=True)
             if pid is None:
                 error = error or RequestError("runtime", "the runtime left no pid file", exit_status=0)
-                self.processes.pop(call.process.instance, None)
-                call.process.discard()
+                self.processes.discard(call.process)
             else:
                 self._created(call, call.process, pid)
                 ok = {"pid": pid, "started_ns": call.process.started_ns}
@@ -151,8 +144,7 @@ class Shim:
         """See CallsHost: a deletion of what has ended, where the worker says that the runtime is runc itself."""
         if call.step != "delete" or not call.request.get("plain_runc"):
             return False
-        all_ended = self._init is not None and all(process.is_gone for process in self.processes.values())
-        return all_ended and remove_stopped(self.place.runtime_directory)
+        return self._init is not None and self.processes.all_ended() and remove_stopped(self.place.runtime_directory)
 
     def must_clean(self, call: Call) -> bool:
         """See CallsHost."""
@@ -162,37 +154,16 @@ class Shim:
 
     def leftovers(self, call: Call) -> Leftovers:
         """See CallsHost."""
-        known = frozenset(process.pid for process in self.processes.values() if process.pid is not None and not process.is_gone)
         undoes = call.step in CONTAINER_STEPS and self._init is None
         return Leftovers(
             runtime=call.pid,
             shim=os.getpid(),
-            known=known,
+            known=self.processes.pids(),
             since_ticks=call.spawned_at_ticks,
             cleanup_argv=tuple(call.request.get("cleanup_argv") or ()) if undoes else (),
             directory=self.place.runtime_directory if undoes else None,
             find_cgroup=self._cgroup.find if undoes else None,
         )
-
-    def _open_process(self, parameters: Message) -> Process:
-        instance = str(parameters["instance"])
-        if not instance.isalnum():
-            raise RequestError("bad_request", f"not an instance: {instance!r}")
-        if instance in self.processes or instance in self._gone:
-            raise RequestError("runtime", f"process {instance} exists already")
-        try:
-            process = Process(
-                self,
-                parameters,
-                self.place.directory / instance,
-                self.place.run_dir / "s" / f"{instance}.tty",
-            )
-        except OSError as error:
-            raise RequestError("storage_full", str(error)) from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise RequestError("bad_request", repr(error)) from error
-        self.processes[instance] = process
-        return process
 
     def _created(self, call: Call, process: Process, pid: int) -> None:
         process.created(pid)
@@ -207,16 +178,15 @@ class Shim:
                 self._cgroup.kill_all()
 
     def _watch_oom(self) -> None:
-        if all(process.is_gone for process in self.processes.values()):  # there is nobody to be killed any more
-            if any(process.exit is not None and process.exit["oom_seen"] for process in self.processes.values()):
+        if self.processes.all_ended():  # there is nobody to be killed any more
+            if self.processes.is_oom_seen():
                 self.notify({"t": "oom", "count": self.oom_kills()})
             return
         self._cgroup.watch_oom()
 
     def _process_of(self, pid: int) -> Process | None:
-        for process in self.processes.values():
-            if process.pid == pid and not process.is_gone:
-                return process
+        if (process := self.processes.of_pid(pid)) is not None:
+            return process
         claimed = self._calls.claim(pid)
         if claimed is not None and not claimed.is_gone:
             claimed.created(pid)
@@ -274,9 +244,7 @@ class Shim:
         if process is None or process is self._init or not process.can_be_forgotten:
             return
         if not self._link.has_notice_of(process.instance):
-            process.close()
-            del self.processes[process.instance]
-            self._gone.append(process.instance)
+            self.processes.forget(process)
 
     def _on_ack_response(self, key: Key) -> None:
         known = self.answers.acknowledge(key)
