@@ -3,6 +3,7 @@
 import contextlib
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -58,7 +59,7 @@ class Daemon:
 
 
 class Fleet:
-    """Use as a context manager. `address` is the broker's; worker gN has its state in `directory`/sN."""
+    """Use as a context manager. `address` is the broker's; worker gN has its state in `directory`/sN. At the end all of it is removed."""
 
     def __init__(
         self, directory: Path, *, guests: int = 1, durability: str = "power", runtime: str = "runc", worker_arguments: tuple[str, ...] = ()
@@ -102,10 +103,11 @@ class Fleet:
         if self.broker is not None:
             self.broker.stop()
             self.broker = None
+        shutil.rmtree(self._directory)  # a row may have left gigabytes
 
     def pids_below(self) -> list[int]:
         """Zygotes and shims of this fleet: those that hold a socket below its directory."""
-        return [pid for pid in _pids() if _holds_socket_below(pid, str(self._directory))]
+        return keepers_below(self._directory)
 
     def shims(self) -> list[int]:
         """The pids of its shims."""
@@ -134,6 +136,16 @@ class Fleet:
         argv = [sys.executable, "-m", "corral_worker", "--guest", guest, "--broker", self.address]
         argv += ["--state-dir", str(self.state_dir(guest)), "--run-dir", str(self.run_dir(guest)), *self._options]
         return Daemon(argv, self._directory / f"worker-{guest}.log")
+
+
+def keepers_below(directory: Path) -> list[int]:
+    """Zygotes and shims that hold a socket below a directory."""
+    return [pid for pid in _pids() if _holds_socket_below(pid, str(directory))]
+
+
+def daemons_below(directory: Path) -> list[int]:
+    """Brokers and workers that were started with a path below a directory."""
+    return [pid for pid in _pids() if b"corral_" in (line := _command_line(pid)) and f"{directory}/".encode() in line]
 
 
 def _pids() -> list[int]:
