@@ -112,8 +112,15 @@ class KeyedBroker:
         """What the broker has logged so far."""
         return self.log_path.read_text()
 
-    def audit(self) -> list[dict[str, str]]:
-        return [json.loads(line) for line in self.audit_path.read_text().splitlines()]
+    def audit(self, last: Callable[[dict[str, str]], bool] = lambda line: True) -> list[dict[str, str]]:
+        """Its lines, once there is one that is the last; a broker writes those of a turn at its end, when the answers are out already."""
+        lines: list[dict[str, str]] = []
+
+        def read() -> None:
+            lines[:] = [json.loads(line) for line in self.audit_path.read_text().splitlines()]
+
+        repeat_until(read, lambda: any(last(line) for line in lines))
+        return lines
 
     def rss_bytes(self) -> int:
         pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
