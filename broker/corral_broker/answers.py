@@ -57,15 +57,15 @@ class Answers:
         self._moment = moment
         self._version = package_version()
 
-    def to(self, op: str) -> Message:
-        """The reply of `hello`, `info` or `guests`."""
+    def to(self, op: str, rate_per_s: int) -> Message:
+        """The reply of `hello`, `info` or `guests`, to a key that may send so many commands a second (0: any number)."""
         if op == "hello":
-            return self._hello()
+            return self._hello(rate_per_s)
         if op == "guests":
             return GuestsReply(guests=self._registry.infos(self._moment.now_s, self._version), place=self._events.place)
         return self._info()
 
-    def _hello(self) -> HelloReply:
+    def _hello(self, rate_per_s: int) -> HelloReply:
         own = self._identity
         return HelloReply(
             version=self._version,
@@ -78,6 +78,7 @@ class Answers:
             stdio_out=own.stdio_out,
             heartbeat_ms=int(limits.HEARTBEAT_IDLE_S * 1000),
             shares_args=True,
+            rate_per_s=rate_per_s,
         )
 
     def _info(self) -> InfoReply:

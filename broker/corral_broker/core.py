@@ -112,7 +112,7 @@ class BrokerCore:
         except CorralError as why:
             self._router.answer(frames[0], header.id, why)
             return
-        self._router.answer(frames[0], header.id, self._answers.to(header.op))
+        self._router.answer(frames[0], header.id, self._answers.to(header.op, self._gate.rate_per_s(sender)))
 
     def worker(self, frames: list[Opaque], sender: Sender = ANYONE) -> None:
         """[session, kind, …] from a worker."""

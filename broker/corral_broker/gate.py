@@ -8,7 +8,7 @@ from corral_broker.counters import Counters
 from corral_broker.keyring import Grant, Keyring, allows
 from corral_broker.moment import Moment
 from corral_broker.ports import Opaque
-from corral_broker.quotas import Quotas
+from corral_broker.quotas import Quotas, rate_per_s
 from corral_broker.senders import Sender
 from corral_schemas.errors import CorralError, error
 from corral_schemas.frames import CommandHeader
@@ -34,6 +34,9 @@ class Gate(Protocol):
     def may(self, sender: Sender, op: str, guest: str) -> bool:
         """Whether the command may pass, with nothing counted or noted."""
 
+    def rate_per_s(self, sender: Sender) -> int:
+        """How many commands a second this sender may send; 0: any number."""
+
     def register(self, sender: Sender, register: Register) -> CorralError | None:
         """Why the registration is refused; an unknown key may become the guest's by a token here."""
 
@@ -52,6 +55,9 @@ class OpenGate:
 
     def may(self, sender: Sender, op: str, guest: str) -> bool:
         return True
+
+    def rate_per_s(self, sender: Sender) -> int:
+        return 0
 
     def register(self, sender: Sender, register: Register) -> CorralError | None:
         return None
@@ -100,6 +106,10 @@ class KeyGate:
     def _note(self, sender: Sender, grant: Grant | None, header: CommandHeader, refusal: CorralError) -> None:
         what = f"{_who(sender, grant)}: {header.op} {header.guest}: {refusal.message}"
         self._counters.note(f"command_{refusal.code}", what, self._moment.now_s)
+
+    def rate_per_s(self, sender: Sender) -> int:
+        grant = self._keyring.grant(sender.key)
+        return 0 if grant is None else rate_per_s(grant)
 
     def may(self, sender: Sender, op: str, guest: str) -> bool:
         return self._refusal(sender, self._keyring.grant(sender.key), op, guest) is None

@@ -78,8 +78,8 @@ class Quotas:
             return error("guest_busy", f"key {grant.name} has {in_flight} commands in flight", limit=in_flight_max, sent=False)
         if bucket.left < 1:
             self._exceeds("clients", key, bucket, grant, now_s)
-            rate_per_s = _rate_per_s(grant)
-            return error("guest_busy", f"key {grant.name} sends more than {rate_per_s} commands a second", limit=rate_per_s, sent=False)
+            allowed = rate_per_s(grant)
+            return error("guest_busy", f"key {grant.name} sends more than {allowed} commands a second", limit=allowed, sent=False)
         bucket.left -= 1
         return None
 
@@ -116,11 +116,11 @@ class Quotas:
 
     def _filled(self, socket: SocketName, key: str, grant: Grant, now_s: float) -> Bucket:
         """Its bucket, filled up to now."""
-        rate_per_s, burst = _rate_per_s(grant), _burst(socket, grant)
+        earns_per_s, burst = rate_per_s(grant), _burst(socket, grant)
         bucket = self._buckets.get((socket, key))
         if bucket is None:
             bucket = self._buckets[socket, key] = Bucket(burst, now_s)
-        earned = max(0.0, now_s - bucket.at_s) * rate_per_s  # nothing while it is turned away
+        earned = max(0.0, now_s - bucket.at_s) * earns_per_s  # nothing while it is turned away
         bucket.left = min(max(1.0, burst * bucket.share(now_s)), bucket.left + earned)
         bucket.excess = max(0.0, bucket.excess - earned)
         bucket.at_s = max(bucket.at_s, now_s)
@@ -139,9 +139,10 @@ class Quotas:
         self._flooding.append(Flooding(socket, key, bucket.away_s))
 
 
-def _rate_per_s(grant: Grant) -> int:
+def rate_per_s(grant: Grant) -> int:
+    """Commands a second that the key may send, and events, and session messages."""
     return grant.rate_per_s or RATE_PER_KEY_MAX
 
 
 def _burst(socket: SocketName, grant: Grant) -> float:
-    return _rate_per_s(grant) * (BURST_S if socket == "clients" else GUEST_BURST_S)
+    return rate_per_s(grant) * (BURST_S if socket == "clients" else GUEST_BURST_S)

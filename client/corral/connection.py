@@ -270,7 +270,7 @@ class Connection:
             return  # one of several brokers that does not answer is left out until it connects again
         if isinstance(reply, HelloReply):
             self.hellos[link] = reply
-            self._carry_out(self._requests.on_hello(link, self._now_s(), shares_args=reply.shares_args))
+            self._carry_out(self._requests.on_hello(link, self._now_s(), shares_args=reply.shares_args, rate_per_s=reply.rate_per_s))
             if self._first_hello is not None and not self._first_hello.done():
                 self._first_hello.set_result(None)
             for tell in list(self.on_hello):

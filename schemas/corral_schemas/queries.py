@@ -162,3 +162,7 @@ class HelloReply(Message, frozen=True, kw_only=True):
     stdio_out: str
     heartbeat_ms: Count
     shares_args: Annotated[bool, Meta(description="Arguments for several guests need come only once (`shared` in command headers)")] = False
+    rate_per_s: Annotated[
+        Count,
+        Meta(description="Commands a second that this key may send; as many at once after a second of silence. 0: no limit"),
+    ] = 0

@@ -91,7 +91,7 @@ class HostileBroker:
 
     def _say_hello(self, identity: bytes) -> None:
         places = {"workers": ".w", "events_in": ".ei", "events_out": ".eo", "stdio_in": ".si", "stdio_out": ".so"}
-        reply = HelloReply(version="1", protocol=1, instance="0" * 26, heartbeat_ms=5_000, shares_args=False, **places)
+        reply = HelloReply(version="1", protocol=1, instance="0" * 26, heartbeat_ms=5_000, shares_args=False, rate_per_s=0, **places)
         self._hello.send_multipart([identity, *encode_reply(ReplyHeader(id="hello"), reply)])
 
     def throw(self, rng: random.Random, count: int) -> None:

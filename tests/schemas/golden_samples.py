@@ -244,5 +244,6 @@ QUERIES: list[Message] = [
         stdio_out="7705",
         heartbeat_ms=5_000,
         shares_args=True,
+        rate_per_s=4_000,
     ),
 ]

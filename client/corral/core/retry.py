@@ -2,7 +2,7 @@
 
 A command is sent again when nothing is heard for a while (longer each time; a long poll is given its poll time on top), when its broker's
 connection comes back, when the guest is busy, and, for as long as the caller has patience, when the guest is out of reach. The guest runs
-it once however often it arrives, because every copy bears the same id.
+it once however often it arrives, because every copy bears the same id. No copy goes out before its place where a broker limits the key.
 """
 
 import heapq
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from corral.core.links import Links
+from corral.core.pace import Pace
 from corral.core.shared_sent import SharedSent
 from corral_schemas.base import Message
 from corral_schemas.errors import CorralError, error, from_wire
@@ -19,6 +20,8 @@ from corral_schemas.limits import DEADLINE_GRACE_S
 
 SILENCE_FIRST_S = 1.0
 SILENCE_MAX_S = 8.0
+NEVER_PACED = ("hello", "cancel", "kill")
+"""What ends something does not wait behind what begins something."""
 REFUSED_FIRST_S = 0.05
 REFUSED_MAX_S = 1.0
 
@@ -61,7 +64,9 @@ class Request:
     failure: CorralError | None = None
     """What the last copy was turned away with; None: it was not."""
     held_back: bool = False
-    """Turned away, and not to be sent again before its time."""
+    """Turned away or paced, and not to be sent again before its time."""
+    has_place: bool = False
+    """Whether that time is its place in the broker's rate."""
     unreachable_since_s: float | None = None
     refused_by: set[int] = field(default_factory=set[int])
 
@@ -95,6 +100,7 @@ class Requests:
         self._wakes: list[tuple[float, str]] = []
         self._epochs: dict[str, str] = {}
         self._shared = SharedSent()
+        self._paces = [Pace() for _ in range(links.count)]
         self.strays = 0
         """Replies that belong to nothing pending (late, or to a repeat answered already), or that could not be decoded."""
 
@@ -145,9 +151,10 @@ class Requests:
             self._links.on_up(link)
         return self._send_again(now_s, {None, link}, bulk)
 
-    def on_hello(self, link: int, now_s: float, *, shares_args: bool = False) -> list[Action]:
-        """A broker answered hello and may carry commands."""
+    def on_hello(self, link: int, now_s: float, *, shares_args: bool = False, rate_per_s: int = 0) -> list[Action]:
+        """A broker answered hello and may carry commands, so many a second (0: any number)."""
         self._links.on_hello(link)
+        self._paces[link].rate_per_s = rate_per_s
         self._shared.on_hello(link, shares_args=shares_args)
         return self._send_again(now_s, {None}, False) + self._send_again(now_s, {None}, True)
 
@@ -232,12 +239,14 @@ class Requests:
         return actions
 
     def _send(self, request: Request, now_s: float) -> list[Action]:
-        request.held_back = False
+        had_place, request.held_back, request.has_place = request.has_place, False, False
         link = self._links.choose(request.refused_by) if request.link is None else request.link
         if link is None or not self._links.is_up(link) or (request.sends and now_s >= request.deadline_s):
             request.sent_over = None
             self._wake(request, request.deadline_s + DEADLINE_GRACE_S)  # a connection that comes up sends it
             return []
+        if not had_place and (wait_s := self._paces[link].wait_s(now_s)) and request.op not in NEVER_PACED:
+            return self._wait_for_place(request, link, now_s + wait_s)
         header = CommandHeader(
             id=request.id,
             guest=request.guest,
@@ -254,6 +263,15 @@ class Requests:
         self._wake(request, now_s + request.poll_s + request.silence_s)
         request.left_out = bool(header.shared) and self._shared.is_there(link, request.bulk, header.shared)
         return [Send(request, link, [pack(header), b"" if request.left_out else request.args])]
+
+    def _wait_for_place(self, request: Request, link: int, until_s: float) -> list[Action]:
+        if not request.sends:
+            allowed = self._paces[link].rate_per_s
+            why = f"{request.op}: not sent by its deadline, with more before it than the {allowed} commands a second of this key"
+            request.failure = error("guest_busy", why, limit=allowed, sent=False)
+        request.sent_over, request.held_back, request.has_place = None, True, True
+        self._wake(request, until_s)
+        return []
 
     def _wake(self, request: Request, at_s: float) -> None:
         request.wake_s = min(at_s, request.deadline_s + DEADLINE_GRACE_S)
