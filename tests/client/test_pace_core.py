@@ -100,6 +100,20 @@ def test_what_waited_for_a_connection_takes_its_turns_once_it_is_back() -> None:
     assert 1 <= len(sent(requests.on_up(0, 20.0))) <= 10
 
 
+def test_one_that_waited_and_then_finds_no_connection_says_that_no_broker_could_be_reached() -> None:
+    requests = limited(10)
+    for number in range(20):
+        requests.submit(request(f"r{number}", deadline_s=5.0), 0.0)
+    requests.on_down(0, 0.1)
+    outcomes: dict[str, object] = {}
+    while (wake_s := requests.next_wake_s()) is not None:
+        outcomes |= {one.request.id: one.outcome for one in requests.expire(wake_s) if isinstance(one, Done)}
+    why = outcomes["r19"]
+    assert isinstance(why, CorralError)
+    assert (why.code, why.details["sent"]) == ("guest_unreachable", False)
+    assert "no broker could be reached" in why.message
+
+
 def test_one_whose_caller_has_gone_while_it_waited_is_not_sent() -> None:
     requests = limited(10)
     for number in range(50):

@@ -240,6 +240,8 @@ class Requests:
 
     def _send(self, request: Request, now_s: float) -> list[Action]:
         had_place, request.held_back, request.has_place = request.has_place, False, False
+        if had_place and not request.sends:
+            request.failure = None  # it waited for its place, and that has come
         link = self._links.choose(request.refused_by) if request.link is None else request.link
         if link is None or not self._links.is_up(link) or (request.sends and now_s >= request.deadline_s):
             request.sent_over = None
