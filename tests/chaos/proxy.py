@@ -13,6 +13,8 @@ from types import TracebackType
 PORTS = 6
 """The sockets of a broker: its port and the five after it."""
 READ_BYTES = 256 << 10
+END_S = 1.0
+"""After this what still waits (for a broker that does not answer, or for a delay to pass) is cancelled."""
 BACK, FRONT = "127.0.0.1", "127.0.0.2"
 """Where the broker is bound, and where the proxy answers on the same ports (peers are told ports only, and join them to the host they
 dialled)."""
@@ -136,12 +138,14 @@ class Proxy:
         servers = [await asyncio.start_server(self._join, FRONT, port) for port in ports]
         self._listening.set()
         await self._stop.wait()
-        for server in servers:
+        self._heal()
+        self._cut()
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            _, late = await asyncio.wait(others, timeout=END_S)
+            for task in late:
+                task.cancel()
+        for server in servers:  # now that nothing is just being accepted: asyncio would leave that open
             server.close()
-        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

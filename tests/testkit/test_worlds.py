@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import socket
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -54,6 +56,19 @@ def test_a_full_disk_takes_nothing_more_until_it_is_freed(tmp_path: Path) -> Non
             (disk.directory / "full").write_bytes(b"x" * 5_000)
         disk.free()
         (disk.directory / "after").write_bytes(b"x" * 5_000)
+
+
+def test_a_proxy_that_ends_while_connections_come_leaves_none_of_them_open() -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for number in range(20):
+            port = free_port(random.Random(number))
+            with socket.create_server((BACK, port)), Proxy(port, seed=1):
+                dialled = [socket.create_connection((FRONT, port)) for _ in range(5)]
+            for one in dialled:
+                one.close()
+        gc.collect()
+    assert [str(one.message) for one in told if one.category is ResourceWarning] == []
 
 
 def test_a_link_that_is_half_closed_ends_one_way_and_goes_on_the_other(ends: tuple[Proxy, socket.socket, socket.socket]) -> None:
