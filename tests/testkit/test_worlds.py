@@ -67,7 +67,7 @@ def test_a_proxy_that_ends_while_connections_come_leaves_none_of_them_open() -> 
                 dialled = [socket.create_connection((FRONT, port)) for _ in range(5)]
             for one in dialled:
                 one.close()
-        gc.collect()
+            gc.collect()
     assert [str(one.message) for one in told if one.category is ResourceWarning] == []
 
 
