@@ -24,7 +24,7 @@ class BatchError(Exception):
 
 async def items(bench: Bench) -> list[Figure]:
     """`corral batch run` as a whole process: the plan checked, every target in the joblog before it is sent, every result kept."""
-    count = bench.rounds(200, 1_000)
+    count = bench.rounds(100, 1_000)
     bare = bench.bare()
     directory = bench.fresh("batch")
     directory.mkdir(parents=True)

@@ -91,7 +91,7 @@ async def latency(bench: Bench) -> list[Figure]:
                 async with _digests(tree) as over:
                     return await _p99_ms(client, over)
 
-            busy, still, beside = await turns([during_push, quiet, beside_digests], bench.rounds(4, 11), warm_up=1)
+            busy, still, beside = await turns([during_push, quiet, beside_digests], bench.rounds(3, 11), warm_up=1)
     return [
         Figure(
             name="state during a push, p99",

@@ -38,7 +38,7 @@ async def stalled(bench: Bench) -> list[Figure]:
                 return quantile(taken, 0.99)
 
             acts: list[Timed] = [lambda: p99_ms(signal.SIGSTOP), lambda: p99_ms(signal.SIGCONT)]
-            stopped, going = await turns(acts, bench.rounds(3, 9), warm_up=1)
+            stopped, going = await turns(acts, bench.rounds(2, 9), warm_up=1)
             await container.delete(force=True)
     return [
         Figure(
