@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from kit.bare_runc import become_subreaper
-from kit.bench import Bench, Row, make_bench, temporary_directory
+from kit.bench import Bench, Row, make_bench
 from kit.figures import Figure, MissingError
 from kit.machine import about, weather
+from kit.scratch import temporary_directory
 from kit.tables import figure_lines, heading
 from rows import TOPICS
 

@@ -1,14 +1,8 @@
 """What a row is given, and how pairs are taken."""
 
 import asyncio
-import contextlib
 import inspect
 import math
-import os
-import shutil
-import signal
-import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -19,11 +13,9 @@ from corral import AsyncClient
 from kit.bare_runc import BareRunc
 from kit.bundles import make_bundle, make_rootfs
 from kit.figures import Figure
-from kit.fleet import Fleet, daemons_below, keepers_below
+from kit.fleet import Fleet
 
 MILLISECONDS = 1000
-PREFIX = "cb-"
-"""Short, since sockets lie below it; then the run's pid."""
 
 Timed = Callable[[], Awaitable[float | None]] | Callable[[], float | None]
 """Does the thing once; returns its own figure, or None for the milliseconds it took."""
@@ -104,24 +96,6 @@ async def pairs(ours: Timed, baseline: Timed, rounds: int, warm_up: int = 2) -> 
 def make_bench(full: bool, directory: Path) -> Bench:
     """Raises MissingError where there is no busybox."""
     return Bench(full=full, directory=directory, rootfs=make_rootfs(directory / "rootfs"))
-
-
-def temporary_directory() -> "tempfile.TemporaryDirectory[str]":
-    """Private, on the machine's ordinary temporary disk; removed at the end. What a run that was killed has left is removed first."""
-    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}[0-9]*-*"):
-        if not Path("/proc", left.name.split("-")[1]).exists():
-            _remove_left(left)
-    return tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-", ignore_cleanup_errors=True)
-
-
-def _remove_left(directory: Path) -> None:
-    """The pid in its name is nobody's any more."""
-    pids = [*daemons_below(directory), *keepers_below(directory)]
-    print(f"a run that was killed has left {directory} and {len(pids)} processes: they are removed", file=sys.stderr)
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):  # it ended by itself
-            os.kill(pid, signal.SIGKILL)
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 def rounded(value: float, digits: int = 3) -> str:

@@ -6,7 +6,7 @@ import random
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from corral import AsyncClient, Packed, pack_bundle
@@ -92,25 +92,14 @@ async def latency(bench: Bench) -> list[Figure]:
                     return await _p99_ms(client, over)
 
             busy, still, beside = await turns([during_push, quiet, beside_digests], bench.rounds(3, 11), warm_up=1)
+    digests = f"the same while {GUESTS} sha256sum read the same bytes, which talk to nobody"
+    compared = (
+        ("state during a push, p99", "the same without one", still),
+        ("the same, beside a machine as busy", digests, beside),
+    )
     return [
-        Figure(
-            name="state during a push, p99",
-            unit="ms",
-            samples=busy,
-            baseline="the same without one",
-            baseline_samples=still,
-            target="≤ 2 ×",
-            ratio_max=2.0,
-        ),
-        Figure(
-            name="the same, beside a machine as busy",
-            unit="ms",
-            samples=busy,
-            baseline=f"the same while {GUESTS} sha256sum read the same bytes, which talk to nobody",
-            baseline_samples=beside,
-            target="≤ 2 ×",
-            ratio_max=2.0,
-        ),
+        Figure(name=name, unit="ms", samples=busy, baseline=baseline, baseline_samples=samples, target="≤ 2 ×", ratio_max=2.0)
+        for name, baseline, samples in compared
     ]
 
 
@@ -164,39 +153,32 @@ async def _second_percent(client: AsyncClient, bundle: Packed) -> float:
     return 100 * max(sent) / first
 
 
-@asynccontextmanager
-async def _cli_push(tree: Path, address: str) -> "AsyncIterator[asyncio.Future[None]]":
-    """A push by a process of its own; the future is done when it is over."""
+def _cli_push(tree: Path, address: str) -> "AbstractAsyncContextManager[asyncio.Future[None]]":
+    """A push by a process of its own."""
     program = "from corral.cli.main import main; main()"
     argv = [sys.executable, "-c", program, "bundle", "push", "--broker", address, "--select", "all", "--name", "bench", str(tree)]
-    process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.DEVNULL)
-    over: asyncio.Future[None] = asyncio.ensure_future(_ended(process))
-    async with asyncio.timeout(PATIENCE_S):
-        yield over
-        await over
+    return _running([argv], own_sessions=False)
+
+
+def _digests(tree: Path) -> "AbstractAsyncContextManager[asyncio.Future[None]]":
+    """As many `sha256sum` as guests, each in a session of its own as the workers are."""
+    return _running([["sha256sum", *map(str, tree.iterdir())]] * GUESTS, own_sessions=True)
 
 
 @asynccontextmanager
-async def _digests(tree: Path) -> "AsyncIterator[asyncio.Future[None]]":
-    """As many `sha256sum` as guests, each in a session of its own as the workers are; the future is done when all are over."""
-    files = [str(path) for path in tree.iterdir()]
-    argv = ["sha256sum", *files]
+async def _running(commands: list[list[str]], *, own_sessions: bool) -> "AsyncIterator[asyncio.Future[None]]":
+    """These side by side; the future is done when all are over."""
     quiet = asyncio.subprocess.DEVNULL
-    processes = [await asyncio.create_subprocess_exec(*argv, stdout=quiet, start_new_session=True) for _ in range(GUESTS)]
-    over: asyncio.Future[None] = asyncio.ensure_future(_all_ended(processes))
+    processes = [await asyncio.create_subprocess_exec(*argv, stdout=quiet, start_new_session=own_sessions) for argv in commands]
+    over: asyncio.Future[None] = asyncio.ensure_future(_ended(commands[0][0], processes))
     async with asyncio.timeout(PATIENCE_S):
         yield over
         await over
 
 
-async def _all_ended(processes: "list[asyncio.subprocess.Process]") -> None:
-    if any([await process.wait() for process in processes]):
-        raise PushError("sha256sum failed")
-
-
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    if await process.wait():
-        raise PushError(f"corral bundle push ended with {process.returncode}")
+async def _ended(program: str, processes: "list[asyncio.subprocess.Process]") -> None:
+    if any(statuses := [await process.wait() for process in processes]):
+        raise PushError(f"{program} ended with {statuses}")
 
 
 async def _p99_ms(client: AsyncClient, over: "asyncio.Future[None]") -> float:

@@ -23,6 +23,7 @@ from rows.events import side_process
 CALM = "the same while nobody floods"
 BUSY = "the same beside a process that is as busy and talks to nobody"
 CALM_S = 2.5
+"""A turn in which nobody floods: nothing changes in it, so it needs not be as long."""
 SETTLE_S = 0.5
 """After this what a flood has left behind is over."""
 FLOODS = (
