@@ -1,13 +1,17 @@
 """Single files into and out of containers: in pieces with checksums, whole at the end or not at all."""
 
+import asyncio
+import contextlib
 import hashlib
 import os
-import tempfile
+import threading
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from corral.bundle.push import PATIENCE_S, STEP_TIMEOUT_S, upload
 from corral.connection import Connection
+from corral.placing import Placing
 from corral_schemas.commands import ContainerTarget
 from corral_schemas.errors import CorralError, error
 from corral_schemas.files import ReadFileArgs, ReadFileReply, WriteFileArgs, WriteFileReply
@@ -56,6 +60,8 @@ async def copy_in(connection: Connection, guest: str, target: ContainerTarget, s
 async def copy_out(connection: Connection, guest: str, target: ContainerTarget, path: str, destination: Path) -> Path:
     """A file of a container onto this machine, with its mode and time; → where it is. A directory as destination keeps the file's name.
 
+    A link is followed; a pipe, a device and a file with several names are written into and stay what they are.
+
     Raises file_not_found, bad_request (no single file), file_changed (also after several tries), OSError.
     """
     place = destination / Path(path).name if destination.is_dir() else destination
@@ -70,26 +76,53 @@ async def copy_out(connection: Connection, guest: str, target: ContainerTarget, 
 
 
 async def _fetch(connection: Connection, guest: str, target: ContainerTarget, path: str, place: Path) -> None:
-    """Beside its place first, so that nobody finds half of it there."""
-    descriptor, aside = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
+    """Whole before any of it is in its place: what is written into a pipe cannot be taken back."""
+    placing = Placing(place, 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            offset, version = 0, ""
-            while True:
-                reply = await _part(connection, guest, target, path, offset, version)
-                file.write(reply.data)
-                offset, version = offset + len(reply.data), reply.version
-                if offset >= reply.size:
-                    break
-                if not reply.data:
-                    raise error("file_changed", f"{path} became shorter while it was being read", path=path)
-            file.flush()
-            os.fchmod(file.fileno(), reply.mode & 0o777)  # no set-id program that somebody in a container made
-        os.utime(aside, ns=(reply.mtime_ns, reply.mtime_ns))
-        Path(aside).replace(place)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+        offset, version = 0, ""
+        while True:
+            reply = await _part(connection, guest, target, path, offset, version)
+            placing.file.write(reply.data)
+            offset, version = offset + len(reply.data), reply.version
+            if offset >= reply.size:
+                break
+            if not reply.data:
+                raise error("file_changed", f"{path} became shorter while it was being read", path=path)
+        placing.file.flush()
+        os.fchmod(placing.file.fileno(), reply.mode & 0o777)  # no set-id program that somebody in a container made
+        os.utime(placing.file.fileno(), ns=(reply.mtime_ns, reply.mtime_ns))
+        if placing.waits:
+            await _in_thread(placing.put)
+        else:
+            placing.put()
+    finally:
+        placing.close()
+
+
+async def _in_thread(act: Callable[[], None]) -> None:
+    """In one of its own, which nothing waits for at the end: a pipe that nobody reads holds up this copy alone."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def finish(failure: Exception | None) -> None:
+        if done.cancelled():
+            return
+        if failure is None:
+            done.set_result(None)
+        else:
+            done.set_exception(failure)
+
+    def work() -> None:
+        failure: Exception | None = None
+        try:
+            act()
+        except (OSError, ValueError) as why:  # ValueError: the copy was given up, and its file is closed
+            failure = why
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody asks any more
+            loop.call_soon_threadsafe(finish, failure)
+
+    threading.Thread(target=work, name="corral-copy", daemon=True).start()
+    await done
 
 
 async def _part(connection: Connection, guest: str, target: ContainerTarget, path: str, offset: int, version: str) -> ReadFileReply:

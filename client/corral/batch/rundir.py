@@ -19,6 +19,7 @@ import msgspec
 from corral.batch.checking import read_plan
 from corral.batch.plan import Plan
 from corral.batch.targets import Target
+from corral.placing import placed
 
 BASE = Path("corral-runs")
 LAST = "last"
@@ -121,23 +122,19 @@ def locked(path: Path, busy: str) -> Iterator[None]:
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    fresh = path.with_name(path.name + ".new")
-    with fresh.open("wb") as file:
+    with placed(path, sync=True) as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _point_last(path: Path) -> None:
-    """Beside the run; replaced at once. Where something else stands there it is left alone."""
+    """Beside the run; replaced at once. Where something else stands there, a link of somebody else's too, it is left alone."""
     link = path.parent / LAST
-    if link.exists() and not link.is_symlink():
+    if link.is_symlink():
+        known = link.readlink()
+        ours = known.name == str(known) and (not link.exists() or any(link.glob("plan.*")))
+        if not ours:
+            return
+    elif link.exists():
         return
     fresh = path.parent / f".{LAST}-{secrets.token_hex(4)}"
     fresh.symlink_to(path.name)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from corral.address import check_address, config_path, read_config
 from corral.cli.failures import Failed
+from corral.placing import placed
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -118,10 +119,8 @@ def _editing() -> "Iterator[TOMLDocument]":
             read_config(os.environ)  # says what is wrong with it in our words
             config = tomlkit.parse(file.read_text() if file.exists() else "")
             yield config
-            fresh = file.with_suffix(".new")
-            fresh.write_text(tomlkit.dumps(config))
-            fresh.chmod(0o600)
-            fresh.replace(file)
+            with placed(file, 0o600) as fresh:
+                fresh.write(tomlkit.dumps(config).encode())
         finally:
             os.close(directory)
     except OSError as why:

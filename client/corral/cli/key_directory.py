@@ -12,6 +12,7 @@ import msgspec
 import zmq
 
 from corral.cli.failures import Failed
+from corral.placing import placed
 from corral_schemas import keyfiles
 from corral_schemas.errors import CorralError
 from corral_schemas.keyfiles import AcceptedKey, EnrolmentToken, KeyDirectoryFile, KeyFileError, KeyPair, PendingKey
@@ -112,7 +113,11 @@ def revoke(directory: Path, which: str) -> list[tuple[Path, AcceptedKey]]:
     for path, key in _files(directory / keyfiles.ACCEPTED, AcceptedKey):
         if _is(which, key.name, key.public):
             goal = directory / keyfiles.REVOKED / path.name
-            path.replace(goal)
+            if path.is_symlink():  # moved, it might lead nowhere
+                _write(goal, key)
+                path.unlink()
+            else:
+                path.replace(goal)
             moved.append((goal, key))
     if not moved:
         raise KeyFileError(f"no accepted key {which}")
@@ -212,11 +217,8 @@ def _read(path: Path, kind: type[F]) -> F:
 
 
 def _write(path: Path, file: KeyDirectoryFile, comment: str = "", mode: int = 0o600) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "w") as opened:
-        opened.write(keyfiles.text_of(file, comment))
-    beside.replace(path)
+    with placed(path, mode) as opened:
+        opened.write(keyfiles.text_of(file, comment).encode())
 
 
 def _after(seconds: float) -> str:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from corral.cli.failures import Failed
+from corral.placing import end_of_links, placed
 
 
 def default_state_dir() -> Path:
@@ -67,16 +68,14 @@ class Place:
 
     def announce(self, address: str) -> None:
         """Writes the address file, whole or not at all; one that was left behind is replaced."""
-        fresh = self._address_path.with_suffix(".new")
-        fresh.write_text(address + "\n")
-        fresh.chmod(0o600)
-        fresh.replace(self._address_path)
+        with placed(self._address_path, 0o600) as file:
+            file.write(f"{address}\n".encode())
 
     def leave(self) -> None:
         """Removes address file and lock."""
         if self._lock < 0:
             return
-        self._address_path.unlink(missing_ok=True)
+        end_of_links(self._address_path).unlink(missing_ok=True)
         self._lock_path.unlink(missing_ok=True)
         os.close(self._lock)
         self._lock = -1

@@ -142,3 +142,16 @@ def test_runs_have_directories_of_their_own_and_last_is_the_newest(tmp_path: Pat
         make_run_dir(base, "x", b"", ".yaml", {}, exact=made[0].path)
     with pytest.raises(RunDirError, match="no plan in it"):
         find_run_dir(str(base), base)
+
+
+def test_a_link_called_last_that_is_somebody_else_s_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for target in ("photos", "/mnt/photos"):
+        link = tmp_path / "last"
+        link.symlink_to(target)
+        make_run_dir(tmp_path, "p", b"", ".yaml", {}, exact=tmp_path / f"run-{len(target)}")
+        assert str(link.readlink()) == target
+        link.unlink()
+    for name in ("one", "two"):
+        make_run_dir(tmp_path, "p", b"", ".yaml", {}, exact=tmp_path / name)
+        assert str((tmp_path / "last").readlink()) == name

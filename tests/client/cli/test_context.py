@@ -52,6 +52,21 @@ def test_what_a_person_wrote_into_the_file_stays(config: Path) -> None:
     assert json.loads(corral_says("context", "show", "x").stdout)["broker"] == "tcp://x:1,tcp://y:1"
 
 
+def test_a_file_that_is_a_link_stays_one_and_no_other_file_beside_it_is_touched(config: Path, tmp_path: Path) -> None:
+    config.parent.mkdir()
+    kept = tmp_path / "dotfiles" / "corral.toml"
+    kept.parent.mkdir()
+    kept.write_text("# mine\n")
+    config.symlink_to("../dotfiles/corral.toml")
+    config.with_suffix(".new").write_text("of mine too\n")
+    for args in (["add", "a", "ipc:///run/a"], ["use", "a"], ["add", "b", "ipc:///run/b"], ["rm", "b"]):
+        assert corral_says("context", *args).exit_code == 0
+    assert config.readlink() == Path("../dotfiles/corral.toml")
+    assert kept.read_text().startswith("# mine\n") and names() == {"a": True}
+    assert config.with_suffix(".new").read_text() == "of mine too\n"
+    assert sorted(path.name for path in (*config.parent.iterdir(), *kept.parent.iterdir())) == ["config.new", "config.toml", "corral.toml"]
+
+
 @pytest.mark.parametrize(
     ("args", "status", "says"),
     [

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     examples=[
         ("Into a container, as /etc/app.conf", "corral cp app.conf g1/web:/etc/app.conf"),
         ("Out of one, into this directory", "corral cp web:/var/log/app.log ."),
+        ("Out of one, into a pipe", "corral cp web:/etc/app.conf /dev/stdout | diff app.conf -"),
     ],
 )
 @options.guest
@@ -28,8 +29,9 @@ def cp(source: str, destination: str, guest: str, timeout_s: float, broker: str 
     """Copy a single file into a container, or out of one, as the container sees it: running, paused or stopped.
 
     One of the two names a container: CONTAINER:PATH. A directory as destination keeps the file's name. Mode and time are kept; in the
-    container the file belongs to root. The file is there whole or not at all, and no link in the container leads out of it. A path of
-    this machine that has a `:` begins with ./ or /.
+    container the file belongs to root. The file is there whole or not at all, and no link in the container leads out of it. On this
+    machine links are followed; a pipe, a device and a file with several names are written into and stay what they are. A path of this
+    machine that has a `:` begins with ./ or /.
     """
     from corral.cli.session import with_client
     from corral.cli.targets import container_only, find_container, parse_target
@@ -49,6 +51,8 @@ def cp(source: str, destination: str, guest: str, timeout_s: float, broker: str 
                 await container.copy_in(Path(source), path)
             else:
                 await container.copy_out(path, Path(destination))
+        except BrokenPipeError:  # what reads our output has ended
+            raise
         except OSError as why:  # of this machine's own file
             from corral.cli.failures import Failed
 
@@ -61,6 +65,6 @@ def cp(source: str, destination: str, guest: str, timeout_s: float, broker: str 
 def _split(text: str) -> tuple[str, str] | None:
     """(container, path); None for a path of this machine. Raises click.UsageError for `-`."""
     if text == "-":
-        raise click.UsageError("single files are copied: `-` (a tar) is not taken; use `corral run -i … tar x`")
+        raise click.UsageError("single files are copied: `-` (a tar) is not taken; use /dev/stdout, or `corral run -i … tar x`")
     name, colon, path = text.partition(":")
     return (name, path) if colon and not text.startswith((".", "/")) else None
