@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 
 from corral_worker.shim.light import Path
 from corral_worker.shim.linux import reserve_space
@@ -14,22 +15,34 @@ ERROR_LEVELS = ("error", "fatal", "panic")
 
 
 def last_error(path: Path, from_offset: int) -> str:
-    """The message of the last error-level line behind ``from_offset``, "" when there is none. Raises OSError."""
+    """The message of the last error-level entry behind ``from_offset``, "" when there is none. Raises OSError."""
     try:
         with open(path, "rb") as file:
             size = file.seek(0, 2)
             file.seek(max(from_offset, size - TAIL_BYTES))
-            lines = file.read().splitlines()
+            text = file.read().decode(errors="replace")
     except FileNotFoundError:
         return ""
-    for line in reversed(lines):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
+    said = ""
+    for entry in _values(text):
         if isinstance(entry, dict) and entry.get("level") in ERROR_LEVELS:
-            return str(entry.get("msg", ""))
-    return ""
+            said = str(entry.get("msg", ""))
+    return said
+
+
+def _values(text: str) -> Iterator[object]:
+    """The JSON values of a log. runc writes one a line, newer crun spreads one over several; what is no JSON ends with its line."""
+    decoder = json.JSONDecoder()
+    at = 0
+    while at < len(text):
+        if text[at].isspace():
+            at += 1
+            continue
+        try:
+            value, at = decoder.raw_decode(text, at)
+            yield value
+        except (ValueError, RecursionError):
+            at = text.find("\n", at) + 1 or len(text)
 
 
 def prepare_log(path: Path) -> int:
