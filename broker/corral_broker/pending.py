@@ -19,6 +19,9 @@ IN_FLIGHT_BYTES_PER_GUEST_MAX = 64 << 20
 
 UPLOAD_LOOKED_AT_BYTES = 256
 
+GIVEN_UP_KEPT_MAX = 2 * (IN_FLIGHT_PER_GUEST_MAX + WAITS_PER_GUEST_MAX)
+"""Commands of one guest, given up with a connection of it, of which it is remembered that they may still be answered."""
+
 _pack_ref = struct.Struct(">Q").pack
 
 
@@ -53,6 +56,8 @@ class Credits:
     waits: int = 0
     args_bytes: int = 0
     by_ref: dict[bytes, Pending] = field(default_factory=dict)
+    given_up: dict[bytes, None] = field(default_factory=dict)
+    """Refs whose session ended before their answer: the guest may answer them still, over another one."""
     shares: KeyShares = field(default_factory=KeyShares)
 
 
@@ -146,6 +151,13 @@ class PendingTable:
             credits.in_flight -= 1
         self._forget_request(pending)
         self._wheel.remove(pending)
+
+    def give_up(self, credits: Credits, pending: Pending) -> None:
+        """The session it was to be answered over is gone: it is over here, and its answer, if it comes, is late."""
+        self.finish(credits, pending)
+        credits.given_up[pending.ref] = None
+        if len(credits.given_up) > GIVEN_UP_KEPT_MAX:
+            del credits.given_up[next(iter(credits.given_up))]
 
     def pop_overdue(self, now_s: float) -> list[Pending]:
         """Commands whose deadline has passed, now marked as answered; their credits stay taken."""

@@ -111,6 +111,10 @@ class Router:
             self._stray(guest, "reply_malformed", f"{len(frames)} frames from {guest.name}")
             return
         pending = guest.credits.by_ref.get(frames[2])
+        if pending is None and bytes(frames[2]) in guest.credits.given_up:
+            del guest.credits.given_up[bytes(frames[2])]
+            self._counters.add("replies_late")
+            return
         if pending is None:
             self._stray(guest, "replies_unmatched", f"{guest.name} answered what it was not asked")
             return
@@ -149,7 +153,7 @@ class Router:
         for pending in list(guest.credits.by_ref.values()):
             if only_bulk and not pending.bulk:
                 continue
-            self.pending.finish(guest.credits, pending)
+            self.pending.give_up(guest.credits, pending)
             if not pending.answered:
                 why = error("guest_unreachable", f"guest {guest.name} went away before it answered: {reason}", sent=True, reason=reason)
                 self.answer(pending.client, pending.request_id, why, guest.name)

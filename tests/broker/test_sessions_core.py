@@ -302,6 +302,15 @@ class TestBulkSession:
             registered(rig.register(b"after a break", "vm-1", role="bulk"))
             assert rig.replies() == [("read", "guest_unreachable"), ("again", "guest_unreachable")]
 
+    def test_what_was_given_up_with_it_may_be_answered_late_over_the_next_one(self, rig: Rig) -> None:
+        (read_ref, _), _ = rig.commands_to(b"main")
+        rig.core.lost(b"bulk")
+        registered(rig.register(b"bulk-2", "vm-1", role="bulk"))
+        for _ in range(2):
+            rig.answer(b"bulk-2", read_ref, "read", "vm-1")
+        assert rig.replies() == [("read", "guest_unreachable")]
+        assert (rig.count("replies_late"), rig.count("replies_unmatched")) == (1, 1), "the second is an answer to nothing"
+
     def test_when_it_says_goodbye_nothing_fails(self, rig: Rig) -> None:
         rig.send_session(b"bulk", session.GOODBYE, session.Goodbye())
         assert rig.replies() == []

@@ -46,7 +46,7 @@ def opened(line: Line) -> BrokerSession:
     """Registered."""
 
     def take(route: Route, header: CommandHeader, args: bytes, received_s: float) -> None:
-        route.session.reply(route.ref, header, "e1", b"")
+        route.session.reply(route, header, "e1", b"")
 
     face = Face(
         register=lambda role, first: session.Register(guest="g1", worker="w1", role=role),

@@ -31,6 +31,9 @@ from corral_worker.unsent_replies import UnsentReplies
 log = logging.getLogger(__name__)
 
 BULK_IDLE_S = 30.0
+"""A bulk session over which nothing came or went for so long, and over which no answer is owed, is closed."""
+BULK_LEAVES_S = 1.0
+"""Between its goodbye and its end, or its successor: the broker is to hear the goodbye before it sees either."""
 TELL_AGAIN_S = 60.0
 
 
@@ -40,6 +43,8 @@ class Route:
 
     session: "BrokerSession"
     ref: bytes
+    broker: str = ""
+    """Instance of the broker that gave the reference: its successor at the same address knows nothing of it."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,8 @@ class BrokerSession:
         self._unsent = UnsentReplies(address)
         self._moved = asyncio.Event()  # something happened: heartbeat soon
         self._bulk_used_s = 0.0
+        self._bulk_owed: set[bytes] = set()  # refs of commands that are to be answered over the bulk session
+        self._leaving: Socket | None = None  # a bulk session that has said goodbye
         self._refused, self._tell_again_s = "", 0.0  # what the broker refused us for when that was last said, when to say it again
 
     # -- life -----------------------------------------------------------------------------------------------------------------
@@ -100,6 +107,7 @@ class BrokerSession:
         for socket in self._sockets.values():
             socket.close()
         self._sockets.clear()
+        self._close_leaving()
         self._registered = False
         self.stdio_prefixes = []
         self._face.interest()
@@ -171,7 +179,9 @@ class BrokerSession:
                     return
                 self._heard_s = self._loop.time()
                 self._moved.set()
-                self._face.take(Route(self, ref), header, args_frame, received_s)
+                if _is_bulk(header.op):
+                    self._bulk_owed.add(ref)
+                self._face.take(Route(self, ref, self._broker), header, args_frame, received_s)
             case [session.REGISTERED, body]:
                 self._heard_s = self._loop.time()
                 self._welcome(unpack(Registered, body))
@@ -212,6 +222,8 @@ class BrokerSession:
         first = not self._broker
         if welcome.broker != self._broker:
             self._broker = welcome.broker
+            self._bulk_owed.clear()  # by the broker's forerunner, and nobody can answer that any more
+            self._unsent.clear()
             if "bulk" in self._sockets:  # registered with the broker's forerunner: what is sent over it would be dropped
                 self._sockets.pop("bulk").close()
         self._interest(welcome.stdio_prefixes)
@@ -230,12 +242,14 @@ class BrokerSession:
 
     # -- outgoing -------------------------------------------------------------------------------------------------------------
 
-    def reply(self, ref: bytes, header: CommandHeader, epoch: str, body: bytes) -> None:
+    def reply(self, route: Route, header: CommandHeader, epoch: str, body: bytes) -> None:
         """Sends a reply, over the bulk session where the op's replies are full of bytes."""
-        frames = [session.REPLY, ref, pack(ReplyHeader(id=header.id, guest=header.guest, epoch=epoch)), body]
+        if route.broker != self._broker:
+            return  # whoever asked has asked its successor again, or does not wait any more
+        self._bulk_owed.discard(route.ref)
+        frames = [session.REPLY, route.ref, pack(ReplyHeader(id=header.id, guest=header.guest, epoch=epoch)), body]
         name = "main"
-        op = OPS.get(header.op)  # none for an op that is refused as unknown
-        if op is not None and op.bulk and self._registered:
+        if _is_bulk(header.op) and self._registered and self._leaving is None:
             name = "bulk"
             self._open_bulk()
         socket = self._sockets.get(name)
@@ -267,9 +281,17 @@ class BrokerSession:
                 log.warning("broker %s refused the bulk session", self.address)
 
     def _close_idle_bulk(self) -> None:
-        if "bulk" in self._sockets and self._loop.time() - self._bulk_used_s > BULK_IDLE_S:
-            self._sockets.pop("bulk").close()
+        """One that owes an answer is not idle, however long nothing came: the broker takes its end for the loss of that answer."""
+        if "bulk" in self._sockets and not self._bulk_owed and self._loop.time() - self._bulk_used_s > BULK_IDLE_S:
+            self._leaving = self._sockets.pop("bulk")
+            self._leaving.send([session.GOODBYE, pack(session.Goodbye(reason="idle"))])
+            self._loop.call_later(BULK_LEAVES_S, self._close_leaving)  # until then answers go over the main session
             give_back()
+
+    def _close_leaving(self) -> None:
+        leaving, self._leaving = self._leaving, None
+        if leaving is not None:
+            leaving.close()
 
     def publish_event(self, record: EventRecord) -> None:
         if "events" in self._sockets and self._broker:
@@ -282,6 +304,11 @@ class BrokerSession:
 
 def _fields(message: Message) -> dict[str, Any]:
     return {name: getattr(message, name) for name in message.__struct_fields__}
+
+
+def _is_bulk(op: str) -> bool:
+    """Whether its replies go over the bulk session; False for an op that is refused as unknown."""
+    return op in OPS and OPS[op].bulk
 
 
 def _cancels_first(frames: list[bytes]) -> bool:

@@ -177,7 +177,7 @@ class Worker:
         self._feed.want({prefix for session in self._brokers for prefix in session.stdio_prefixes})
 
     def _send(self, route: Route, header: CommandHeader, body: bytes) -> None:
-        route.session.reply(route.ref, header, self.journal.epoch, body)
+        route.session.reply(route, header, self.journal.epoch, body)
 
     def _publish(self, record: EventRecord) -> None:
         for session in self._brokers:

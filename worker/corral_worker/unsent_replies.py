@@ -39,3 +39,7 @@ class UnsentReplies:
         """Sends them until `send` takes no more."""
         while self._waiting and send(self._waiting[0]):
             self._waiting.popleft()
+
+    def clear(self) -> None:
+        """The broker that asked is gone: nobody can take them any more."""
+        self._waiting.clear()
