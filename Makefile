@@ -5,7 +5,7 @@ TESTS ?= tests
 PYTEST_FLAGS ?= --durations=15
 
 .DEFAULT_GOAL := help
-TARGETS := help setup demo test lint format types pytest clean distclean
+TARGETS := help setup demo test lint pages format types pytest clean distclean
 
 help: ## Say what there is
 	@for target in $(TARGETS); do sed -nE "s/^($$target):.* ## (.*)/  make \1\t\2/p" Makefile; done | expand -t 22
@@ -18,10 +18,14 @@ demo: setup ## A broker, two guests and real containers, in under a minute
 
 test: lint types pytest ## Everything that must hold: lint, types, and all tests
 
-lint: setup ## ruff and the import contracts
+lint: setup ## ruff, the import contracts, generated pages and links
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/lint-imports
+	PYTHONPATH=docs $(PYTHON) -m corral_docs --check
+
+pages: setup ## Write the generated pages of docs/ again
+	PYTHONPATH=docs $(PYTHON) -m corral_docs
 
 format: setup ## Let ruff put the code into its form
 	.venv/bin/ruff check --fix

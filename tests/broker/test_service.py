@@ -110,6 +110,7 @@ def test_heartbeats_that_come_one_upon_another_are_taken_together_and_all_acknow
         assert isinstance(client.reply("list")[1], CorralError)
 
 
+@pytest.mark.guarantee(14)
 def test_an_unknown_guest_is_answered_within_50_ms(client: RawClient) -> None:
     client.hello()
     took_s = []

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+import pytest
+
 from broker.conftest import BrokerProcess
 from corral_schemas import session
 from corral_schemas.events import Oom, Started
@@ -36,6 +38,7 @@ def test_the_exchange_passes_a_guests_own_events_only(broker: BrokerProcess, cli
         assert told["event_unregistered"] >= 2
 
 
+@pytest.mark.guarantee(12)
 def test_whoever_is_told_that_a_subscription_is_live_misses_nothing(broker: BrokerProcess, client: RawClient) -> None:
     endpoint = joined(broker.address, client.hello().events_out)
     with FakeWorker(broker.address, "vm-1") as worker:
@@ -60,6 +63,7 @@ def test_guests_are_told_of_stdio_subscribers_and_of_their_leaving(broker: Broke
         assert other.heartbeat().stdio_prefixes is None
 
 
+@pytest.mark.guarantee(7)
 def test_a_flood_of_stdio_does_not_hold_up_commands_or_events(broker: BrokerProcess, client: RawClient) -> None:
     chunk = os.urandom(STDIO_CHUNK_BYTES_MAX)
     over = threading.Event()

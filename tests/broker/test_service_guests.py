@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import zmq
 
 from broker.conftest import BrokerProcess
@@ -45,6 +46,7 @@ def test_killing_a_worker_fails_what_was_sent_to_it_and_frees_its_place_at_once(
             assert time.monotonic() - killed_s < 0.5
 
 
+@pytest.mark.guarantee(14)
 def test_a_stopped_worker_is_down_within_the_limit_and_comes_back_when_it_goes_on(
     broker: BrokerProcess, client: RawClient, start_worker: StartWorker
 ) -> None:

@@ -9,6 +9,7 @@ from chaos.run import chaos
 SECONDS = 45.0
 
 
+@pytest.mark.guarantee(1)
 @pytest.mark.runc
 @pytest.mark.timeout(420)
 def test_no_exit_no_byte_and_no_event_is_lost_and_nothing_runs_twice_under_chaos() -> None:

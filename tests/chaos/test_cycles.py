@@ -9,6 +9,7 @@ from chaos.cycles import JOBS, cycles, report
 CYCLES = 40
 
 
+@pytest.mark.guarantee(20)
 @pytest.mark.runc
 @pytest.mark.timeout(180)
 def test_containers_made_used_and_deleted_leave_nothing_and_no_part_of_corral_grows() -> None:

@@ -230,6 +230,7 @@ def _told(end: Exit) -> tuple[str, int | None]:
     return end.type, end.code if end.type == "exited" else end.signal
 
 
+@pytest.mark.guarantee(17)
 @pytest.mark.runc
 @pytest.mark.timeout(3_600)
 def test_any_sequence_of_verbs_does_what_the_table_says_whatever_is_killed(corral: CorralSystem, tmp_path: Path, rootfs: Path) -> None:

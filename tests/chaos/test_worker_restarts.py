@@ -21,6 +21,7 @@ WORKER_LIVES_S = 1.0
 PATIENCE_S = 120.0
 
 
+@pytest.mark.guarantee(16)
 @pytest.mark.timeout(900)
 def test_every_byte_and_every_code_of_many_containers_while_the_worker_is_killed_each_second(
     new_corral: Callable[..., CorralSystem],

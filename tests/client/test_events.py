@@ -27,6 +27,7 @@ async def take(stream: Any, count: int) -> list[int]:
     return [seq(await anext(stream)) for _ in range(count)]
 
 
+@pytest.mark.guarantee(12)
 def test_what_happens_right_after_entering_is_never_missed(broker: FakeBroker, guest: FakeGuest) -> None:
     async def work() -> None:
         async with corral.AsyncClient(broker.address) as client:
@@ -50,6 +51,7 @@ def test_from_now_means_without_what_was_before_even_if_heartbeats_lag(broker: F
     run(work())
 
 
+@pytest.mark.guarantee(9)
 def test_lost_events_come_from_the_journal_in_order(broker: FakeBroker, guest: FakeGuest) -> None:
     async def work() -> None:
         async with corral.AsyncClient(broker.address) as client, client.events() as stream:

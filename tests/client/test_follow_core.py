@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -235,6 +236,7 @@ def test_a_guest_that_fails_to_answer_is_asked_ever_more_seldom() -> None:
 STEP = st.sampled_from(["live", "lost", "twice", "late", "beacon", "answer", "fail", "time"])
 
 
+@pytest.mark.guarantee(9)
 @settings(max_examples=200, deadline=None)
 @given(
     story=st.lists(st.tuples(STEP, st.sampled_from(KINDS)), max_size=60),

@@ -178,6 +178,7 @@ ANSWERED = [
 ]
 
 
+@pytest.mark.guarantee(21)
 @pytest.mark.parametrize("attempt", ANSWERED, ids=lambda attempt: str(attempt.act.__name__))
 def test_an_attempt_is_answered_unauthorized_counted_and_written_down_with_its_reason(stage: Stage, attempt: Attempt) -> None:
     before = stage.broker.count(stage.operator, attempt.counter)
@@ -298,6 +299,7 @@ SILENT = {
 """What gets no answer: who tries what, and what the broker's log says of it, its counter first."""
 
 
+@pytest.mark.guarantee(21)
 @pytest.mark.parametrize(("attempt", "logged"), SILENT.items(), ids=lambda value: getattr(value, "__name__", ""))
 def test_an_attempt_passes_nothing_and_is_counted_and_logged_with_its_reason(
     stage: Stage, attempt: Callable[[Stage], None], logged: str

@@ -6,6 +6,7 @@ from hostile import fuzz_worker
 from hostile.fuzz import BROKER_PORTS, fuzz_broker, report
 
 
+@pytest.mark.guarantee(21)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_hostile_messages_of_accepted_peers_leave_the_broker_serving_and_reach_nobody(seed: int) -> None:
     fuzz_broker(4_000, seed, BROKER_PORTS)

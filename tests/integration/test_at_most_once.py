@@ -50,6 +50,7 @@ def witness(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.guarantee(13)
 def test_a_run_and_an_exec_sent_many_times_under_one_id_run_once(corral: CorralSystem, client: Client, guest: Guest, witness: Path) -> None:
     script = "trap 'echo ran >> /witness/file' USR1; while :; do sleep 0.02; done"
     spec, token = witnessed(corral, witness, script), secrets.token_hex(4)
@@ -69,6 +70,7 @@ def test_a_run_and_an_exec_sent_many_times_under_one_id_run_once(corral: CorralS
     assert runs(witness) == 2
 
 
+@pytest.mark.guarantee(13)
 def test_a_kill_sent_many_times_under_one_id_signals_once(corral: CorralSystem, client: Client, guest: Guest, witness: Path) -> None:
     script = "trap 'echo ran >> /witness/file; echo caught' USR1; echo ready; while :; do sleep 0.02; done"
     container = guest.run("signals", spec=witnessed(corral, witness, script))

@@ -51,6 +51,7 @@ def next_of(events: Events, kind: str, container: Container | None = None) -> Ev
 # -- a child that holds stdout --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.guarantee(6)
 def test_a_child_that_holds_stdout_holds_up_nothing(corral: CorralSystem, client: Client, guest: Guest) -> None:
     keeper = guest.run("keeper", spec=corral.spec("sh", "-c", "mkfifo /tmp/go; echo ready; sleep 1000"))
     assert next(keeper.init.stdout.lines()) == b"ready"

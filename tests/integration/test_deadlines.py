@@ -86,6 +86,7 @@ def test_a_hanging_runtime_is_cut_off_at_the_deadline_and_leaves_nothing(system:
     wait_until(lambda: cgroups_of(name) == [], "every cgroup is gone", 5.0)
 
 
+@pytest.mark.guarantee(15)
 def test_other_containers_go_on_while_one_hangs_and_cancel_cuts_it_off(system: CorralSystem, flag: Path) -> None:
     (name,) = system.names
     client = system.client()

@@ -33,6 +33,7 @@ def small(rootfs: Path) -> Iterator[tuple[CorralSystem, SmallDisk]]:
             yield system, disk
 
 
+@pytest.mark.guarantee(22)
 @pytest.mark.parametrize("spare_bytes", [0, 16 << 10, 256 << 10])
 def test_a_run_refused_on_a_full_disk_leaves_nothing_and_the_guest_goes_on(small: tuple[CorralSystem, SmallDisk], spare_bytes: int) -> None:
     system, disk = small
@@ -61,6 +62,7 @@ def test_a_run_refused_on_a_full_disk_leaves_nothing_and_the_guest_goes_on(small
     wait_until(runs, "the guest takes commands again", 10.0)
 
 
+@pytest.mark.guarantee(22)
 @pytest.mark.parametrize("spare_bytes", [0, 4 << 10, 12 << 10, 24 << 10, 48 << 10])
 def test_an_exec_on_a_full_disk_runs_or_is_refused_as_storage_full(small: tuple[CorralSystem, SmallDisk], spare_bytes: int) -> None:
     system, disk = small
@@ -86,6 +88,7 @@ def _code_of(work: Callable[[], Process]) -> str:
     return ""
 
 
+@pytest.mark.guarantee(22)
 def test_on_a_full_disk_exits_are_told_and_output_that_does_not_fit_is_a_gap_and_an_event(small: tuple[CorralSystem, SmallDisk]) -> None:
     system, _ = small
     (name,) = system.names

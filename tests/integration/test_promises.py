@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.runc, pytest.mark.timeout(120)]
 # -- guarantee 3 --------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.guarantee(3)
 def test_500_waiters_half_of_them_late_get_the_same_exit_over_a_restart_of_the_broker(corral: CorralSystem) -> None:
     name = corral.names[0]
     container = corral.client().guest(name).run("w", spec=corral.spec("sh", "-c", "read x; exit 6"), stdio=StdioOptions(stdin=True))
@@ -49,6 +50,7 @@ def test_500_waiters_half_of_them_late_get_the_same_exit_over_a_restart_of_the_b
 # -- guarantee 10 -------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.guarantee(10)
 def test_a_broker_killed_between_publication_and_delivery_costs_no_event_and_gives_none_twice(corral: CorralSystem) -> None:
     name = corral.names[0]
     client = corral.client(retry_unreachable=True)
@@ -76,6 +78,7 @@ def test_a_broker_killed_between_publication_and_delivery_costs_no_event_and_giv
 # -- guarantee 11 -------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.guarantee(11)
 @pytest.mark.timeout(900)
 def test_lists_that_race_creates_and_are_followed_derive_the_real_state(corral: CorralSystem) -> None:
     name, boxes, followers, patience_s = corral.names[0], size(24, 1_000), size(12, 100), size(90, 800)
@@ -121,6 +124,7 @@ def test_lists_that_race_creates_and_are_followed_derive_the_real_state(corral: 
 # -- guarantee 14 -------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.guarantee(14)
 def test_what_was_given_up_while_its_worker_was_frozen_does_not_run_when_it_thaws(corral: CorralSystem, tmp_path: Path) -> None:
     name = corral.names[0]
     client = corral.client()

@@ -65,6 +65,7 @@ def test_kill_9_of_the_worker_while_a_container_prints_costs_no_byte_and_no_code
     assert events_of(client, cursor, container, "deleted") == ["created", "started", "exit", "deleted"]
 
 
+@pytest.mark.guarantee(1)
 def test_what_ends_while_there_is_no_worker_is_told_by_the_next(corral: CorralSystem, client: Client, guest: Guest) -> None:
     cursor = cursor_now(client, guest.name)
     container = guest.run("ends", spec=corral.spec("sh", "-c", "read go; echo end; exit 9"), stdio=StdioOptions(stdin=True))
@@ -93,6 +94,7 @@ def test_a_wait_and_a_reader_go_through_a_restart_of_the_broker(corral: CorralSy
     assert time.monotonic() - began_s < 5, "output came late over a session that the new broker does not know"
 
 
+@pytest.mark.guarantee(16)
 def test_a_killed_shim_is_lost_at_once_and_leaves_nothing_running(corral: CorralSystem, client: Client, guest: Guest) -> None:
     container = guest.run("lost", spec=corral.spec("sh", "-c", "echo before; sleep 1000 & sleep 1000; true"))
     assert next(container.init.stdout.lines()) == b"before"

@@ -168,6 +168,7 @@ def test_a_program_that_cannot_be_started_is_told_in_under_a_second(
         assert guest.run("c", spec=corral.spec("true")).wait().code == 0  # the name is free
 
 
+@pytest.mark.guarantee(18)
 @pytest.mark.parametrize(
     ("oci", "code"),
     [

@@ -69,6 +69,7 @@ def test_a_journal_set_back_that_has_caught_up_by_itself_begins_a_new_epoch(corr
     assert f"event {before.seq} of the journal is not the one that was announced" in corral.workers[name].log
 
 
+@pytest.mark.guarantee(24)
 def test_a_journal_set_back_begins_a_new_epoch_and_what_runs_goes_on(corral: CorralSystem, tmp_path: Path) -> None:
     name = corral.names[0]
     client = corral.client(retry_unreachable=True)
@@ -176,6 +177,7 @@ def test_a_journal_set_back_to_before_its_last_epoch_does_not_go_on_in_the_older
     aside.unlink()
 
 
+@pytest.mark.guarantee(13)
 def test_a_command_from_before_the_rewind_is_not_run_again(corral: CorralSystem, tmp_path: Path) -> None:
     """Its request is in no record any more; the epoch it states says so."""
     name = corral.names[0]

@@ -94,6 +94,7 @@ def collected(process: Process, pieces: Iterator[Chunk | Gap] | None = None) -> 
 # -- guarantee 4 --------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.guarantee(4)
 @pytest.mark.parametrize("beyond", [-1, 0, 1])
 @pytest.mark.parametrize("powers", [(20, 20), (23, 27)])
 def test_a_slow_reader_has_every_byte_before_the_exit_and_both_tell_the_same_end(
@@ -117,6 +118,7 @@ def test_a_slow_reader_has_every_byte_before_the_exit_and_both_tell_the_same_end
 # -- guarantee 5 --------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.guarantee(5)
 def test_a_small_cap_under_much_output_is_bytes_and_gaps_that_make_the_total(client: Client, guest: Guest, numbers: Numbers) -> None:
     length = size(SCALED_MIB, FULL_MIB) * MIB
     with client.events(guests=[guest.name], kinds=["stdio_gap", "exit"], broker_events=False) as events:
@@ -155,6 +157,7 @@ def test_a_spool_segment_removed_by_hand_is_a_gap_and_what_follows_is_still_chec
 # -- guarantee 7 --------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.guarantee(7)
 def test_a_stopped_reader_harms_neither_the_container_nor_other_readers(corral: CorralSystem, guest: Guest, tmp_path: Path) -> None:
     container = guest.run("flood", spec=corral.spec("sh", "-c", "yes | head -c 40000000; exit 3"), stdio=StdioOptions(cap_bytes=64 * MIB))
     readers = [start_reader(corral, container, tmp_path / f"reader-{number}") for number in range(5)]
@@ -188,6 +191,7 @@ def size_of(path: Path) -> int:
 # -- guarantee 8 --------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.guarantee(8)
 def test_a_reader_killed_again_and_again_has_the_exact_bytes_over_restarts_and_after_delete(
     corral: CorralSystem, guest: Guest, numbers: Numbers, tmp_path: Path
 ) -> None:

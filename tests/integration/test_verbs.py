@@ -19,6 +19,7 @@ def test_the_table_has_every_cell_once() -> None:
     assert all(tuple(row) == STATES for row in TABLE.values())
 
 
+@pytest.mark.guarantee(17)
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("verb", TABLE)
 def test_each_verb_in_each_state(corral: CorralSystem, bundle_dir: Callable[..., Path], verb: str, state: str) -> None:

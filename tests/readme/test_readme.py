@@ -51,15 +51,6 @@ def test_every_path_and_every_test_the_readme_names_exists() -> None:
         assert not test or f"def {test}(" in (ROOT / path).read_text(), f"{path}::{test}"
 
 
-def test_each_of_the_24_guarantees_has_tests_and_says_how_it_is_measured() -> None:
-    rows = [line.split(" | ") for line in README.splitlines() if re.match(r"\| \d+ \|", line)]
-    assert [int(row[0].strip("| ")) for row in rows] == list(range(1, 25))
-    for number, promise, tests, measured in rows:
-        assert promise, number
-        assert re.search(r"`tests/[^`]+::test_[^`]+`", tests), f"{number}: no test"
-        assert "`make " in measured, f"{number}: no command that measures it"
-
-
 def test_the_commands_of_make_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = re.findall(r"(?:`|\$ )make ([a-z-]+)", README)

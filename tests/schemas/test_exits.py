@@ -16,6 +16,7 @@ EXITS = st.one_of(
 )
 
 
+@pytest.mark.guarantee(2)
 @given(EXITS)
 def test_only_an_exit_with_code_0_looks_like_success(end: Exit) -> None:
     assert (shell_status(end) == 0) == (end.type == "exited" and end.code == 0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 
+import pytest
+
 from corral import Event, Resync
 from corral.sync.client import Events
 from corral_schemas.events import JournalReset
@@ -59,6 +61,7 @@ def test_a_disk_set_back_by_one_start_begins_a_new_epoch(vms: VmFleet) -> None:
     assert after.epoch != before.epoch
 
 
+@pytest.mark.guarantee(24)
 def test_a_machine_restored_from_a_memory_snapshot_begins_a_new_epoch(vms: VmFleet, took: Callable[[str, float], None]) -> None:
     guest, machine = vms.client.guest("vm2"), vms.machines["vm2"]
     running = guest.run("running", spec=vms.spec("sleep", "1000"))

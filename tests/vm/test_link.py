@@ -17,6 +17,7 @@ HOST_SLACK_S = 0.5
 GIVE_UP_S = 15.0
 
 
+@pytest.mark.guarantee(14)
 def test_a_pulled_cable_and_a_frozen_machine_are_told_and_afterwards_nothing_is_lost_or_run_that_was_given_up(
     vms: VmFleet, took: Callable[[str, float], None]
 ) -> None:

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from corral import Chunk, CorralError, Event, Gap
 from corral_schemas.cursor import Place
 from corral_schemas.events import ExitEvent
@@ -65,6 +67,7 @@ def test_a_guest_that_loses_its_power_right_after_its_first_start_comes_up_again
     assert vms.client.guest("vm3").run("first", spec=vms.spec("echo", "here")).init.stdout.read() == b"here\n"
 
 
+@pytest.mark.guarantee(23)
 def test_what_was_announced_and_answered_survives_a_power_cut_under_load(vms: VmFleet, took: Callable[[str, float], None]) -> None:
     guest = vms.client.guest("vm1")
     lasting = [guest.run(f"lasting-{number}", spec=vms.spec("sleep", "1000")) for number in range(2)]

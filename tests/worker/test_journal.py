@@ -186,6 +186,7 @@ def test_worker_time_of_a_worker_that_was_killed_goes_on_from_its_last_request(t
     run(work())
 
 
+@pytest.mark.guarantee(23)
 def test_what_was_published_is_there_after_kill_9(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
@@ -206,6 +207,7 @@ def test_what_was_published_is_there_after_kill_9(tmp_path: Path) -> None:
     run(work())
 
 
+@pytest.mark.guarantee(10)
 def test_replay_reads_by_place_kind_and_amount(tmp_path: Path) -> None:
     async def work() -> None:
         async with open_room(tmp_path) as room:

@@ -71,6 +71,7 @@ UNKNOWN = [
 ]
 
 
+@pytest.mark.guarantee(18)
 @pytest.mark.parametrize(("text", "code"), RUNC_1_1 + RUNC_1_2_AND_1_3 + CRUN)
 def test_a_known_text_has_its_code(text: str, code: str) -> None:
     assert code_for(text) == code

@@ -114,6 +114,7 @@ steps:
 """
 
 
+@pytest.mark.guarantee(19)
 def test_killed_five_times_among_dead_and_slow_guests_nothing_runs_twice_and_nothing_is_left_out(
     make_fleet: Callable[[int], Fleet],
 ) -> None:

@@ -207,6 +207,7 @@ def test_attach_after_the_end_gives_the_code(up: Up) -> None:
     up.corral("rm", path)
 
 
+@pytest.mark.guarantee(8)
 def test_a_worker_killed_in_the_middle_costs_no_byte(up: Up) -> None:
     running = up.start(
         "run", "--rm", "-g", "g2", "--rootfs", up.rootfs, "sh", "-c", "for i in $(seq 60); do echo $i; sleep 0.05; done; exit 5",

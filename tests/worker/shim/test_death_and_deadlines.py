@@ -90,6 +90,7 @@ def test_a_cancelled_call_ends_at_once(shim: ShimDriver, tmp_path: Path) -> None
     assert _children(shim.pid) == set()
 
 
+@pytest.mark.guarantee(15)
 def test_create_cut_off_at_any_millisecond_leaves_nothing(guest: Guest) -> None:
     shim = guest.fork()
     chance = random.Random(1)
@@ -110,6 +111,7 @@ def test_create_cut_off_at_any_millisecond_leaves_nothing(guest: Guest) -> None:
     shim.wait_gone()
 
 
+@pytest.mark.guarantee(15)
 def test_exec_cut_off_at_any_millisecond_leaves_nothing_running(shim: ShimDriver) -> None:
     init = shim.run(["sleep", "1000"])
     before = _pids_in(shim)
@@ -304,6 +306,7 @@ def test_exits_and_output_without_any_worker_are_there_for_the_next_one(shim: Sh
     assert len({response["id"] for response in shim.state["responses"]} | {p["id"] for p in shim.state["pending"]}) >= 1
 
 
+@pytest.mark.guarantee(20)
 def test_many_execs_leave_no_descriptor_zombie_or_memory_behind(shim: ShimDriver) -> None:
     init = shim.run(["sleep", "1000"])
 

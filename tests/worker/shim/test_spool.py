@@ -215,6 +215,7 @@ def test_a_segment_that_went_missing_is_a_gap(directory: Path) -> None:
     assert data == written.bytes[1][: gaps[0].start] + written.bytes[1][gaps[0].end :]
 
 
+@pytest.mark.guarantee(5)
 @pytest.mark.parametrize("place", [0, 70, 10_000, 40_000])
 def test_a_damaged_byte_is_a_gap_and_what_follows_is_still_checked(directory: Path, place: int) -> None:
     written = Written(directory, cap_bytes=SMALL_CAP * 4)

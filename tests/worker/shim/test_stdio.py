@@ -20,6 +20,7 @@ pytestmark = pytest.mark.runc
 MIB = 1024 * 1024
 
 
+@pytest.mark.guarantee(4)
 @pytest.mark.parametrize("size", [0, 1, 65_536, MIB - 1, MIB, MIB + 1, 16 * MIB + 1])
 def test_all_output_is_in_the_spool_when_the_exit_is_told(shim: ShimDriver, size: int) -> None:
     init = shim.run(["head", "-c", str(size), "/dev/urandom"])
@@ -271,6 +272,7 @@ def test_when_the_disk_has_room_again_output_goes_on_after_a_marked_gap(small_di
     assert len(data) == gap["from"] + 1000
 
 
+@pytest.mark.guarantee(22)
 def test_under_block_a_full_disk_stops_the_container_until_there_is_room(small_disk: ShimDriver) -> None:
     shim = small_disk
     filler = shim.directory / "filler"

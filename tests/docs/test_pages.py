@@ -1,0 +1,46 @@
+"""The generated pages are those the code and the tests make, and every link leads somewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from corral_docs import guarantees, links
+from corral_docs.__main__ import problems
+
+
+def test_no_page_is_stale_and_no_link_is_broken() -> None:
+    assert problems() == []
+
+
+def test_a_link_to_a_missing_file_or_heading_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "other.md").write_text("# A title, and more\n\n## Twice\n\n## Twice\n")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Here\n[a](other.md#a-title-and-more) [b](other.md#twice-1) [c](#here) [d](https://example.org/none) `[e](none.md)`\n"
+        "```console\n$ echo [f](none.md)\n```\n[g](missing.md) [h](other.md#missing) [i](#missing)\n"
+    )
+    found = [line.rpartition(" ")[2] for line in links.broken([page])]
+    assert found == ["missing.md", "other.md#missing", "#missing"]
+
+
+def test_marked_tests_are_found_without_importing_them(tmp_path: Path) -> None:
+    tests = tmp_path / "tests"
+    (tests / "inner").mkdir(parents=True)
+    (tests / "inner" / "test_it.py").write_text(
+        "import missing_module\n@pytest.mark.guarantee(3, 5)\nasync def test_it_holds() -> None: ...\ndef test_other(): ...\n"
+    )
+    found = guarantees.marked_tests(tests)
+    assert {number: [test.sentence for test in marked] for number, marked in found.items()} == {3: ["it holds"], 5: ["it holds"]}
+    assert found[3][0].path == Path("tests/inner/test_it.py")
+
+
+def test_a_promise_without_a_test_and_a_mark_without_a_promise_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    marked = guarantees.marked_tests()
+    monkeypatch.setattr(guarantees, "marked_tests", lambda: {**marked, 1: [], 99: marked[1]})
+    monkeypatch.setattr(guarantees, "promises", lambda: [{"number": 1, "promise": "A.", "again": "make a"}, {"number": 3, "promise": "B."}])
+    found = guarantees.problems()
+    assert "guarantees.toml: the numbers are [1, 3]" in found
+    assert "guarantee 3: `again` names no command" in found
+    assert any(line.endswith("no guarantee 99") for line in found)
