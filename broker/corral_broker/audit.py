@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import stat
 import time
 from pathlib import Path
 from typing import IO
@@ -16,7 +18,7 @@ from corral_schemas.keyfiles import fingerprint
 from corral_schemas.ops import OPS
 
 FILE_BYTES_MAX = 64 << 20
-"""A file that passes this size is renamed to `.1`, in place of the one before."""
+"""A file that passes this size is renamed to `.1`, in place of the one before. Pipes and devices are written on."""
 LINES_WAITING_MAX = 10_000
 """Lines of one turn; beyond, they are counted and said in one line."""
 ARGS_BYTES_MAX = 64 << 10
@@ -48,6 +50,7 @@ class Audit:
         self._dropped = 0
         self._refused_before: set[tuple[str, str]] = set()  # key, guest
         self._file: IO[str] | None = None
+        self._place: Path | None = None  # what is renamed once it is full, at the end of links; None for a pipe or a device
         if path is not None:
             self._open(path)
 
@@ -76,9 +79,9 @@ class Audit:
         try:
             self._file.write("\n".join(self._lines) + "\n")
             self._file.flush()
-            if self._file.tell() > FILE_BYTES_MAX:
+            if self._place is not None and self._file.tell() > FILE_BYTES_MAX:
                 self._file.close()
-                self._path.replace(self._path.with_name(self._path.name + ".1"))
+                self._place.replace(self._place.with_name(self._place.name + ".1"))
                 self._open(self._path)
         except OSError as why:
             log.warning("audit_unwritable: %s: %s; %d lines lost", self._path, why, len(self._lines))
@@ -105,6 +108,8 @@ class Audit:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.touch(mode=0o600)
         self._file = path.open("a", encoding="ascii")
+        is_plain = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode) and not str(path).startswith(("/dev/", "/proc/"))
+        self._place = Path(os.path.realpath(path)) if is_plain else None
 
     def _add(self, name: str, sender: Sender, about: dict[str, str], why_refused: str) -> None:
         if len(self._lines) >= LINES_WAITING_MAX:

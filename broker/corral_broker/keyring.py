@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from corral_broker.whole_file import write_whole
 from corral_schemas import keyfiles
 from corral_schemas.keyfiles import AcceptedKey, EnrolmentToken, KeyDirectoryFile, KeyFileError, PendingKey, Policy
 
@@ -198,12 +199,8 @@ class Keyring:
         )
 
     def _write(self, path: Path, file: KeyDirectoryFile, comment: str) -> str:
-        beside = path.with_suffix(".new")
         try:
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w") as opened:
-                opened.write(keyfiles.text_of(file, comment))
-            beside.replace(path)
+            write_whole(path, keyfiles.text_of(file, comment).encode())
         except OSError as why:
             log.warning("key_file_unwritable: %s: %s", path, why)
             return f"the key directory cannot be written: {why.strerror}"

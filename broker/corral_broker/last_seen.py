@@ -1,12 +1,12 @@
 """The last-seen file: the highest place heard of each guest, by which a restarted broker knows its guests and rewound journals."""
 
 import logging
-import os
 import time
 from pathlib import Path
 
 import msgspec
 
+from corral_broker.whole_file import write_whole
 from corral_schemas.cursor import Place, PlaceRow, row_of
 from corral_schemas.errors import CorralError
 from corral_schemas.names import check_guest_name
@@ -55,10 +55,8 @@ class LastSeenFile:
         """Replaces the file. A failure is said in the log and nothing more: the next write may do."""
         started_s = time.monotonic()
         content = _File(format=FORMAT, guests={name: row_of(place) for name, place in places.items()})
-        beside = self._path.with_suffix(f".{os.getpid()}")
         try:
-            beside.write_bytes(msgspec.json.encode(content))
-            beside.replace(self._path)
+            write_whole(self._path, msgspec.json.encode(content))
         except OSError as why:
             log.warning("last_seen_unwritable: %s: %s", self._path, why)
         self.next_write_s = now_s + max(WRITE_INTERVAL_S, WRITE_SHARE * (time.monotonic() - started_s))

@@ -178,11 +178,14 @@ def test_a_corrupt_journal_is_moved_aside_and_what_runs_is_adopted(corral: Corra
     epoch = client.info(guest.name).epoch
     corral.workers[guest.name].kill()
     journal = corral.state_dir(guest.name) / "journal.sqlite"
-    journal.write_bytes(b"this is no database " * 1000)
+    kept = journal.rename(journal.with_name("kept.sqlite"))
+    journal.symlink_to(kept.name)
+    kept.write_bytes(b"this is no database " * 1000)
     for suffix in ("-wal", "-shm"):
         journal.with_name(journal.name + suffix).unlink(missing_ok=True)
     corral.restart_worker(guest.name)
     assert client.info(guest.name).epoch != epoch
+    assert journal.is_symlink() and kept.read_bytes().startswith(b"SQLite")
     (aside,) = journal.parent.glob("journal.corrupt-*")
     assert aside.read_bytes().startswith(b"this is no database")
     assert "the journal is corrupt" in corral.workers[guest.name].log

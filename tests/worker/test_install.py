@@ -63,6 +63,23 @@ def test_what_cannot_be_installed_is_said_and_nothing_is_written(tmp_path: Path,
     assert not (tmp_path / "root" / "etc" / "systemd").exists()
 
 
+def test_a_unit_that_is_a_link_is_written_through_and_a_masked_one_refused(tmp_path: Path) -> None:
+    install(tmp_path, "--insecure")
+    (drop_in, kept) = (tmp_path / DROP_IN, tmp_path / "kept.conf")
+    drop_in.rename(kept)
+    drop_in.symlink_to(kept)
+    assert install(tmp_path, "--insecure", "--label", "zone=b").exit_code == 0
+    assert drop_in.is_symlink() and "zone=b" in kept.read_text()
+    drop_in.unlink()
+    drop_in.symlink_to("/dev/null")
+    done = install(tmp_path, "--insecure")
+    assert done.exit_code == 1 and "systemctl unmask" in done.output and drop_in.is_symlink()
+    drop_in.unlink()
+    drop_in.symlink_to(tmp_path.parent / "elsewhere")
+    done = install(tmp_path, "--insecure")
+    assert done.exit_code == 1 and "leads out of" in done.output and not (tmp_path.parent / "elsewhere").exists()
+
+
 def test_where_systemd_does_not_run_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from corral_worker import install as module
 

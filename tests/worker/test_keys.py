@@ -21,6 +21,17 @@ def test_a_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["worker.key"]
 
 
+def test_a_key_and_a_token_may_be_kept_as_links(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    for name in ("worker.key", "token"):
+        (tmp_path / name).symlink_to(f"kept/{name}")
+    (tmp_path / "kept" / "token").write_text("spend me\n")
+    first = load_keys(tmp_path / "worker.key", SERVER, tmp_path / "token")
+    assert first.token == "spend me" and load_keys(tmp_path / "worker.key", SERVER, tmp_path / "token") == first
+    assert (tmp_path / "worker.key").is_symlink() and (tmp_path / "token").is_symlink()
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == ["token", "worker.key"]
+
+
 def test_a_key_is_on_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A power cut right after the first start, when the broker knows the key already, must not cost it."""
     done: list[str] = []

@@ -264,11 +264,12 @@ def _open_worker(settings: Settings, brokers: list[str], runtime_version: str) -
     try:
         return Worker(settings, brokers, runtime_version, real_parts(settings))
     except JournalCorruptError as why:
-        aside = settings.paths.journal.with_name(f"journal.corrupt-{time.time_ns()}")
+        journal = Path(os.path.realpath(settings.paths.journal))  # where a link leads: SQLite's other files are there too
+        aside = journal.with_name(f"journal.corrupt-{time.time_ns()}")
         log.error("the journal is corrupt (%s); moved to %s; a new epoch begins, requests and events of the old one are gone", why, aside)
-        settings.paths.journal.rename(aside)
+        journal.rename(aside)
         for suffix in ("-wal", "-shm"):
-            Path(f"{settings.paths.journal}{suffix}").unlink(missing_ok=True)
+            Path(f"{journal}{suffix}").unlink(missing_ok=True)
         return Worker(settings, brokers, runtime_version, real_parts(settings))
     except sqlite3.Error as why:
         raise StartError(f"cannot open {settings.paths.journal}: {why}") from why

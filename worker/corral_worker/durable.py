@@ -5,7 +5,8 @@ from pathlib import Path
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Afterwards the file is there whole, whatever happens to the machine. Raises OSError."""
+    """Afterwards the file is there whole, whatever happens to the machine; a link stays one. Raises OSError."""
+    path = Path(os.path.realpath(path))
     aside = path.with_name(f"{path.name}.new")
     with aside.open("wb") as file:
         file.write(content)

@@ -114,6 +114,11 @@ def _write(root: Path, path: Path, text: str, mode: int = 0o644) -> Path:
     """Whole or not at all; → the path as the installed system has it."""
     target = root / path.relative_to("/")
     target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and not target.is_file():
+        raise InstallError(f"{path} is no plain file, and is left alone; a masked unit: systemctl unmask {path.name}")
+    target = Path(os.path.realpath(target))
+    if not target.is_relative_to(os.path.realpath(root)):
+        raise InstallError(f"{path} is a link that leads out of {root}")
     aside = target.with_name(f".{target.name}.new")
     descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "w") as file:

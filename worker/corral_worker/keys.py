@@ -47,7 +47,8 @@ def _read_or_make(path: Path) -> KeyPair:
 
 
 def _make(path: Path) -> None:
-    """Raises OSError."""
+    """At the end of links. Raises OSError."""
+    path = Path(os.path.realpath(path))
     public, secret = zmq.curve_keypair()
     pair = KeyPair(public=public.decode(), secret=secret.decode())
     aside = path.with_name(f"{path.name}.{os.getpid()}")
