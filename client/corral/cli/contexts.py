@@ -3,7 +3,7 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,16 +63,23 @@ def named(name: str) -> Context:
     raise Failed(f"there is no context {name!r} in {path()}", hint=hint)
 
 
-def put(context: Context) -> None:
-    """Adds or replaces it; with `current` it becomes the current one. Raises bad_request for an address, Failed for a file."""
+def put(context: Context, keep: Callable[[Context], bool] = lambda _: False) -> Context | None:
+    """Adds or replaces it; with `current` it becomes the current one. One of that name that `keep` is true of is left and given back.
+
+    Raises bad_request for an address, Failed for a file.
+    """
     for address in context.broker.split(","):
         check_address(address.strip())
     entry = {"broker": context.broker, "key": context.key, "server_key": context.server_key}
     with _editing() as config:
+        for there in known():
+            if there.name == context.name and keep(there):
+                return there
         contexts = config.setdefault("contexts", _super_table())
         contexts[context.name] = {key: value for key, value in entry.items() if value}
         if context.current:
             config["current"] = context.name
+    return None
 
 
 def use(name: str) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 from corral.cli.failures import Failed
 from corral.placing import end_of_links, placed
 
+LOCK_NAME = "up.lock"
+SOCKET_NAME = "broker.sock"
+
 
 def default_state_dir() -> Path:
     """/var/lib/corral for root, else corral in the user's state directory."""
@@ -21,13 +24,33 @@ def default_run_dir() -> Path:
     return Path("/run/corral") if os.geteuid() == 0 or not runtime else Path(runtime) / "corral"
 
 
+def is_at_work(address: str) -> bool:
+    """Whether an `up` that announced this address still runs, or may do."""
+    socket = Path(address.removeprefix("ipc://"))
+    if not address.startswith("ipc://") or socket.name != SOCKET_NAME:
+        return True  # none of ours, whatever it is
+    try:
+        descriptor = os.open(socket.parent / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:  # of another user, say
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 class Place:
     """Holds the lock of a run directory from `take` to `leave`."""
 
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
         self._lock = -1
-        self._lock_path = run_dir / "up.lock"
+        self._lock_path = run_dir / LOCK_NAME
         self._address_path = run_dir / "address"
 
     def take(self) -> None:

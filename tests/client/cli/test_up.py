@@ -136,3 +136,32 @@ def test_what_cannot_start_is_said_and_ends_with_1(short_directory: Path, flags:
     assert processes_naming(str(short_directory)) == []
     with contextlib.suppress(OSError):
         Path(LONG).rmdir()
+
+
+def test_the_context_local_stays_with_the_first_that_runs(short_directory: Path, rootfs: Path) -> None:
+    directories = [short_directory / name for name in ("a", "b", "c")]
+    (short_directory / "config").mkdir()
+    for directory in directories:
+        directory.mkdir()
+        (directory / "config").symlink_to("../config")  # one person
+    first = start_up(directories[0], rootfs, guests=1)
+    environment = {name: value for name, value in first.environment.items() if name != "CORRAL_BROKER"}
+
+    def local() -> str:
+        return str(json.loads(first.corral_in(environment, "context", "show", "local").stdout)["broker"])
+
+    second = start_up(directories[1], rootfs, guests=1)
+    try:
+        assert local() == first.address
+        said = (directories[1] / "err").read_text()
+        assert f"the context 'local' stays as it is, with {first.address}" in said
+        assert f"export CORRAL_BROKER={second.address}" in said
+    finally:
+        assert end_up(first) == 0
+        third = start_up(directories[2], rootfs, guests=1)  # the first has ended: nothing of it is lost
+        assert end_up(second) == end_up(third) == 0
+    assert local() == third.address
+    for mine in ("tcp://mine:7700", f"ipc://{short_directory}/broker"):
+        assert first.corral_in(environment, "context", "add", "--force", "local", mine).returncode == 0
+        assert end_up(start_up(directories[2], rootfs, guests=1)) == 0
+        assert local() == mine

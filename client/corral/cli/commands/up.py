@@ -7,14 +7,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from corral.cli.command import command
 from corral.cli.failures import Failed, say
 from corral.cli.options import DURATION
-from corral.cli.place import Place, default_run_dir, default_state_dir
+from corral.cli.place import SOCKET_NAME, Place, default_run_dir, default_state_dir, is_at_work
 from corral.cli.supervise import Child
+
+if TYPE_CHECKING:
+    from corral.cli.contexts import Context
 
 CLEAR_CONNECT_TIMEOUT_S = 2.0
 
@@ -33,7 +37,7 @@ class Plan:
 
     @property
     def address(self) -> str:
-        return f"ipc://{self.run_dir / 'broker.sock'}"
+        return f"ipc://{self.run_dir / SOCKET_NAME}"
 
     def broker(self) -> Child:
         argv = [sys.executable, "-m", "corral_broker", "--bind", self.address, "--state-dir", str(self.state_dir / "broker")]
@@ -103,8 +107,8 @@ def up(
     """Start a broker and workers for guests g1 to gN on this machine, and keep them running until Ctrl-C or SIGTERM.
 
     The address is printed, and written to the file `address` in the run directory, where every command looks for it, and to the
-    context `local`. A broker or
-    worker that dies is started again at once; containers are not touched by that.
+    context `local`, unless that belongs to another `corral up` that runs. A broker or worker that dies is started again at once;
+    containers are not touched by that.
 
     At the end containers are stopped and deleted (their output and exits stay readable for a day), then the workers end, then the
     broker. A second Ctrl-C kills the containers without waiting. With --keep containers go on, and the next `corral up` on the same
@@ -180,18 +184,27 @@ async def _start(plan: Plan, place: Place, broker: Child, workers: Sequence[Chil
 
 
 def _write_context(address: str) -> None:
-    """The context `local`. Which one is current is the person's choice; that another one is they are told."""
+    """The context `local`, unless it is another `up`'s that runs, or a person's own. Which one is current is the person's choice.
+
+    They are told of either, since commands go elsewhere then.
+    """
     from corral import CorralError
     from corral.cli import contexts
 
     try:
         current = next((one.name for one in contexts.known() if one.current and one.name != contexts.LOCAL), "")
-        contexts.put(contexts.Context(contexts.LOCAL, address))
+        kept = contexts.put(contexts.Context(contexts.LOCAL, address), lambda there: there.broker != address and _is_others(there))
     except (CorralError, Failed) as why:
         say(f"the context {contexts.LOCAL!r} was not written: {why}")
         return
-    if current:
+    if kept:
+        say(f"the context {contexts.LOCAL!r} stays as it is, with {kept.broker}", hint=f"for this one: export CORRAL_BROKER={address}")
+    elif current:
         say(f"commands go to the current context, {current!r}", hint=f"corral context use {contexts.LOCAL}")
+
+
+def _is_others(context: "Context") -> bool:
+    return bool(context.key or context.server_key) or any(is_at_work(address.strip()) for address in context.broker.split(","))
 
 
 async def _clear(plan: Plan, hurry: asyncio.Event) -> None:
