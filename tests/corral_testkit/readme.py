@@ -1,4 +1,4 @@
-"""The README as a test: its blocks, and a machine on which its commands can be typed as they stand without touching this one."""
+"""Pages as tests: their blocks, and a machine on which their commands can be typed as they stand without touching this one."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from corral_testkit.shim_driver import wait_until
 
 PRIVATE = ("/run/corral", "/var/lib/corral", "/srv/busybox")
 """Directories that the README uses; the session has empty ones of its own in their place."""
+BUSYBOX = ["mkdir -p /srv/busybox/bin", "cp /bin/busybox /srv/busybox/bin/", "/srv/busybox/bin/busybox --install /srv/busybox/bin"]
+"""The guide's commands that make a root file system, for pages that take it as given."""
 ANYTHING = "…"
 MARK = "\x02"
 PATIENCE_S = 30.0

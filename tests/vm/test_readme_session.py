@@ -7,18 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from corral_testkit.readme import ANYTHING, Session, agrees, blocks
+from corral_testkit.readme import ANYTHING, BUSYBOX, Session, agrees, blocks
 from corral_testkit.vms import VmFleet
 from corral_vm.fleet import Fleet
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTION = (ROOT / "README.md").read_text().partition("## Many VMs\n")[2].partition("\n## ")[0]
 PATIENCE_S = 180.0
-FIRST_SESSION = [
-    "mkdir -p /srv/busybox/bin",
-    "cp /bin/busybox /srv/busybox/bin/",
-    "/srv/busybox/bin/busybox --install /srv/busybox/bin",
-]
 BEFORE = [f"cd {ROOT}", "unset MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES"]
 AFTER = ["cd $OLDPWD"]
 
@@ -30,7 +25,7 @@ def test_the_session_with_many_vms_shows_what_the_readme_shows(vms: VmFleet) -> 
     typed = []
     with Session(patience_s=PATIENCE_S) as session, contextlib.ExitStack() as whatever_happens:
         whatever_happens.callback(Fleet(lambda _: None).down)  # before the session ends, which waits for all that it started
-        session.run(FIRST_SESSION)
+        session.run(BUSYBOX)
         for block in blocks(SECTION):
             if "another terminal" in block.note:
                 ((command, _),) = block.commands
