@@ -1,5 +1,6 @@
 """JSON Schema of one message."""
 
+import inspect
 from typing import Any
 
 import msgspec
@@ -11,13 +12,27 @@ from corral_schemas.errors import WireError
 
 def json_schema(kind: type) -> dict[str, Any]:
     """JSON Schema 2020-12 of a message in its JSON form (bytes as base64)."""
-    schema = msgspec.json.schema(_reply_body() if kind is frames.ReplyBody else kind)
+    schema = _same_for_every_msgspec(msgspec.json.schema(_reply_body() if kind is frames.ReplyBody else kind))
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:corral:v{PROTOCOL_VERSION}:{kind.__name__}",
         "$comment": BANNER,
     }
-    return head | schema
+    return {**head, **schema}
+
+
+def _same_for_every_msgspec(schema: Any) -> Any:
+    """Remove what releases of msgspec differ in: a docstring keeps its indentation or not, `null` comes first or last."""
+    if isinstance(schema, list):
+        return [_same_for_every_msgspec(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    same = {key: _same_for_every_msgspec(inner) for key, inner in schema.items()}
+    if isinstance(same.get("description"), str):
+        same["description"] = inspect.cleandoc(same["description"]).strip()
+    if isinstance(same.get("anyOf"), list):
+        same["anyOf"].sort(key=lambda one: bool(one == {"type": "null"}))
+    return same
 
 
 def _reply_body() -> type:
