@@ -16,6 +16,7 @@ from corral_testkit.bounded import run
 from corral_testkit.guests import Answers, Room, open_room
 from corral_worker.flight import Flight
 from corral_worker.guest import Guest
+from corral_worker.handlers import query
 from corral_worker.requests import Requests
 from corral_worker.tasks import Tasks
 
@@ -32,7 +33,7 @@ class Desk:
         self.let_through.set()
         self.requests = Requests(
             room.guest,
-            {"cancel": self._cancel, "result": self._result, "state": self._query},
+            {"cancel": self._cancel, "result": self._result, "state": self._query, "replay": query.replay, "wait": query.wait},
             {"kill": self._change, "pause": self._before_effect, "resume": self._fail, "create": self._crash},
             self.answers.send,
             self.tasks,

@@ -18,6 +18,7 @@ from corral_schemas.queries import ResultArgs, ResultReply
 from corral_worker.flight import Flight, body_of, settle
 from corral_worker.guest import Guest
 from corral_worker.journal.records import RequestRecord
+from corral_worker.polls import Asked, Polls, in_time
 from corral_worker.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Requests:
         self._flights: dict[str, Flight] = {}  # request id -> state-changing command under way
         self._given_up: dict[str, RequestRecord] = {}  # request id -> tombstone of cancel that is not on disk yet
         self.counters: dict[str, int] = {"commands": 0, "repeats": 0, "refused": 0, "busy": 0}
-        self._queries_under_way = 0
+        self._polls, self._queries_under_way = Polls(), 0
 
     def take(self, route: Any, header: CommandHeader, args_frame: bytes, received_s: float) -> None:
         """One command from a broker. `received_s` (loop time): when it can have arrived at the earliest."""
@@ -77,29 +78,36 @@ class Requests:
             args = decode_args(header.op, args_frame) if view is None else unpack(view, args_frame, f"arguments of {header.op}")
             if isinstance(args, CancelArgs):  # what it gives up was sent before it
                 args = msgspec.structs.replace(args, epoch=args.epoch or header.epoch, age_ms=args.age_ms + header.age_ms)
+            if self._polls.join(route, header, args, deadline_s):
+                self.counters["repeats"] += 1
+                return
             self._check_room(self._queries_under_way, QUERIES_MAX)
             self._queries_under_way += 1
-            self._tasks.start(self._ask(route, header, query, args, deadline_s))
+            self._tasks.start(self._ask(self._polls.begin(route, header, args, deadline_s), header.op, query))
         except CorralError as failure:
             self.counters["refused"] += 1
             self._send(route, header, body_of(failure))
 
     # -- queries ------------------------------------------------------------------------------------------------------------
 
-    async def _ask(self, route: Any, header: CommandHeader, query: Query, args: Message, deadline_s: float) -> None:
+    async def _ask(self, asked: Asked, op: str, query: Query) -> None:
         outcome: Message | CorralError
+        args = in_time(asked.args, asked.deadline_s - asyncio.get_running_loop().time())
         try:
-            async with asyncio.timeout_at(deadline_s):
+            async with asyncio.timeout_at(asked.deadline_s) as asked.limit:
                 outcome = await query(self._guest, args)
         except TimeoutError:
-            outcome = error("deadline_exceeded", f"{header.op} was not answered by its deadline")
+            outcome = error("deadline_exceeded", f"{op} was not answered by its deadline")
         except CorralError as failure:
             outcome = failure
         except Exception as bug:  # noqa: BLE001 - the asker gets an answer, the log the traceback
-            outcome = _internal(header.op, bug)
+            outcome = _internal(op, bug)
         finally:
             self._queries_under_way -= 1
-        self._send(route, header, body_of(outcome))
+            self._polls.end(asked)
+        body = body_of(outcome)
+        for route, header in asked.copies:
+            self._send(route, header, body)
 
     def _check_room(self, under_way: int, limit: int) -> None:
         """Brokers give a guest no more commands than this; a worker does not rely on it. Raises guest_busy."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
@@ -11,6 +11,8 @@ log = logging.getLogger(__name__)
 HELLO_TIMEOUT_S = 10.0
 ACKNOWLEDGE_LATER_S = 0.02
 """Acknowledgements are in no hurry: they ride with the next message, so that a shim is not woken for each of them."""
+ARMED_S = 1.0
+"""So long a shim that was asked to tell of growth is not asked again for a reader who needs no more: its word may get lost."""
 Body = dict[str, Any]
 
 
@@ -37,13 +39,30 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Reader:
     """Who waits for more than `after` of the streams."""
 
     after: dict[str, int]
     exited: bool
     future: "asyncio.Future[None]"
+
+
+@dataclass
+class _Readers:
+    """Those of one process, as a set in their order, and what its shim was asked to tell."""
+
+    waiting: dict[_Reader, None] = field(default_factory=dict)
+    armed: dict[str, int] | None = None
+    armed_exited: bool = True
+    armed_s: float = 0.0
+
+    def is_armed_for(self, reader: _Reader, now_s: float) -> bool:
+        """What the shim was asked for a moment ago comes as early as this reader needs it."""
+        armed = self.armed
+        if armed is None or now_s >= self.armed_s + ARMED_S or (self.armed_exited and not reader.exited):
+            return False
+        return all(stream in armed and armed[stream] <= offset for stream, offset in reader.after.items())
 
 
 class ShimLink:
@@ -60,7 +79,7 @@ class ShimLink:
         self._hello: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
         self._requests: dict[tuple[str, str], asyncio.Future[Body]] = {}
         self._known: dict[tuple[str, str], Body | None] = {}  # what it said at hello: response, or None while pending
-        self._growth: dict[str, list[_Reader]] = {}  # process instance -> readers
+        self._growth: dict[str, _Readers] = {}  # process instance -> who waits for its output; none where nobody does
         self._acknowledgements: list[Body] = []  # to be sent with the next message, or a little later
         self._later: asyncio.TimerHandle | None = None
 
@@ -150,22 +169,37 @@ class ShimLink:
         if not self.alive:
             future.set_result(None)
             return future
-        readers = self._growth.setdefault(process, [])
-        readers.append(_Reader(after, exited, future))
-        self._arm(process, readers)
+        reader, readers = _Reader(after, exited, future), self._growth.setdefault(process, _Readers())
+        readers.waiting[reader] = None
+        future.add_done_callback(lambda _: self._forget(process, reader))
+        if not readers.is_armed_for(reader, asyncio.get_running_loop().time()):
+            self._arm(process, readers)
         return future
 
-    def _arm(self, process: str, readers: "list[_Reader]") -> None:
+    def _forget(self, process: str, reader: _Reader) -> None:
+        """It was told, or waits no more: of a silent process nothing else would ever remove it."""
+        readers = self._growth.get(process)
+        if readers is not None:
+            readers.waiting.pop(reader, None)
+            if not readers.waiting:
+                del self._growth[process]
+
+    def _arm(self, process: str, readers: _Readers) -> None:
         least: dict[str, int] = {}
-        for reader in readers:
+        for reader in readers.waiting:
             for stream, offset in reader.after.items():
                 least[stream] = min(offset, least.get(stream, offset))
-        self.tell({"t": "arm", "process": process, "after": least, "exited": all(reader.exited for reader in readers)})
+        readers.armed, readers.armed_exited = least, all(reader.exited for reader in readers.waiting)
+        readers.armed_s = asyncio.get_running_loop().time()
+        self.tell({"t": "arm", "process": process, "after": least, "exited": readers.armed_exited})
 
     def _grew(self, message: Body) -> None:
         process = str(message["process"])
-        streams, waiting = message["streams"], []
-        for reader in self._growth.pop(process, []):
+        readers = self._growth.get(process)
+        if readers is None:
+            return
+        streams, waiting = message["streams"], dict[_Reader, None]()
+        for reader in readers.waiting:
             if reader.future.done():
                 continue
             moved = (message.get("exited") and not reader.exited) or any(
@@ -175,10 +209,12 @@ class ShimLink:
             if moved or not streams:
                 reader.future.set_result(None)
             else:
-                waiting.append(reader)
+                waiting[reader] = None
+        readers.waiting, readers.armed = waiting, None
         if waiting:
-            self._growth[process] = waiting
-            self._arm(process, waiting)
+            self._arm(process, readers)
+        else:
+            del self._growth[process]
 
     # -- incoming -------------------------------------------------------------------------------------------------------------
 
@@ -217,7 +253,7 @@ class ShimLink:
                 future.exception()  # its asker may be gone as well
         self._requests.clear()
         for readers in self._growth.values():
-            for reader in readers:
+            for reader in readers.waiting:
                 if not reader.future.done():
                     reader.future.set_result(None)
         self._growth.clear()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Iterable
 
 from corral_worker.journal.journal import Journal
 from corral_worker.journal.records import ProcessRecord
@@ -14,8 +15,8 @@ class Waiters:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._by_process: dict[str, list[Future]] = defaultdict(list)  # process instance -> who waits for a change of it
-        self._for_event: list[Future] = []
+        self._by_process: dict[str, dict[Future, None]] = defaultdict(dict)  # process instance -> who waits for a change of it
+        self._for_event: dict[Future, None] = {}  # likewise for the next event; both are sets that keep their order
 
     async def ended(self, process: ProcessRecord) -> None:
         """Returns once the process's exit is recorded; it may not be on disk yet."""
@@ -30,38 +31,38 @@ class Waiters:
     async def changed(self, process: ProcessRecord) -> None:
         """Returns at the process's exit, or when one of its streams ends after it."""
         future: Future = asyncio.get_running_loop().create_future()
-        self._by_process[process.instance].append(future)
+        self._by_process[process.instance][future] = None
         try:
             await future
         finally:
-            waiting = self._by_process.get(process.instance, [])
-            if future in waiting:
-                waiting.remove(future)
+            waiting = self._by_process.get(process.instance, {})
+            waiting.pop(future, None)
             if not waiting:
                 self._by_process.pop(process.instance, None)
 
     def tell_changed(self, process: ProcessRecord) -> None:
         """The exit, or the end of a stream, is recorded."""
-        _wake(self._by_process.pop(process.instance, []))
+        _wake(self._by_process.pop(process.instance, {}))
 
     async def event_beyond(self, seq: int, timeout_s: float) -> None:
         """Returns when an event above seq is durable, or after the time."""
         if self._journal.durable_seq > seq:
             return
         future: Future = asyncio.get_running_loop().create_future()
-        self._for_event.append(future)
+        self._for_event[future] = None
         try:
             await asyncio.wait([future], timeout=timeout_s)
         finally:
             future.cancel()
+            self._for_event.pop(future, None)
 
     def tell_event(self) -> None:
         """An event is durable."""
-        waiting, self._for_event = self._for_event, []
+        waiting, self._for_event = self._for_event, {}
         _wake(waiting)
 
 
-def _wake(waiting: list[Future]) -> None:
+def _wake(waiting: Iterable[Future]) -> None:
     for future in waiting:
         if not future.done():
             future.set_result(None)

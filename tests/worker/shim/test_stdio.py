@@ -113,6 +113,20 @@ def test_a_consumer_whose_lease_ends_holds_up_nothing(shim: ShimDriver) -> None:
     assert shim.notice("gap", init)["reason"] == "cap"
 
 
+def test_a_process_that_was_silent_for_longer_than_its_consumers_lease_still_waits_for_it(shim: ShimDriver) -> None:
+    init = shim.run(["sh", "-c", "sleep 1.7; exec head -c 2097152 /dev/zero"], cap_bytes=MIB, policy="block", lease_ms=1_500)
+    assert shim.notice("blocked", init)["since_ns"] is not None
+    reader, offsets = SpoolReader(shim.directory / init, verify=True), {1: 0}
+    while offsets[1] < 2 * MIB:
+        _, offsets = reader.read(offsets, MIB)
+        shim.wire.send({"t": "consumed", "process": init, "streams": {"1": offsets[1]}})
+        shim.wire.send({"t": "arm", "process": init, "after": {"1": offsets[1]}})
+        shim.wire.wait_for(lambda m: m["t"] == "grew")
+    shim.notice("exit", init)
+    assert not [message for message in shim.wire.arrived() if message["t"] == "gap"]
+    reader.close()
+
+
 def test_a_killed_process_that_is_blocked_still_has_its_exit_told(shim: ShimDriver) -> None:
     init = shim.run(["sh", "-c", "yes"], cap_bytes=MIB, policy="block")
     shim.notice("blocked", init)

@@ -40,6 +40,8 @@ class Backpressure:
             stream.unwatch()
         if self.since_ns is None:
             self.since_ns = time.time_ns()
+            # While there was nothing to read its consumer had nothing to say: its silence counts from now on.
+            self._leased_until = max(self._leased_until, time.monotonic() + self._lease_s)
             self._tell_timer = self._loop.later(TELL_AFTER_S, self._tell_now)
             self._wait()
 
