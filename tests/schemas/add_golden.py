@@ -14,11 +14,11 @@ from msgspec import inspect as types
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from corral_schemas.document.catalogue import messages
+from corral_schemas.document.catalogue import level_of, messages
 from corral_schemas.frames import pack
 from schemas import golden_exchanges
 from schemas.golden_events import FULL, MORE, REPLY_BODIES
-from schemas.golden_store import GOLDEN, jsonable
+from schemas.golden_store import EXCHANGES, GOLDEN, jsonable
 
 Row = dict[str, Any]
 WRONG: Any = {"wrong": True}
@@ -122,9 +122,9 @@ def main() -> None:
     added = 0
     for name, kind in messages().items():
         good = dict(good_rows(name, kind))
-        added += add(GOLDEN / f"{name}.json", {"good": good, "bad": dict(bad_rows(name, kind, good["full"]))})
+        added += add(GOLDEN / level_of(name) / f"{name}.json", {"good": good, "bad": dict(bad_rows(name, kind, good["full"]))})
     for which, rows in (("good", golden_exchanges.good()), ("bad", golden_exchanges.bad())):
-        path = GOLDEN / "exchanges" / f"{which}.json"
+        path = GOLDEN / EXCHANGES / f"{which}.json"
         old = json.loads(path.read_text()) if path.exists() else {}
         added += len(rows.keys() - old.keys())
         path.write_text(json.dumps(rows | old, indent=1, ensure_ascii=False) + "\n")

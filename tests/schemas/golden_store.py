@@ -12,6 +12,8 @@ from corral_schemas.document.catalogue import messages
 from corral_schemas.errors import WireError
 
 GOLDEN = Path(__file__).resolve().parent / "golden"
+EXCHANGES = "exchanges"
+"""The folder of whole messages; each other folder is named after the lowest conformance level that needs what is in it."""
 
 
 class ReplyBodyRead(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +52,9 @@ def _file(path: Path) -> dict[str, Any]:
 
 def _samples(which: str) -> list[Sample]:
     found = []
-    for path in sorted(GOLDEN.glob("*.json")):
+    for path in sorted(GOLDEN.glob("*/*.json"), key=lambda path: path.name):
+        if path.parent.name == EXCHANGES:
+            continue
         for name, row in _file(path)[which].items():
             found.append(Sample(path.stem, name, bytes.fromhex(row["msgpack"]), row.get("json"), row.get("code", "")))
     return found
@@ -66,7 +70,7 @@ def bad_samples() -> list[Sample]:
 
 def exchanges(which: str) -> list[Exchange]:
     """Whole messages of several frames; `which` is good or bad."""
-    rows = _file(GOLDEN / "exchanges" / f"{which}.json")
+    rows = _file(GOLDEN / EXCHANGES / f"{which}.json")
     return [Exchange(n, [bytes.fromhex(f) for f in row["frames"]], row["decoder"], row.get("code", "")) for n, row in rows.items()]
 
 

@@ -1,4 +1,4 @@
-"""PROTOCOL.md, the JSON Schema files and asyncapi.json say what the code says."""
+"""PROTOCOL.md and its pages, the JSON Schema files and asyncapi.json say what the code says."""
 
 import json
 import re
@@ -12,20 +12,24 @@ import pytest
 
 from corral_schemas import PROTOCOL_VERSION, limits
 from corral_schemas.document import __main__ as document
-from corral_schemas.document.catalogue import messages, parts
+from corral_schemas.document.catalogue import level_of, messages, parts
 from corral_schemas.document.json_schema import json_schema
+from corral_schemas.document.pages import COMMANDS, ERRORS, PAGES, RULES, page_of
 from corral_schemas.document.protocol import generated_parts
 from corral_schemas.errors import TABLE
 from corral_schemas.events import EVENT_KINDS
 from corral_schemas.ops import OPS
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "schemas"
-PROTOCOL = (SCHEMAS / "PROTOCOL.md").read_text()
+TEXTS = {page: (SCHEMAS / page).read_text() for page in PAGES}
+PROTOCOL = TEXTS[RULES]
+RULES_LINES_MAX = 450
+"""What an implementer reads through; all else is looked up on other pages."""
 
 
 def part(name: str) -> str:
-    """What stands between the markers of a generated part."""
-    found = re.search(rf"<!-- generated: {name} -->\n(.*?)<!-- end -->", PROTOCOL, re.DOTALL)
+    """What stands between the markers of a generated part, on whichever page."""
+    found = re.search(rf"<!-- generated: {re.escape(name)} -->\n(.*?)<!-- end -->", "".join(TEXTS.values()), re.DOTALL)
     assert found, name
     return found[1]
 
@@ -36,12 +40,21 @@ def rows(name: str) -> list[list[str]]:
     return [[re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cell).strip(" `") for cell in line.strip("|").split(" | ")] for line in lines]
 
 
-def prose() -> str:
-    return re.sub(r"<!-- generated: .*?<!-- end -->", "", PROTOCOL, flags=re.DOTALL)
+def prose(page: str) -> str:
+    return re.sub(r"<!-- generated: .*?<!-- end -->", "", TEXTS[page], flags=re.DOTALL)
+
+
+def headings(text: str) -> list[str]:
+    """Anchors of a page's headings."""
+    return [re.sub(r"[^a-z0-9_ -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)]
 
 
 def test_nothing_derived_is_stale() -> None:
     assert document.stale() == [], "run `python -m corral_schemas.document`"
+
+
+def test_the_rules_fit_what_somebody_reads_through() -> None:
+    assert len(PROTOCOL.splitlines()) <= RULES_LINES_MAX
 
 
 def test_the_version_is_that_of_the_code() -> None:
@@ -80,44 +93,56 @@ def test_the_table_of_limits_is_that_of_the_code() -> None:
 
 
 @pytest.mark.parametrize("name", generated_parts())
-def test_every_generated_part_stands_in_the_document_once(name: str) -> None:
-    assert PROTOCOL.count(f"<!-- generated: {name} -->") == 1
+def test_every_generated_part_stands_on_one_page_once(name: str) -> None:
+    assert sum(text.count(f"<!-- generated: {name} -->") for text in TEXTS.values()) == 1
 
 
 @pytest.mark.parametrize("name", [*messages(), *parts()])
-def test_every_struct_has_its_heading_and_every_message_its_example_bytes(name: str) -> None:
-    assert f"\n##### {name}\n\n<!-- generated: {name} -->" in PROTOCOL
+def test_every_struct_has_its_heading_and_every_message_its_example_with_a_link_to_its_bytes(name: str) -> None:
+    page = page_of(name)
+    assert len(re.findall(rf"^###+ {name}$", TEXTS[page], re.MULTILINE)) == 1
     if name in messages():
-        assert re.search(r"^Example: .*\n\n```\n[0-9a-f\n]+\n```", part(name), re.MULTILINE)
+        assert f"tests/schemas/golden/{level_of(name)}/{name}.json), sample" in TEXTS[page]
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_every_op_has_a_section_that_links_to_its_messages(op: str) -> None:
-    section = re.search(rf"^#### {op}\n(.*?)(?=^####? |^## )", PROTOCOL, re.MULTILINE | re.DOTALL)
+def test_every_op_is_described_under_the_same_headings_in_the_same_order(op: str) -> None:
+    section = re.search(rf"^### {op}\n\n(?P<about>[A-Z].*?)(?=^### [a-z]|^## )", TEXTS[COMMANDS], re.MULTILINE | re.DOTALL)
     assert section, op
+    assert re.findall(r"^\*\*(\w+)\*\*", section["about"], re.MULTILINE)[:5] == ["Request", "Reply", "Errors", "Notes", "Example"]
     for kind in (OPS[op].args, OPS[op].reply):
-        assert re.search(rf"^##### {kind.__name__}$|\[{kind.__name__}\]\(#", section[1], re.MULTILINE), kind.__name__
+        assert f"[{kind.__name__}](#" in section["about"]
 
 
 def test_every_error_that_an_op_is_said_to_give_exists() -> None:
-    said = {code for line in re.findall(r"Errors: (.*?)\n\n", prose(), re.DOTALL) for code in re.findall(r"`([a-z]+_[a-z_]+)`", line)}
+    lines = re.findall(r"\*\*Errors\*\*: (.*?)\n\n", prose(COMMANDS), re.DOTALL)
+    said = {code for line in lines for code in re.findall(r"`([a-z]+_[a-z_]+)`", re.sub(r"\(.*?\)", "", line))}
+    assert len(lines) == len(OPS)
     assert said and said <= TABLE.keys()
 
 
-def test_every_link_inside_the_document_has_its_heading() -> None:
-    slugs = [re.sub(r"[^a-z0-9_ -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", PROTOCOL, re.MULTILINE)]
-    assert len(slugs) == len(set(slugs))
-    assert set(re.findall(r"\]\(#(.*?)\)", PROTOCOL)) <= set(slugs)
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_to_a_heading_or_a_file(page: str) -> None:
+    assert len(headings(TEXTS[page])) == len(set(headings(TEXTS[page])))
+    for target, anchor in re.findall(r"\]\(([^)#]*)(?:#(.*?))?\)", TEXTS[page]):
+        there = (SCHEMAS / page).parent / target if target else SCHEMAS / page
+        assert there.exists(), target
+        assert not anchor or anchor in headings(there.read_text()), f"{target}#{anchor}"
 
 
-def test_every_file_the_document_links_to_exists() -> None:
-    for target in re.findall(r"\]\(((?!#).*?)\)", PROTOCOL):
-        assert (SCHEMAS / target).exists(), target
+@pytest.mark.parametrize("page", PAGES)
+def test_every_limit_the_text_names_exists(page: str) -> None:
+    named = set(re.findall(r"`([A-Z][A-Z0-9_]+_[A-Z0-9_]+)`", prose(page)))
+    assert {name for name in named if not name.startswith("ZMQ_")} - {"_SECRETKEY", "_SERVERKEY"} <= set(vars(limits))
 
 
-def test_every_limit_the_text_names_exists() -> None:
-    named = set(re.findall(r"`([A-Z][A-Z0-9_]+_[A-Z0-9_]+)`", prose())) - {"ZMQ_MAXMSGSIZE", "ZMQ_HEARTBEAT_IVL"}
-    assert named and named <= set(vars(limits))
+def test_rules_are_numbered_without_a_hole_and_what_is_cited_exists() -> None:
+    defined = re.findall(r"^- \*\*R-(\d+)\*\*", PROTOCOL, re.MULTILINE)
+    assert defined == [str(number) for number in range(1, len(defined) + 1)]
+    sources = [path for room in ("tests", "client", "broker", "worker", "schemas") for path in (SCHEMAS.parent / room).rglob("*.py")]
+    for path in [*sources, *(SCHEMAS / page for page in PAGES)]:
+        for number in re.findall(r"\bR-(\d+)\b", path.read_text()):
+            assert 1 <= int(number) <= len(defined), f"{path}: R-{number}"
 
 
 def references(value: Any) -> Iterator[str]:
@@ -156,6 +181,7 @@ def test_asyncapi_has_every_op_and_every_event_kind() -> None:
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of everything derived, which the generator takes for the real thing."""
     shutil.copytree(SCHEMAS / "json", tmp_path / "json")
+    shutil.copytree(SCHEMAS / "reference", tmp_path / "reference")
     for name in ("PROTOCOL.md", "asyncapi.json"):
         shutil.copy(SCHEMAS / name, tmp_path / name)
     monkeypatch.setattr(document, "SCHEMAS", tmp_path)
@@ -191,11 +217,11 @@ def test_check_names_what_is_stale_and_changes_nothing(copied: Path, capsys: pyt
     (copied / "json" / "Left.json").write_text("{}")
     (copied / "json" / "KillArgs.json").write_text("{}")
     (copied / "asyncapi.json").unlink()
-    protocol = copied / "PROTOCOL.md"
-    protocol.write_text(protocol.read_text().replace("`container_not_found`", "`container_nowhere`"))
+    for page, word in ((RULES, "`read_stdio`"), (ERRORS, "`container_not_found`")):
+        (copied / page).write_text((copied / page).read_text().replace(word, "`nowhere`"))
     assert document.main(["--check"]) == 1
     said = capsys.readouterr().out
-    assert all(name in said for name in ("Left.json", "KillArgs.json", "asyncapi.json", "PROTOCOL.md"))
+    assert all(name in said for name in ("Left.json", "KillArgs.json", "asyncapi.json", RULES, ERRORS))
     assert (copied / "json" / "KillArgs.json").read_text() == "{}"
 
 

@@ -1,4 +1,4 @@
-"""Writes what is derived from the contract: json/*.json, asyncapi.json, and the generated parts of PROTOCOL.md.
+"""Writes what is derived from the contract: json/*.json, asyncapi.json, and the generated parts of PROTOCOL.md and reference/*.md.
 
 Run from a source checkout as `python -m corral_schemas.document`; with `--check` nothing is written and stale files are named.
 """
@@ -11,7 +11,8 @@ from typing import Any
 from corral_schemas.document.asyncapi import asyncapi
 from corral_schemas.document.catalogue import messages
 from corral_schemas.document.json_schema import json_schema
-from corral_schemas.document.protocol import protocol_text
+from corral_schemas.document.pages import PAGES
+from corral_schemas.document.protocol import page_text
 
 SCHEMAS = Path(__file__).resolve().parents[2]
 
@@ -20,9 +21,7 @@ def files() -> dict[Path, str]:
     """Every derived file → what it should hold."""
     made = {SCHEMAS / "json" / f"{name}.json": _json(json_schema(kind)) for name, kind in messages().items()}
     made[SCHEMAS / "asyncapi.json"] = _json(asyncapi())
-    protocol = SCHEMAS / "PROTOCOL.md"
-    made[protocol] = protocol_text(protocol.read_text())
-    return made
+    return made | {SCHEMAS / page: page_text(page, (SCHEMAS / page).read_text()) for page in PAGES}
 
 
 def _json(value: dict[str, Any]) -> str:

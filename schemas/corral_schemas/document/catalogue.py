@@ -23,6 +23,14 @@ SESSION: dict[bytes, type] = {
 """First frame of a session message → the Struct of its second."""
 
 
+def level_of(name: str) -> str:
+    """The lowest conformance level that needs a message, which is also the folder of its golden samples. Raises KeyError."""
+    kind = messages()[name]
+    if kind in (EventHeader, StdioHeader, *EVENT_KINDS.values()):
+        return "subscriber"
+    return "worker" if kind in SESSION.values() else "client"
+
+
 def messages() -> dict[str, type]:
     """Every Struct that is a frame of its own, by name."""
     of_ops = [kind for op in OPS.values() for kind in (op.args, op.reply)]
