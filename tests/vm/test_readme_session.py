@@ -1,4 +1,4 @@
-"""The README's section on many VMs, typed as it stands."""
+"""The section on many VMs in docs/deploy.md, typed as it stands."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from corral_testkit.vms import VmFleet
 from corral_vm.fleet import Fleet
 
 ROOT = Path(__file__).resolve().parents[2]
-SECTION = (ROOT / "README.md").read_text().partition("## Many VMs\n")[2].partition("\n## ")[0]
+SECTION = (ROOT / "docs" / "deploy.md").read_text().partition("## Many VMs\n")[2].partition("\n## ")[0]
 PATIENCE_S = 180.0
 BEFORE = [f"cd {ROOT}", "unset MAKEFLAGS MAKELEVEL MFLAGS MAKEOVERRIDES"]
 AFTER = ["cd $OLDPWD"]
 
 
 @pytest.mark.timeout(480)
-def test_the_session_with_many_vms_shows_what_the_readme_shows(vms: VmFleet) -> None:
+def test_the_session_with_many_vms_shows_what_the_page_shows(vms: VmFleet) -> None:
     for machine in vms.machines.values():
         machine.cut_power()  # the cores are for the session's guests; the next test starts these again
     typed = []
