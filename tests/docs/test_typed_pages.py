@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 ANOTHER_TERMINAL = "in another terminal"
 SHOWN_ONLY = ("text", "toml", "yaml", "ini")
 """Languages of blocks that nothing runs unless they are files of a session."""
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def typed(page: Path) -> bool:
