@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from corral_docs import guarantees, links
+from corral_docs import guarantees, links, troubleshooting
 from corral_docs.__main__ import problems
+from corral_docs.sections import filled
 
 
 def test_no_page_is_stale_and_no_link_is_broken() -> None:
@@ -44,3 +45,23 @@ def test_a_promise_without_a_test_and_a_mark_without_a_promise_are_reported(monk
     assert "guarantees.toml: the numbers are [1, 3]" in found
     assert "guarantee 3: `again` names no command" in found
     assert any(line.endswith("no guarantee 99") for line in found)
+
+
+def test_an_error_code_without_cause_and_action_and_an_entry_without_a_code_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = troubleshooting.entries()
+    changed = {**{code: entry for code, entry in known.items() if code != "guest_busy"}, "no_such_code": {"cause": "a", "action": "b"}}
+    monkeypatch.setattr(troubleshooting, "entries", lambda: changed)
+    assert troubleshooting.problems() == [
+        "troubleshooting.toml: no cause and action for guest_busy",
+        "troubleshooting.toml: no_such_code is no error code",
+    ]
+
+
+@pytest.mark.parametrize("part", ["limits", "missing"])
+def test_a_generated_part_replaces_what_stands_between_its_marks(part: str) -> None:
+    page = "a\n<!-- begin limits: from x -->\nold\n<!-- end limits -->\nb\n"
+    if part == "limits":
+        assert filled(page, part, "new\n") == "a\n<!-- begin limits: from x -->\nnew\n<!-- end limits -->\nb\n"
+    else:
+        with pytest.raises(ValueError, match="missing"):
+            filled(page, part, "new\n")
