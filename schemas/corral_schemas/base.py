@@ -15,6 +15,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of all messages."""
 
 
+HeaderVersion = Annotated[int, Meta(description="Protocol version of this message; absent means 1")]
 ContainerName = Annotated[str, Meta(description="Container id: 1-128 of A-Z a-z 0-9 _ + . -", examples=["web"])]
 ProcessName = Annotated[str, Meta(description="Process id: `init`, or the id the client chose for an exec", examples=["init"])]
 Instance = Annotated[str, Meta(description="Instance id: 26 Crockford base-32 digits, time-ordered, never reused")]

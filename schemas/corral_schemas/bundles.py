@@ -35,19 +35,19 @@ class ImageConfig(Message, frozen=True, kw_only=True):
     entrypoint: Annotated[list[str], Meta(description="Program and first arguments; the command's arguments follow")] = []
     cmd: Annotated[list[str], Meta(description="Arguments (or, without entrypoint, program) where the command gives none")] = []
     user: Annotated[str, Meta(description="As in a ContainerSpec")] = ""
-    cwd: str = ""
+    cwd: Annotated[str, Meta(description="Working directory; empty: /")] = ""
 
 
 class BundleEntry(Message, frozen=True, kw_only=True):
     """One file, directory or link of a bundle. Devices, pipes and sockets have no place in one."""
 
     path: Annotated[str, Meta(min_length=1, max_length=4095, description="Relative to the root, without `.` and `..`; `.` is the root")]
-    type: Literal["file", "directory", "symlink", "hardlink"] = "file"
-    mode: Annotated[int, Meta(ge=0, le=0o7777)] = 0o644
-    uid: Annotated[int, Meta(ge=0, lt=(1 << 32) - 1)] = 0
-    gid: Annotated[int, Meta(ge=0, lt=(1 << 32) - 1)] = 0
-    mtime_ns: Annotated[int, Meta(ge=-INT64_MAX, le=INT64_MAX)] = 0
-    size: Count = 0
+    type: Annotated[Literal["file", "directory", "symlink", "hardlink"], Meta(description="What it is")] = "file"
+    mode: Annotated[int, Meta(description="Permission bits, setuid, setgid and sticky among them", ge=0, le=0o7777)] = 0o644
+    uid: Annotated[int, Meta(description="Owner", ge=0, lt=(1 << 32) - 1)] = 0
+    gid: Annotated[int, Meta(description="Group", ge=0, lt=(1 << 32) - 1)] = 0
+    mtime_ns: Annotated[int, Meta(description="Time of its last change, nanoseconds since 1970", ge=-INT64_MAX, le=INT64_MAX)] = 0
+    size: Annotated[Count, Meta(description="Of a file: its bytes")] = 0
     chunks: Annotated[
         bytes,
         Meta(description="Of a file: the SHA-256 of each of its chunks, 32 bytes each, joined; every chunk but the last is full"),
@@ -73,9 +73,9 @@ class BundleInfo(Message, frozen=True, kw_only=True):
     """A bundle that is there, whole and verified."""
 
     digest: Digest
-    names: list[BundleName] = []
+    names: Annotated[list[BundleName], Meta(description="Names it has")] = []
     bytes: Annotated[Count, Meta(description="Size of its files together")] = 0
-    entries: Count = 0
+    entries: Annotated[Count, Meta(description="Files, directories and links in it")] = 0
     created_ns: Annotated[TimeNs, Meta(description="When it became whole in this guest")] = 0
     used_by: Annotated[list[ContainerName], Meta(description="Containers whose root file system it is")] = []
 
@@ -96,7 +96,7 @@ class UploadArgs(Message, frozen=True, kw_only=True):
 
     content: Digest
     offset: Offset = 0
-    data: Annotated[bytes, Meta(max_length=UPLOAD_BYTES_MAX)] = b""
+    data: Annotated[bytes, Meta(description="The bytes", max_length=UPLOAD_BYTES_MAX)] = b""
     crc: Annotated[int, Meta(ge=0, lt=1 << 32, description="CRC-32 (zlib) of data")] = 0
 
 
@@ -108,7 +108,7 @@ class OpenBundleArgs(Message, frozen=True, kw_only=True):
     """Begins a push, or goes on with one; what the guest has already, of this bundle or of any other, need not be sent."""
 
     digest: Digest
-    manifest_bytes: Annotated[int, Meta(ge=1, le=BUNDLE_MANIFEST_BYTES_MAX)]
+    manifest_bytes: Annotated[int, Meta(description="Size of the manifest", ge=1, le=BUNDLE_MANIFEST_BYTES_MAX)]
 
 
 class OpenBundleReply(Message, frozen=True, kw_only=True):
@@ -120,7 +120,7 @@ class OpenBundleReply(Message, frozen=True, kw_only=True):
         bytes,
         Meta(description="One bit per distinct chunk in order of first mention in the manifest, lowest bit first; 1: to be sent"),
     ] = b""
-    missing_bytes: Count = 0
+    missing_bytes: Annotated[Count, Meta(description="Bytes of the missing chunks together")] = 0
     bundle: Annotated[BundleInfo | None, Meta(description="With `present`")] = None
 
 
@@ -128,14 +128,14 @@ class Piece(Message, frozen=True, kw_only=True):
     """A chunk and its bytes; they are held against the digest in the manifest."""
 
     chunk: Annotated[Count, Meta(description="Its number, in order of first mention in the manifest")]
-    data: Annotated[bytes, Meta(max_length=BUNDLE_CHUNK_BYTES)]
+    data: Annotated[bytes, Meta(description="Its bytes", max_length=BUNDLE_CHUNK_BYTES)]
 
 
 class WriteBundleArgs(Message, frozen=True, kw_only=True):
     """Sends chunks of a bundle that was opened; in any order, and again without harm."""
 
     digest: Digest
-    pieces: Annotated[list[Piece], Meta(min_length=1, max_length=BUNDLE_PIECES_MAX)]
+    pieces: Annotated[list[Piece], Meta(description="The chunks", min_length=1, max_length=BUNDLE_PIECES_MAX)]
 
 
 class CommitBundleArgs(Message, frozen=True, kw_only=True):
@@ -146,7 +146,7 @@ class CommitBundleArgs(Message, frozen=True, kw_only=True):
 
 
 class BundleReply(Message, frozen=True, kw_only=True):
-    bundle: BundleInfo
+    bundle: Annotated[BundleInfo, Meta(description="The bundle")]
 
 
 class ListBundlesArgs(Message, frozen=True, kw_only=True):
@@ -154,7 +154,7 @@ class ListBundlesArgs(Message, frozen=True, kw_only=True):
 
 
 class ListBundlesReply(Message, frozen=True, kw_only=True):
-    bundles: list[BundleInfo]
+    bundles: Annotated[list[BundleInfo], Meta(description="Those that are whole")]
     incoming: Annotated[list[IncomingBundle], Meta(description="Of which only a part has come")] = []
     free_bytes: Annotated[Count, Meta(description="What pushes may still take on the guest's disk")] = 0
 
@@ -168,10 +168,10 @@ class InspectBundleArgs(Message, frozen=True, kw_only=True):
 
 
 class InspectBundleReply(Message, frozen=True, kw_only=True):
-    bundle: BundleInfo
-    image: ImageConfig
+    bundle: Annotated[BundleInfo, Meta(description="The bundle")]
+    image: Annotated[ImageConfig, Meta(description="What its image says of the programs in it")]
     rootfs_path: Annotated[str, Meta(description="Its root file system in the guest; not to be written to")]
-    entries: list[BundleEntry] = []
+    entries: Annotated[list[BundleEntry], Meta(description="Files, directories and links, from `entries_from` on")] = []
 
 
 class RemoveBundleArgs(Message, frozen=True, kw_only=True):

@@ -26,8 +26,8 @@ class CreateArgs(Message, frozen=True, kw_only=True):
 
     container: ContainerName
     bundle: Annotated[str, Meta(description="OCI bundle directory in the guest")] = ""
-    spec: ContainerSpec | None = None
-    stdio: StdioOptions = StdioOptions()
+    spec: Annotated[ContainerSpec | None, Meta(description="What the worker makes a bundle from")] = None
+    stdio: Annotated[StdioOptions, Meta(description="How init gets its streams")] = StdioOptions()
 
 
 class CreateReply(Message, frozen=True, kw_only=True):
@@ -56,8 +56,8 @@ class ExecArgs(Message, frozen=True, kw_only=True):
     container: ContainerName
     instance: PinnedInstance = ""
     process: Annotated[ProcessName, Meta(description="Exec id, chosen by the client, unique in the container")]
-    spec: OciProcess
-    stdio: StdioOptions = StdioOptions()
+    spec: Annotated[OciProcess, Meta(description="What to run")]
+    stdio: Annotated[StdioOptions, Meta(description="How the process gets its streams")] = StdioOptions()
 
 
 class ExecReply(Message, frozen=True, kw_only=True):
@@ -67,15 +67,15 @@ class ExecReply(Message, frozen=True, kw_only=True):
     process_instance: Instance
     pid: Pid
     started_ns: TimeNs
-    place: Place | None = None
+    place: Annotated[Place | None, Meta(description="Place in the journal right after the exec_started event")] = None
     exit: Annotated[Exit | None, Meta(description="Its exit, where it is recorded already; absent says nothing")] = None
 
 
 class KillArgs(ProcessTarget, frozen=True, kw_only=True):
     """Sends a signal to one process, or with `all` to every process of the container. Never waits behind another command."""
 
-    signal: Annotated[int, Meta(ge=1, le=64)] = SIGTERM
-    all: bool = False
+    signal: Annotated[int, Meta(description="Signal number", ge=1, le=64)] = SIGTERM
+    all: Annotated[bool, Meta(description="To every process in the container")] = False
 
 
 class KillReply(Message, frozen=True, kw_only=True):
@@ -88,12 +88,12 @@ class KillReply(Message, frozen=True, kw_only=True):
 class StopArgs(ContainerTarget, frozen=True, kw_only=True):
     """SIGTERM (or `signal`), then SIGKILL after the grace time; answered at the exit of init."""
 
-    signal: Annotated[int, Meta(ge=1, le=64)] = SIGTERM
-    grace_ms: Annotated[int, Meta(ge=0)] = int(STOP_GRACE_S * 1000)
+    signal: Annotated[int, Meta(description="Signal number", ge=1, le=64)] = SIGTERM
+    grace_ms: Annotated[int, Meta(description="Milliseconds until SIGKILL", ge=0)] = int(STOP_GRACE_S * 1000)
 
 
 class StopReply(Message, frozen=True, kw_only=True):
-    exit: Exit
+    exit: Annotated[Exit, Meta(description="How init ended")]
 
 
 class UpdateArgs(ContainerTarget, frozen=True, kw_only=True):

@@ -16,9 +16,9 @@ Status = Annotated[
 class Mount(Message, frozen=True, kw_only=True):
     """A bind mount; both are paths in the guest and in the container."""
 
-    source: Annotated[str, Meta(min_length=1)]
-    destination: Annotated[str, Meta(min_length=1)]
-    readonly: bool = False
+    source: Annotated[str, Meta(description="Path in the guest", min_length=1)]
+    destination: Annotated[str, Meta(description="Path in the container", min_length=1)]
+    readonly: Annotated[bool, Meta(description="The container may not write to it")] = False
 
 
 class ContainerSpec(Message, frozen=True, kw_only=True):
@@ -33,7 +33,7 @@ class ContainerSpec(Message, frozen=True, kw_only=True):
     env: Annotated[list[str], Meta(description="NAME=VALUE, added to PATH, HOSTNAME and, with a tty, TERM")] = []
     cwd: Annotated[str, Meta(description="Working directory in the container; empty: the image's, or /")] = ""
     user: Annotated[str, Meta(description="UID, UID:GID, or a name[:group] looked up in the rootfs; empty: the image's, or root")] = ""
-    mounts: list[Mount] = []
+    mounts: Annotated[list[Mount], Meta(description="Bind mounts")] = []
     memory_bytes: Annotated[Count | None, Meta(description="Memory limit; swap gets none beyond it")] = None
     cpus: Annotated[Annotated[float, Meta(gt=0)] | None, Meta(description="Processor time per time, as a CFS quota")] = None
     pids_limit: Annotated[Annotated[int, Meta(ge=-1)] | None, Meta(description="Most processes and threads; -1 for no limit")] = None
@@ -44,13 +44,13 @@ class ContainerSpec(Message, frozen=True, kw_only=True):
     overlay: Annotated[bool, Meta(description="Writes go to a layer of this container's own, gone with it; the rootfs stays as it is")] = (
         False
     )
-    hostname: str = ""
+    hostname: Annotated[str, Meta(description="Host name in the container; empty: the container's id")] = ""
 
 
 class OciProcess(Message, frozen=True, kw_only=True):
     """The `process` of an OCI config (or `runc exec --process`), for exec."""
 
-    args: Annotated[list[str], Meta(min_length=1)]
+    args: Annotated[list[str], Meta(description="Program and its arguments", min_length=1)]
     env: Annotated[list[str], Meta(description="NAME=VALUE, added to the container's own environment")] = []
     cwd: Annotated[str, Meta(description="Empty: the container's working directory")] = ""
     user: Annotated[str, Meta(description="As in a ContainerSpec; empty: the container's user")] = ""
@@ -63,26 +63,26 @@ class ProcessInfo(Message, frozen=True, kw_only=True):
     process: ProcessName
     instance: Instance
     pid: Pid
-    tty: bool = False
-    args: list[str] = []
+    tty: Annotated[bool, Meta(description="It has a terminal")] = False
+    args: Annotated[list[str], Meta(description="Program and its arguments")] = []
     started_ns: TimeNs = 0
-    exit: Exit | None = None
+    exit: Annotated[Exit | None, Meta(description="How it ended; nil: it has not")] = None
     blocked_since_ns: Annotated[int | None, Meta(description="Since when a `block` process waits for its consumer")] = None
 
 
 class ContainerState(Message, frozen=True, kw_only=True):
     """A container's state; the first seven fields are those of the runtime interface."""
 
-    oci_version: str
+    oci_version: Annotated[str, Meta(description="Version of the OCI runtime specification")]
     id: ContainerName
     pid: Pid
-    bundle_path: str
-    rootfs_path: str
+    bundle_path: Annotated[str, Meta(description="OCI bundle directory in the guest")]
+    rootfs_path: Annotated[str, Meta(description="Its root file system in the guest")]
     status: Status
     created: Annotated[str, Meta(description="When it was created, RFC 3339, UTC")]
     instance: Instance
     guest: GuestName = ""
-    auto_delete: bool = False
+    auto_delete: Annotated[bool, Meta(description="It is deleted after its exit and the end of its output")] = False
     processes: Annotated[list[ProcessInfo], Meta(description="init first, then execs by age")] = []
 
 
@@ -91,8 +91,8 @@ class ContainerProcessState(Message, frozen=True, kw_only=True):
 
     pid: Pid
     command: Annotated[list[str], Meta(description="Its argument vector; empty for a zombie")]
-    created_by_runtime: bool = False
-    is_zombie: bool = False
+    created_by_runtime: Annotated[bool, Meta(description="Started by Corral: init or an exec")] = False
+    is_zombie: Annotated[bool, Meta(description="It has ended and is not reaped yet")] = False
     process: Annotated[str, Meta(description="Process id where Corral started it")] = ""
 
 
@@ -101,11 +101,11 @@ class ContainerStats(Message, frozen=True, kw_only=True):
 
     time_ns: TimeNs
     cpu_ns: Annotated[int | None, Meta(description="Processor time used, nanoseconds")] = None
-    memory_bytes: int | None = None
+    memory_bytes: Annotated[int | None, Meta(description="Memory used now")] = None
     memory_limit_bytes: Annotated[int | None, Meta(description="null: no limit")] = None
-    memory_max_usage_bytes: int | None = None
-    pids: int | None = None
-    pids_limit: int | None = None
-    oom_kills: Count = 0
-    stdout_bytes: Count = 0
-    stderr_bytes: Count = 0
+    memory_max_usage_bytes: Annotated[int | None, Meta(description="Most memory used so far")] = None
+    pids: Annotated[int | None, Meta(description="Processes and threads now")] = None
+    pids_limit: Annotated[int | None, Meta(description="nil: no limit")] = None
+    oom_kills: Annotated[Count, Meta(description="Processes killed for want of memory")] = 0
+    stdout_bytes: Annotated[Count, Meta(description="Bytes of init's stdout so far")] = 0
+    stderr_bytes: Annotated[Count, Meta(description="Bytes of init's stderr so far")] = 0

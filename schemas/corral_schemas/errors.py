@@ -3,9 +3,10 @@
 HRESULTs are those of the Windows host compute service for Linux guests; on the wire they are signed 32-bit integers.
 """
 
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
+from msgspec import Meta
 
 
 class CorralError(Exception):
@@ -124,10 +125,10 @@ TABLE: dict[str, Row] = {
 class WireError(msgspec.Struct, frozen=True, kw_only=True):
     """The `error` of a reply."""
 
-    code: str
-    hresult: int
-    message: str
-    details: dict[str, Any] = {}
+    code: Annotated[str, Meta(description="One of the codes; decides what to do")]
+    hresult: Annotated[int, Meta(description="Signed 32-bit HRESULT")]
+    message: Annotated[str, Meta(description="For a person to read")]
+    details: Annotated[dict[str, Any], Meta(description="Members as below, each of which may be absent")] = {}
 
 
 def hresult_of(code: str) -> int:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from corral_schemas.base import Count, Crc32, Mark, Message, Offset, Pid, TimeNs
+from corral_schemas.base import Count, Crc32, HeaderVersion, Mark, Message, Offset, Pid, TimeNs
 from corral_schemas.exits import Exit
 from corral_schemas.queries import Load
 from corral_schemas.stdio import OpenEnded, StreamName
@@ -14,18 +14,18 @@ from corral_schemas.stdio import OpenEnded, StreamName
 class EventHeader(Message, frozen=True, kw_only=True):
     """Second frame of an event: where it stands, and what it is about."""
 
-    v: int = 1
-    guest: str
-    epoch: str
+    v: HeaderVersion = 1
+    guest: Annotated[str, Meta(description="Guest it is about")]
+    epoch: Annotated[str, Meta(description="Epoch of `seq`")]
     seq: Annotated[Count, Meta(description="Place in the guest's journal, rising by one")]
     prev: Annotated[Count, Meta(description="seq of the guest's previous event of this kind; 0 for the first")]
     worker: Annotated[str, Meta(description="Worker instance that recorded it, and published it first")] = ""
     time_ns: TimeNs
-    kind: str
-    container: str = ""
+    kind: Annotated[str, Meta(description="What happened; decides the payload")]
+    container: Annotated[str, Meta(description="Container it is about; empty: none")] = ""
     instance: Annotated[str, Meta(description="Container instance")] = ""
-    process: str = ""
-    process_instance: str = ""
+    process: Annotated[str, Meta(description="Process it is about: `init` or an exec id; empty: none")] = ""
+    process_instance: Annotated[str, Meta(description="Process instance")] = ""
 
 
 def mark_of(header: EventHeader) -> int:
@@ -37,13 +37,13 @@ def mark_of(header: EventHeader) -> int:
 class StdioHeader(Message, frozen=True, kw_only=True):
     """Second frame of a stdio message; the third is the bytes."""
 
-    v: int = 1
-    guest: str
-    worker: str
-    container: str
-    instance: str
-    process: str
-    process_instance: str
+    v: HeaderVersion = 1
+    guest: Annotated[str, Meta(description="Guest of the process")]
+    worker: Annotated[str, Meta(description="Worker instance that sent it")]
+    container: Annotated[str, Meta(description="Container of the process")]
+    instance: Annotated[str, Meta(description="Container instance")]
+    process: Annotated[str, Meta(description="`init` or an exec id")]
+    process_instance: Annotated[str, Meta(description="Process instance")]
     stream: StreamName
     offset: Annotated[Offset, Meta(description="Offset of the first byte; a jump means missing bytes: read_stdio has them")]
     crc: Crc32
@@ -54,7 +54,7 @@ class Created(Message, frozen=True, kw_only=True):
     """The container exists; init waits for start."""
 
     pid: Pid
-    bundle: str = ""
+    bundle: Annotated[str, Meta(description="Its OCI bundle directory in the guest")] = ""
 
 
 class Started(Message, frozen=True, kw_only=True):
@@ -73,7 +73,7 @@ class ExecStarted(Message, frozen=True, kw_only=True):
 class ExitEvent(Message, frozen=True, kw_only=True):
     """A process ended: exactly one for every started process."""
 
-    exit: Exit
+    exit: Annotated[Exit, Meta(description="How it ended")]
 
 
 class StdioEnd(Message, frozen=True, kw_only=True):
@@ -91,14 +91,14 @@ class StdioGap(Message, frozen=True, kw_only=True):
     stream: StreamName
     start: Offset
     end: Offset
-    reason: str
+    reason: Annotated[str, Meta(description="As in a Gap")]
     open_ended: OpenEnded = False
 
 
 class Oom(Message, frozen=True, kw_only=True):
     """The out-of-memory killer was at work in the container."""
 
-    kills: Count
+    kills: Annotated[Count, Meta(description="Processes killed in the container so far")]
 
 
 class Paused(Message, frozen=True, kw_only=True):
@@ -112,7 +112,7 @@ class Resumed(Message, frozen=True, kw_only=True):
 class Updated(Message, frozen=True, kw_only=True):
     """Resources were changed."""
 
-    resources: dict[str, Any] = {}
+    resources: Annotated[dict[str, Any], Meta(description="As in the command; empty where they do not fit an event")] = {}
 
 
 class Deleted(Message, frozen=True, kw_only=True):
@@ -124,27 +124,27 @@ class Deleted(Message, frozen=True, kw_only=True):
 class StorageFull(Message, frozen=True, kw_only=True):
     """The guest's disk is full; output is lost (announced as gaps) or processes blocked."""
 
-    path: str = ""
+    path: Annotated[str, Meta(description="Directory on that disk")] = ""
 
 
 class StorageOk(Message, frozen=True, kw_only=True):
     """There is space again."""
 
-    path: str = ""
+    path: Annotated[str, Meta(description="Directory on that disk")] = ""
 
 
 class JournalReset(Message, frozen=True, kw_only=True):
     """First event of a new epoch: earlier places are void, take a fresh snapshot."""
 
-    reason: str
-    previous_epoch: str = ""
-    previous_seq: Count = 0
+    reason: Annotated[str, Meta(description="Why the journal began anew, for a person to read")]
+    previous_epoch: Annotated[str, Meta(description="Epoch before; empty: unknown")] = ""
+    previous_seq: Annotated[Count, Meta(description="Last seq known of it")] = 0
 
 
 class WorkerStarted(Message, frozen=True, kw_only=True):
     """A worker took over the guest."""
 
-    version: str = ""
+    version: Annotated[str, Meta(description="Corral version of the worker")] = ""
     adopted: Annotated[Count, Meta(description="Containers found running and taken on")] = 0
     lost: Annotated[Count, Meta(description="Processes that got `lost` because nothing is known of their end")] = 0
 
@@ -152,23 +152,23 @@ class WorkerStarted(Message, frozen=True, kw_only=True):
 class GuestUp(Message, frozen=True, kw_only=True):
     """From a broker: the guest registered. `prev` is the previous one about this guest."""
 
-    labels: dict[str, str] = {}
-    epoch: str = ""
-    seq: Count = 0
+    labels: Annotated[dict[str, str], Meta(description="Labels of the guest")] = {}
+    epoch: Annotated[str, Meta(description="Epoch of the guest's journal")] = ""
+    seq: Annotated[Count, Meta(description="Its newest seq")] = 0
 
 
 class GuestDown(Message, frozen=True, kw_only=True):
     """From a broker: it left, or was not heard. `prev` is the previous one about this guest."""
 
-    reason: str
+    reason: Annotated[str, Meta(description="Why, for a person to read")]
 
 
 class Beacon(Message, frozen=True, kw_only=True):
     """From a broker: a guest's heartbeat. Not journaled; its header's seq is the guest's newest and prev is 0."""
 
     mark: Mark = 0
-    last_seq_by_kind: dict[str, int] = {}
-    load: Load = Load()
+    last_seq_by_kind: Annotated[dict[str, int], Meta(description="Event kind → seq of the newest event of it")] = {}
+    load: Annotated[Load, Meta(description="How busy the guest is")] = Load()
 
 
 EVENT_KINDS: dict[str, type[Message]] = {

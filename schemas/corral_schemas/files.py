@@ -17,18 +17,18 @@ class ReadFileArgs(ContainerTarget, frozen=True, kw_only=True):
 
     path: FilePath
     offset: Offset = 0
-    max_bytes: Annotated[int, Meta(ge=0, le=UPLOAD_BYTES_MAX)] = UPLOAD_BYTES_MAX
+    max_bytes: Annotated[int, Meta(description="Most bytes in the reply", ge=0, le=UPLOAD_BYTES_MAX)] = UPLOAD_BYTES_MAX
     version: Annotated[str, Meta(max_length=128, description="As in the first reply: another file there by now is file_changed")] = ""
 
 
 class ReadFileReply(Message, frozen=True, kw_only=True):
-    size: Count
-    mode: Annotated[int, Meta(ge=0, le=0o7777)]
-    uid: Count
-    gid: Count
-    mtime_ns: Annotated[int, Meta(ge=-INT64_MAX, le=INT64_MAX)]
+    size: Annotated[Count, Meta(description="Size of the whole file, bytes")]
+    mode: Annotated[int, Meta(description="Permission bits, setuid, setgid and sticky among them", ge=0, le=0o7777)]
+    uid: Annotated[Count, Meta(description="Owner")]
+    gid: Annotated[Count, Meta(description="Group")]
+    mtime_ns: Annotated[int, Meta(description="Time of its last change, nanoseconds since 1970", ge=-INT64_MAX, le=INT64_MAX)]
     version: Annotated[str, Meta(description="Changes when the file is replaced or written to")]
-    data: Annotated[bytes, Meta(max_length=UPLOAD_BYTES_MAX)]
+    data: Annotated[bytes, Meta(description="The bytes", max_length=UPLOAD_BYTES_MAX)]
     crc: Annotated[int, Meta(ge=0, lt=1 << 32, description="CRC-32 (zlib) of data")]
 
 
@@ -38,10 +38,10 @@ class WriteFileArgs(ContainerTarget, frozen=True, kw_only=True):
     path: Annotated[FilePath, Meta(description="Of the file; with a directory there, or a `/` at its end, `name` in it")]
     name: Annotated[str, Meta(max_length=255, description="The file's name where path is a directory")] = ""
     content: Digest
-    size: Count
-    mode: Annotated[int, Meta(ge=0, le=0o7777)] = 0o644
-    uid: Annotated[int, Meta(ge=0, lt=(1 << 32) - 1)] = 0
-    gid: Annotated[int, Meta(ge=0, lt=(1 << 32) - 1)] = 0
+    size: Annotated[Count, Meta(description="Size of the file, bytes")]
+    mode: Annotated[int, Meta(description="Permission bits, setuid, setgid and sticky among them", ge=0, le=0o7777)] = 0o644
+    uid: Annotated[int, Meta(description="Owner", ge=0, lt=(1 << 32) - 1)] = 0
+    gid: Annotated[int, Meta(description="Group", ge=0, lt=(1 << 32) - 1)] = 0
     mtime_ns: Annotated[int | None, Meta(description="null: now")] = None
 
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from corral_schemas import PROTOCOL_VERSION
-from corral_schemas.base import GuestName, Message, RequestId
+from corral_schemas.base import GuestName, HeaderVersion, Message, RequestId
 from corral_schemas.errors import CorralError, WireError, error, from_wire, to_wire
 from corral_schemas.events import EventHeader, StdioHeader
 from corral_schemas.limits import FRAME_BYTES_MAX, HEADER_BYTES_MAX, SHARED_NAME_CHARS_MAX
@@ -26,10 +26,10 @@ pack = _encoder.encode
 class CommandHeader(Message, frozen=True, kw_only=True):
     """First frame of a command. The broker reads only this."""
 
-    v: int = 1  # a literal: it is left out on the wire at 1, so absent means 1 for ever
+    v: HeaderVersion = 1  # a literal: it is left out on the wire at 1, so absent means 1 for ever
     id: RequestId
     guest: GuestName = ""
-    op: str
+    op: Annotated[str, Meta(description="Which command; see the message table")]
     timeout_ms: Annotated[int, Meta(ge=0, description="Time left when it was sent (this time)")]
     age_ms: Annotated[int, Meta(ge=0, description="Time since it was first sent, by the sender's monotonic clock")] = 0
     epoch: Annotated[str, Meta(description="The guest's epoch as known when it was first sent; empty: unstated")] = ""
@@ -40,7 +40,7 @@ class CommandHeader(Message, frozen=True, kw_only=True):
 class ReplyHeader(Message, frozen=True, kw_only=True):
     """First frame of a reply."""
 
-    v: int = 1  # a literal: it is left out on the wire at 1, so absent means 1 for ever
+    v: HeaderVersion = 1  # a literal: it is left out on the wire at 1, so absent means 1 for ever
     id: RequestId
     guest: GuestName = ""
     epoch: Annotated[str, Meta(description="The guest's epoch now")] = ""
@@ -49,8 +49,8 @@ class ReplyHeader(Message, frozen=True, kw_only=True):
 class ReplyBody(Message, frozen=True, kw_only=True):
     """Second frame of a reply: exactly one of the two."""
 
-    ok: msgspec.Raw = msgspec.Raw()
-    error: WireError | None = None
+    ok: Annotated[msgspec.Raw, Meta(description="The reply of the op, where the command succeeded")] = msgspec.Raw()
+    error: Annotated[WireError | None, Meta(description="What went wrong, where the command failed")] = None
 
 
 _command_header = msgspec.msgpack.Decoder(CommandHeader)

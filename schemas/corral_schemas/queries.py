@@ -19,7 +19,7 @@ class Nothing(Message, frozen=True, kw_only=True):
 
 
 class StateReply(Message, frozen=True, kw_only=True):
-    state: ContainerState
+    state: Annotated[ContainerState, Meta(description="The container")]
     place: Annotated[Place, Meta(description="The state is exactly that after this event")]
 
 
@@ -28,7 +28,7 @@ class ListArgs(Message, frozen=True, kw_only=True):
 
 
 class ListReply(Message, frozen=True, kw_only=True):
-    containers: list[ContainerState]
+    containers: Annotated[list[ContainerState], Meta(description="All of the guest's containers")]
     place: Annotated[Place, Meta(description="The list is exactly that after this event: follow on from here without a hole")]
 
 
@@ -39,11 +39,11 @@ class PsArgs(ContainerTarget, frozen=True, kw_only=True):
 
 
 class PsReply(Message, frozen=True, kw_only=True):
-    processes: list[ContainerProcessState]
+    processes: Annotated[list[ContainerProcessState], Meta(description="The processes")]
 
 
 class ContainerStatsReply(Message, frozen=True, kw_only=True):
-    stats: ContainerStats
+    stats: Annotated[ContainerStats, Meta(description="The figures")]
 
 
 class WaitArgs(ProcessTarget, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ class WaitArgs(ProcessTarget, frozen=True, kw_only=True):
 
 
 class WaitReply(Message, frozen=True, kw_only=True):
-    exit: Exit
+    exit: Annotated[Exit, Meta(description="How it ended")]
     process_instance: Instance
 
 
@@ -66,14 +66,14 @@ class ReplayArgs(Message, frozen=True, kw_only=True):
     after: Annotated[Count, Meta(description="Give events with a seq above this")] = 0
     mark: Annotated[Mark, Meta(description="Mark of the event at `after` as the asker had it; another one here is cursor_too_old")] = 0
     kinds: Annotated[list[str], Meta(description="Only these kinds; empty: all")] = []
-    limit: Annotated[int, Meta(ge=1, le=REPLAY_EVENTS_MAX)] = REPLAY_EVENTS_MAX
+    limit: Annotated[int, Meta(description="Most events in the reply", ge=1, le=REPLAY_EVENTS_MAX)] = REPLAY_EVENTS_MAX
     wait_ms: Annotated[int, Meta(ge=0, le=int(LONG_POLL_S_MAX * 1000), description="Where there is none yet, wait this long for one")] = 0
 
 
 class ReplayReply(Message, frozen=True, kw_only=True):
     """Events in order. `upto` may lie beyond the last event when kinds were left out."""
 
-    epoch: str
+    epoch: Annotated[str, Meta(description="The journal's epoch")]
     events: Annotated[list[tuple[bytes, bytes]], Meta(description="Header and payload frames of each event, as they were published")]
     upto: Annotated[Count, Meta(description="Everything up to this seq has been looked at: ask again after it")]
     last_seq: Annotated[Count, Meta(description="The journal's newest durable seq")]
@@ -87,16 +87,16 @@ class ResultArgs(Message, frozen=True, kw_only=True):
 
 class ResultReply(Message, frozen=True, kw_only=True):
     state: Annotated[Literal["done", "running", "unknown"], Meta(description="`unknown`: never received here, or no longer kept")]
-    op: str = ""
-    ok: dict[str, Any] | None = None
-    error: WireError | None = None
+    op: Annotated[str, Meta(description="Op of that command")] = ""
+    ok: Annotated[dict[str, Any] | None, Meta(description="Its reply, where it succeeded")] = None
+    error: Annotated[WireError | None, Meta(description="Its error, where it failed")] = None
 
 
 class Load(Message, frozen=True, kw_only=True):
     """How busy a guest is."""
 
-    containers: Count = 0
-    running: Count = 0
+    containers: Annotated[Count, Meta(description="Containers in the guest")] = 0
+    running: Annotated[Count, Meta(description="Of these, how many run")] = 0
     runtime_calls: Annotated[Count, Meta(description="Runtime calls running now")] = 0
     queued: Annotated[Count, Meta(description="Commands waiting their turn")] = 0
 
@@ -105,19 +105,19 @@ class GuestInfo(Message, frozen=True, kw_only=True):
     """A guest as one broker sees it."""
 
     guest: GuestName
-    up: bool
+    up: Annotated[bool, Meta(description="Registered, and heard lately")]
     worker: Annotated[Instance, Meta(description="Worker instance that registered")]
-    epoch: str = ""
-    seq: Count = 0
+    epoch: Annotated[str, Meta(description="Epoch of its journal")] = ""
+    seq: Annotated[Count, Meta(description="Its newest seq")] = 0
     mark: Mark = 0
-    labels: dict[str, str] = {}
+    labels: Annotated[dict[str, str], Meta(description="Labels of the guest")] = {}
     version: Annotated[str, Meta(description="Corral version of the worker")] = ""
-    protocol: int = 1
+    protocol: Annotated[int, Meta(description="Protocol version its worker speaks")] = 1
     runtime: Annotated[str, Meta(description="Name and version of its runtime")] = ""
-    load: Load = Load()
+    load: Annotated[Load, Meta(description="How busy it is")] = Load()
     since_ns: Annotated[TimeNs, Meta(description="When it came up or went down, broker's clock")] = 0
     heard_ms: Annotated[Count, Meta(description="Milliseconds since it was last heard")] = 0
-    in_flight: Count = 0
+    in_flight: Annotated[Count, Meta(description="Commands sent to it and not answered")] = 0
     reason: Annotated[str, Meta(description="Why it is down")] = ""
     warnings: Annotated[
         list[str], Meta(description="What is wrong with it: a clock that is off, an older version, another worker under its name")
@@ -125,20 +125,20 @@ class GuestInfo(Message, frozen=True, kw_only=True):
 
 
 class GuestsReply(Message, frozen=True, kw_only=True):
-    guests: list[GuestInfo]
+    guests: Annotated[list[GuestInfo], Meta(description="All that the broker knows")]
     place: Annotated[Place, Meta(description="Place in the broker's own events (guest_up, guest_down)")]
 
 
 class InfoReply(Message, frozen=True, kw_only=True):
     """About a broker or a worker."""
 
-    kind: Literal["broker", "worker"]
-    version: str
-    protocol: int
+    kind: Annotated[Literal["broker", "worker"], Meta(description="Which of the two answers")]
+    version: Annotated[str, Meta(description="Its Corral version")]
+    protocol: Annotated[int, Meta(description="Protocol version it speaks")]
     instance: Instance
     guest: GuestName = ""
-    epoch: str = ""
-    seq: Count = 0
+    epoch: Annotated[str, Meta(description="Of a worker: its journal's epoch")] = ""
+    seq: Annotated[Count, Meta(description="Of a worker: its journal's newest seq")] = 0
     mark: Mark = 0
     started_ns: TimeNs = 0
     limits: Annotated[dict[str, Any], Meta(description="Every limit in force, by its name")] = {}
@@ -149,18 +149,18 @@ class InfoReply(Message, frozen=True, kw_only=True):
 class HelloReply(Message, frozen=True, kw_only=True):
     """What a client or worker needs to know of a broker it dialled; asked of the client address with guest empty."""
 
-    version: str
-    protocol: int
+    version: Annotated[str, Meta(description="Corral version of the broker")]
+    protocol: Annotated[int, Meta(description="Protocol version it speaks")]
     instance: Instance
     workers: Annotated[
         str,
         Meta(description="Of the workers' ROUTER: a port, for ipc a suffix, joined to the address dialled; or a whole address (with ://)"),
     ]
-    events_in: str
-    events_out: str
-    stdio_in: str
-    stdio_out: str
-    heartbeat_ms: Count
+    events_in: Annotated[str, Meta(description="Likewise of the socket that workers publish events to")]
+    events_out: Annotated[str, Meta(description="Likewise of the socket that subscribers get events from")]
+    stdio_in: Annotated[str, Meta(description="Likewise of the socket that workers publish stdio to")]
+    stdio_out: Annotated[str, Meta(description="Likewise of the socket that raw subscribers get stdio from")]
+    heartbeat_ms: Annotated[Count, Meta(description="How often a guest's beacon comes while nothing moves, milliseconds")]
     shares_args: Annotated[bool, Meta(description="Arguments for several guests need come only once (`shared` in command headers)")] = False
     rate_per_s: Annotated[
         Count,

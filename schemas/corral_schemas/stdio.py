@@ -66,7 +66,7 @@ class Chunk(Message, frozen=True, kw_only=True):
     time_ns: TimeNs
     crc_before: Annotated[int, Meta(ge=0, lt=1 << 32, description="CRC-32 of the stream before these bytes")]
     crc: Crc32
-    data: Annotated[bytes, Meta(max_length=STDIO_CHUNK_BYTES_MAX)]
+    data: Annotated[bytes, Meta(description="The bytes", max_length=STDIO_CHUNK_BYTES_MAX)]
 
 
 OpenEnded = Annotated[
@@ -99,7 +99,9 @@ class ReadStdioArgs(ProcessTarget, frozen=True, kw_only=True):
     stdout: Annotated[Count | None, Meta(description="Read stdout from this offset; left out: not wanted")] = None
     stderr: Annotated[Count | None, Meta(description="Read stderr from this offset; left out: not wanted")] = None
     wait_ms: Annotated[int, Meta(ge=0, le=int(LONG_POLL_S_MAX * 1000), description="How long to wait for something new")] = 0
-    max_bytes: Annotated[int, Meta(ge=1, le=READ_STDIO_BYTES_MAX)] = STDIO_CHUNK_BYTES_MAX
+    max_bytes: Annotated[
+        int, Meta(description="Most bytes in the reply, of all streams together; stdout comes first", ge=1, le=READ_STDIO_BYTES_MAX)
+    ] = STDIO_CHUNK_BYTES_MAX
     tail_lines: Annotated[Count | None, Meta(description="Instead of the offsets: begin so many lines before the end")] = None
     since_ns: Annotated[Count | None, Meta(description="Instead of the offsets: begin with output written at or after this time")] = None
     consumer: Annotated[str, Meta(description="Name of the `block` consumer: all before the offsets is acknowledged")] = ""
@@ -109,8 +111,8 @@ class ReadStdioReply(Message, frozen=True, kw_only=True):
     """What there is from those offsets on. Chunks and gaps of one stream are contiguous with the offsets asked for."""
 
     process_instance: Instance
-    chunks: list[Chunk] = []
-    gaps: list[Gap] = []
+    chunks: Annotated[list[Chunk], Meta(description="Bytes, by stream and offset")] = []
+    gaps: Annotated[list[Gap], Meta(description="Bytes that are missing")] = []
     next: Annotated[dict[str, int], Meta(description="Stream → offset to ask for next")]
     ends: Annotated[dict[str, StreamEnd], Meta(description="Stream → its end, once it is closed")] = {}
     exit: Annotated[Exit | None, Meta(description="The process's exit, once recorded")] = None
@@ -120,7 +122,7 @@ class WriteStdinArgs(ProcessTarget, frozen=True, kw_only=True):
     """Writes stdin bytes exactly once: bytes below the offset already taken are skipped, bytes beyond it refused."""
 
     offset: Annotated[Offset, Meta(description="Offset of data's first byte in the stream of stdin")]
-    data: Annotated[bytes, Meta(max_length=STDIO_CHUNK_BYTES_MAX)]
+    data: Annotated[bytes, Meta(description="The bytes", max_length=STDIO_CHUNK_BYTES_MAX)]
 
 
 class WriteStdinReply(Message, frozen=True, kw_only=True):

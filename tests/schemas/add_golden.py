@@ -18,6 +18,7 @@ from corral_schemas.document.catalogue import level_of, messages
 from corral_schemas.frames import pack
 from schemas import golden_exchanges
 from schemas.golden_events import FULL, MORE, REPLY_BODIES
+from schemas.golden_examples import EXAMPLES
 from schemas.golden_store import EXCHANGES, GOLDEN, jsonable
 
 Row = dict[str, Any]
@@ -37,13 +38,22 @@ def bad_row(value: Any, code: str = "bad_request") -> Row:
     return good_row(value) | {"code": code}
 
 
+def example(name: str) -> Row:
+    return {"example": EXAMPLES[name]} if name in EXAMPLES else {}
+
+
 def good_rows(name: str, kind: type) -> Iterator[tuple[str, Row]]:
     if name == "ReplyBody":
         samples: dict[str, Any] = dict(REPLY_BODIES)
     else:
         full = plain(FULL[name])
         required = {field.encode_name for field in fields_of(kind) if field.required}
-        samples = {"full": full, "minimal": {field: full[field] for field in full if field in required}, **MORE.get(name, {})}
+        samples = {
+            "full": full,
+            "minimal": {field: full[field] for field in full if field in required},
+            **MORE.get(name, {}),
+            **example(name),
+        }
     for label, sample in samples.items():
         yield label, good_row(sample)
     yield "unknown_fields", good_row(plain(samples["full"]) | {"from_the_future": [1, {"deep": None}], "": 0})

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import inspect as types
 
 from corral_schemas import PROTOCOL_VERSION, limits
 from corral_schemas.document import __main__ as document
@@ -16,6 +17,7 @@ from corral_schemas.document.catalogue import level_of, messages, parts
 from corral_schemas.document.json_schema import json_schema
 from corral_schemas.document.pages import COMMANDS, ERRORS, PAGES, RULES, page_of
 from corral_schemas.document.protocol import generated_parts
+from corral_schemas.document.structs import meaning
 from corral_schemas.errors import TABLE
 from corral_schemas.events import EVENT_KINDS
 from corral_schemas.ops import OPS
@@ -103,6 +105,13 @@ def test_every_struct_has_its_heading_and_every_message_its_example_with_a_link_
     assert len(re.findall(rf"^###+ {name}$", TEXTS[page], re.MULTILINE)) == 1
     if name in messages():
         assert f"tests/schemas/golden/{level_of(name)}/{name}.json), sample" in TEXTS[page]
+
+
+@pytest.mark.parametrize("kind", [*messages().values(), *parts().values()], ids=lambda kind: kind.__name__)
+def test_every_field_says_what_it_means(kind: type) -> None:
+    info = types.type_info(kind)
+    assert isinstance(info, types.StructType)
+    assert [field.encode_name for field in info.fields if not meaning(field.type)] == []
 
 
 @pytest.mark.parametrize("op", OPS)

@@ -16,6 +16,7 @@ from corral_schemas.errors import CorralError
 from corral_schemas.events import EVENT_KINDS
 from corral_schemas.frames import pack, unpack
 from schemas.golden_events import EVENTS, FULL, MORE
+from schemas.golden_examples import EXAMPLES
 from schemas.golden_samples import CRC_HELLO
 from schemas.golden_store import Exchange, ReplyBodyRead, Sample, bad_samples, exchanges, good_samples, jsonable, label
 
@@ -82,6 +83,8 @@ def test_the_bytes_written_today_are_the_golden_ones(name: str) -> None:
     assert pack(FULL[name]) == golden["full"]
     for label_of, value in MORE.get(name, {}).items():
         assert pack(value) == golden[label_of]
+    if name in EXAMPLES:
+        assert pack(EXAMPLES[name]) == golden["example"]
 
 
 @pytest.mark.parametrize("message", FULL.values(), ids=lambda one: type(one).__name__)
