@@ -18,7 +18,7 @@ from corral_testkit.strangers import Stranger, new_cgroup, stranger_in
 from corral_testkit.system import CorralSystem
 from corral_worker.shim.cgroup import hierarchies
 
-pytestmark = [pytest.mark.runc, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.runc, pytest.mark.guarantee(26), pytest.mark.timeout(120)]
 
 IGNORES_TERM = ("sh", "-c", "trap '' TERM; while :; do sleep 1; done")
 LEAVES_ONE_BEHIND = ("sh", "-c", "sleep 1000 & exit 3")
