@@ -18,7 +18,7 @@ from corral_testkit.strangers import Stranger, new_cgroup, stranger_in
 from corral_testkit.system import CorralSystem
 from corral_worker.shim.cgroup import hierarchies
 
-pytestmark = [pytest.mark.runc, pytest.mark.guarantee(26), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.runc, pytest.mark.timeout(120)]
 
 IGNORES_TERM = ("sh", "-c", "trap '' TERM; while :; do sleep 1; done")
 LEAVES_ONE_BEHIND = ("sh", "-c", "sleep 1000 & exit 3")
@@ -171,6 +171,7 @@ ACTS = (
 )
 
 
+@pytest.mark.guarantee(26)
 @pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
 def test_the_others_in_a_named_cgroup_live_through(
     corral: CorralSystem,
@@ -190,6 +191,7 @@ def test_the_others_in_a_named_cgroup_live_through(
     assert _below(named) == []
 
 
+@pytest.mark.guarantee(26)
 def test_the_others_live_through_a_reboot_that_only_the_journal_knows_of(
     corral: CorralSystem, guest: Guest, bundle: Bundle, stranger: Stranger, named: str
 ) -> None:
@@ -209,6 +211,7 @@ def test_the_others_live_through_a_reboot_that_only_the_journal_knows_of(
     assert _below(named) == []
 
 
+@pytest.mark.guarantee(26)
 def test_processes_and_figures_are_those_of_one_container(corral: CorralSystem, guest: Guest, bundle: Bundle, stranger: Stranger) -> None:
     containers = [guest.run(name, bundle=bundle("sleep", "1000")) for name in ("a", "b")]
     for container in containers:
@@ -237,11 +240,13 @@ def test_a_cgroup_that_was_made_for_them_goes_with_the_last_container_in_it(
     assert not any(Path(mount + named).parent.exists() for mount in hierarchies().values())
 
 
+@pytest.mark.guarantee(26)
 def test_a_failed_create_leaves_no_cgroup_that_it_named(guest: Guest, bundle: Bundle, named: str) -> None:
     assert refused(lambda: guest.run("a", bundle=bundle("/nonexistent"))) == "command_not_found"
     assert not any(Path(mount + named).parent.exists() for mount in hierarchies().values())
 
 
+@pytest.mark.guarantee(26)
 def test_what_is_corrals_cannot_be_named(corral: CorralSystem, guest: Guest, bundle: Bundle, named: str) -> None:
     other = guest.run("a", spec=corral.spec("sleep", "1000"))
     mine = guest.run("b", bundle=bundle("sleep", "1000"))
