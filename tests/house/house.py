@@ -27,7 +27,7 @@ ROOTS = ("__init__.py", "__main__.py", "command.py", "service.py", "core.py", "m
 class Finding(NamedTuple):
     """One place that stands out."""
 
-    count: int
+    size: int
     place: str
 
 

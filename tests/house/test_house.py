@@ -10,7 +10,7 @@ from house.house import ATTRIBUTES_MAX, FILES_MAX, FUNCTION_LINES_MAX, IMPORTS_M
 
 
 def found(folder: Path) -> list[list[tuple[int, str]]]:
-    return [[tuple(one) for one in places] for places in findings([folder], folder).values()]
+    return [[(one.size, one.place) for one in places] for places in findings([folder], folder).values()]
 
 
 def test_a_class_with_behaviour_and_many_attributes_is_shown_and_data_is_not(tmp_path: Path) -> None:
