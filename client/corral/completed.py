@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from corral.guest import Guest
 from corral.output import bytes_of
 from corral.process import Process
+from corral.timeouts import checked_s
 from corral.words import generated_name
 from corral_schemas.containers import ContainerSpec
 from corral_schemas.errors import CorralError, error
@@ -47,6 +48,7 @@ class ProcessFailedError(Exception):
 
 async def run_to_end(guest: Guest, spec: ContainerSpec, stdin: bytes | None, timeout_s: float | None) -> Completed:
     """In a container of its own, which is gone afterwards, however this ends."""
+    checked_s(timeout_s)
     name = generated_name()
     try:
         container = await guest.run(name, spec=spec, stdio=StdioOptions(stdin=stdin is not None), auto_delete=True)

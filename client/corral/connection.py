@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -11,6 +12,7 @@ import zmq
 from corral.channel import Link, OnMessage, Wire, ZmqWire
 from corral.core.links import Links
 from corral.core.retry import Action, Request, Requests, Send
+from corral.timeouts import checked_s
 from corral.words import new_request_id
 from corral_schemas.base import Message
 from corral_schemas.errors import CorralError, error
@@ -39,7 +41,7 @@ class Connection:
         make_wire: Callable[[], Wire] = ZmqWire,
     ) -> None:
         self.addresses: list[str] = list(addresses)
-        self.timeout_s = timeout_s
+        self.timeout_s = checked_s(timeout_s)
         self.hellos: dict[int, HelloReply] = {}
         self.on_hello: list[Callable[[int], None]] = []  # told of every broker that answers; event streams add and remove themselves
         self._patience_s = float("inf") if retry_unreachable else 0.0
@@ -55,6 +57,7 @@ class Connection:
         self._wire: Wire | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._first_hello: asyncio.Future[None] | None = None
+        self._pid = os.getpid()
 
     @property
     def address(self) -> str:
@@ -70,13 +73,13 @@ class Connection:
 
     async def open(self, connect_timeout_s: float) -> None:
         """Dials every broker and returns when the first has answered. Raises guest_unreachable, unsupported_version, bad_request."""
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
         self._wire = self._make_wire()
         self._first_hello = self._loop.create_future()
         try:
             for link in range(len(self.addresses)):
                 self._channel(link, bulk=False)
-            async with asyncio.timeout(connect_timeout_s):
+            async with asyncio.timeout(checked_s(connect_timeout_s, "connect_timeout_s")):
                 await self._first_hello
         except TimeoutError as why:
             await self.close()
@@ -144,6 +147,7 @@ class Connection:
         """
         if request_id is not None:
             check_request_id(request_id)
+        checked_s(age_s, "age_s")
         packed = _packed(guest, args)
         now_s = self._now_s()
         request = Request(
@@ -152,7 +156,7 @@ class Connection:
             op=op,
             args=packed,
             first_s=now_s - (age_s or 0.0),
-            deadline_s=now_s + (self.timeout_s if timeout_s is None else timeout_s),
+            deadline_s=now_s + (self.timeout_s if timeout_s is None else checked_s(timeout_s)),
             bulk=op_named(op).bulk and bool(guest),
             poll_s=UPLOAD_SILENCE_S if op_named(op).upload else max(getattr(args, field, 0) for field in _POLL_FIELDS) / 1000,
             patience_s=self._patience_s if patience_s is None else max(patience_s, self._patience_s),
@@ -179,6 +183,8 @@ class Connection:
     async def _outcome(self, request: Request) -> Message:
         if self._wire is None or self._loop is None:
             raise error("guest_unreachable", "the client is not open: use it as an async context manager")
+        if os.getpid() != self._pid:
+            raise forked(self._pid)
         actions = self._requests.submit(request, self._now_s())
         future: asyncio.Future[Message] = self._loop.create_future()
         self._waiting[request.id] = future
@@ -283,6 +289,11 @@ class Connection:
 
     def _now_s(self) -> float:
         return 0.0 if self._loop is None else self._loop.time()
+
+
+def forked(pid: int) -> CorralError:
+    """Return the error of a client that is used in a child of the process that opened it: its sockets and its thread are not there."""
+    return error("bad_request", f"this client was opened in process {pid}; process {os.getpid()} is a fork of it: open one here")
 
 
 def _packed(guest: str, args: Message | bytes) -> bytes:

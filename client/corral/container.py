@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from corral.connection import Connection
 from corral.process import Process
+from corral.timeouts import checked_s
 from corral.words import generated_exec
 from corral_schemas.commands import (
     SIGTERM,
@@ -129,6 +130,7 @@ class Container:
         """
         from corral.completed import complete
 
+        checked_s(timeout_s)
         process = await self.exec(args, env=env, cwd=cwd, user=user, stdio=StdioOptions(stdin=stdin is not None))
         try:
             completed = await complete(process, args, stdin, timeout_s)
@@ -162,7 +164,7 @@ class Container:
 
     async def stop(self, grace_s: float = STOP_GRACE_S, signal: int = SIGTERM) -> Exit:
         """The signal, then SIGKILL after `grace_s` seconds; returns init's exit."""
-        args = StopArgs(container=self.name, instance=self.instance, signal=signal, grace_ms=int(grace_s * 1000))
+        args = StopArgs(container=self.name, instance=self.instance, signal=signal, grace_ms=int(checked_s(grace_s, "grace_s") * 1000))
         reply = await self._connection.ask(self.guest, "stop", args, StopReply, timeout_s=grace_s + self._connection.timeout_s)
         return reply.exit
 

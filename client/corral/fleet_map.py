@@ -9,6 +9,7 @@ from corral.connection import Connection
 from corral.guest import Guest
 from corral.plain_text import count_text
 from corral.selectors import Selector, parse_selector
+from corral.timeouts import checked_s
 from corral_schemas.base import Message
 from corral_schemas.errors import CorralError, error
 from corral_schemas.queries import GuestInfo, GuestsReply, Nothing
@@ -46,6 +47,7 @@ async def fleet_map(
     timeout_s: float | None = None,
 ) -> AsyncIterator[Mapped[T]]:
     """See AsyncClient.map."""
+    checked_s(timeout_s)
     selector = parse_selector(select) if isinstance(select, str) else select
     names = [info.guest for info in meant(selector, (await connection.ask("", "guests", Nothing(), GuestsReply)).guests)]
     gate = asyncio.Semaphore(window_of(window, len(names)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from corral.connection import Connection
 from corral.output import ByteStream, Output
 from corral.stdin import Stdin
+from corral.timeouts import checked_s
 from corral_schemas.commands import DeleteArgs, KillArgs, KillReply
 from corral_schemas.errors import DeadlineError, NotFoundError, StateError, error
 from corral_schemas.exits import Exit
@@ -67,6 +68,7 @@ class Process:
         if self._exit is not None:
             return self._exit
         loop = asyncio.get_running_loop()
+        timeout_s = checked_s(timeout_s)
         until_s = None if timeout_s is None else loop.time() + timeout_s
         while True:
             poll_s = LONG_POLL_S_MAX if until_s is None else min(LONG_POLL_S_MAX, max(0.0, until_s - loop.time()))

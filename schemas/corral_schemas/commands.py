@@ -8,7 +8,7 @@ from corral_schemas.base import ContainerName, Count, Instance, Message, Pid, Pi
 from corral_schemas.containers import ContainerSpec, OciProcess
 from corral_schemas.cursor import Place
 from corral_schemas.exits import Exit
-from corral_schemas.limits import STOP_GRACE_S
+from corral_schemas.limits import STOP_GRACE_S, TIMEOUT_S_MAX
 from corral_schemas.stdio import ProcessTarget, StdioOptions
 
 SIGTERM, SIGKILL = 15, 9
@@ -89,7 +89,7 @@ class StopArgs(ContainerTarget, frozen=True, kw_only=True):
     """SIGTERM (or `signal`), then SIGKILL after the grace time; answered at the exit of init."""
 
     signal: Annotated[int, Meta(description="Signal number", ge=1, le=64)] = SIGTERM
-    grace_ms: Annotated[int, Meta(description="Milliseconds until SIGKILL", ge=0)] = int(STOP_GRACE_S * 1000)
+    grace_ms: Annotated[int, Meta(description="Milliseconds until SIGKILL", ge=0, le=TIMEOUT_S_MAX * 1000)] = int(STOP_GRACE_S * 1000)
 
 
 class StopReply(Message, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from corral_schemas import PROTOCOL_VERSION
 from corral_schemas.base import GuestName, HeaderVersion, Message, RequestId
 from corral_schemas.errors import CorralError, WireError, error, from_wire, to_wire
 from corral_schemas.events import EventHeader, StdioHeader
-from corral_schemas.limits import FRAME_BYTES_MAX, HEADER_BYTES_MAX, SHARED_NAME_CHARS_MAX
+from corral_schemas.limits import FRAME_BYTES_MAX, HEADER_BYTES_MAX, SHARED_NAME_CHARS_MAX, TIMEOUT_S_MAX
 from corral_schemas.ops import OPS, Op
 
 T = TypeVar("T", bound=Message)
@@ -30,7 +30,7 @@ class CommandHeader(Message, frozen=True, kw_only=True):
     id: RequestId
     guest: GuestName = ""
     op: Annotated[str, Meta(description="Which command; see the message table")]
-    timeout_ms: Annotated[int, Meta(ge=0, description="Time left when it was sent (this time)")]
+    timeout_ms: Annotated[int, Meta(ge=0, le=TIMEOUT_S_MAX * 1000, description="Time left when it was sent (this time)")]
     age_ms: Annotated[int, Meta(ge=0, description="Time since it was first sent, by the sender's monotonic clock")] = 0
     epoch: Annotated[str, Meta(description="The guest's epoch as known when it was first sent; empty: unstated")] = ""
     trace: Annotated[str, Meta(description="Passed through to logs", max_length=256)] = ""

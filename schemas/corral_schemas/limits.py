@@ -49,6 +49,8 @@ BROKER_HOLD_S = 15.0
 """How long a starting broker holds commands for guests it knows of."""
 COMMAND_TIMEOUT_S = 30.0
 """Deadline of a command when the caller gives none."""
+TIMEOUT_S_MAX = 365 * 86_400
+"""Longest deadline, grace or lease that a command may state."""
 LONG_POLL_S_MAX = 60.0
 """Longest single wait, read_stdio or replay poll; libraries repeat it."""
 DEADLINE_GRACE_S = 0.1

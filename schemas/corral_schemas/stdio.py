@@ -23,11 +23,19 @@ from corral_schemas.limits import (
     SPOOL_BYTES_PER_PROCESS,
     SPOOL_BYTES_PER_PROCESS_MIN,
     STDIO_CHUNK_BYTES_MAX,
+    TIMEOUT_S_MAX,
 )
 from corral_schemas.names import INIT
 
 StreamName = Annotated[Literal["stdout", "stderr"], Meta(description="A process with a tty has only `stdout`")]
 Rows = Annotated[int, Meta(ge=0, le=65_535, description="Terminal height in characters")]
+StdinWriter = Annotated[
+    str,
+    Meta(
+        max_length=64,
+        description="Chosen by the writer: each has offsets to itself; empty: the offsets of all writers together",
+    ),
+]
 Columns = Annotated[int, Meta(ge=0, le=65_535, description="Terminal width in characters")]
 
 
@@ -44,9 +52,9 @@ class StdioOptions(Message, frozen=True, kw_only=True):
         Meta(description="At the cap: `drop` the oldest output (announced as a gap), or `block` the process until the consumer has read"),
     ] = "drop"
     consumer: Annotated[str, Meta(description="With `block`: the name the one consumer gives in read_stdio")] = ""
-    lease_ms: Annotated[int, Meta(ge=1_000, description="With `block`: silence of the consumer after which `drop` applies")] = int(
-        BLOCK_LEASE_S * 1000
-    )
+    lease_ms: Annotated[
+        int, Meta(ge=1_000, le=TIMEOUT_S_MAX * 1000, description="With `block`: silence of the consumer after which `drop` applies")
+    ] = int(BLOCK_LEASE_S * 1000)
 
 
 class ProcessTarget(Message, frozen=True, kw_only=True):
@@ -121,18 +129,20 @@ class ReadStdioReply(Message, frozen=True, kw_only=True):
 class WriteStdinArgs(ProcessTarget, frozen=True, kw_only=True):
     """Writes stdin bytes exactly once: bytes below the offset already taken are skipped, bytes beyond it refused."""
 
-    offset: Annotated[Offset, Meta(description="Offset of data's first byte in the stream of stdin")]
+    offset: Annotated[Offset, Meta(description="Offset of data's first byte in all that this writer writes to this stdin")]
+    writer: StdinWriter = ""
     data: Annotated[bytes, Meta(description="The bytes", max_length=STDIO_CHUNK_BYTES_MAX)]
 
 
 class WriteStdinReply(Message, frozen=True, kw_only=True):
-    offset: Annotated[Offset, Meta(description="Bytes of stdin taken so far; the next write begins here")]
+    offset: Annotated[Offset, Meta(description="Bytes taken from this writer so far; its next write begins here")]
 
 
 class CloseStdinArgs(ProcessTarget, frozen=True, kw_only=True):
     """Ends stdin after the bytes taken so far."""
 
-    offset: Annotated[Count | None, Meta(description="Bytes of stdin the client has written; a difference is bad_request")] = None
+    offset: Annotated[Count | None, Meta(description="Bytes that this writer has written; more than were taken is bad_request")] = None
+    writer: StdinWriter = ""
 
 
 class ResizeArgs(ProcessTarget, frozen=True, kw_only=True):

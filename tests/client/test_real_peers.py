@@ -1,6 +1,7 @@
 """The library against the real broker, the real worker and real runc."""
 
 import asyncio
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 import corral
 from corral.guest import Guest
+from corral_schemas.commands import ContainerTarget
 from corral_schemas.queries import Nothing
 from corral_testkit.bounded import run
 from corral_testkit.real_peers import RealPeers
@@ -70,6 +72,66 @@ def test_stdin_goes_through_whole_and_in_order(peers: RealPeers) -> None:
             await cat.init.stdin.close()
             assert await reading == data
             assert (await cat.wait()).code == 0
+
+    run(work(), 60)
+
+
+def test_what_is_written_after_a_cancelled_write_arrives_whole(peers: RealPeers) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(peers.address) as client:
+            guest = await ready(client)
+            box = await guest.run("box", spec=spec(peers, "sleep", "1000"))
+            cancelled = 0
+            for round_number in range(40):
+                cat = await box.exec(["cat"], stdio=corral.StdioOptions(stdin=True))
+                writing = asyncio.create_task(cat.stdin.write(b"first\n"))
+                for _ in range(round_number % 20):  # one turn of the loop later each time: before it is sent, under way, answered
+                    await asyncio.sleep(0)
+                cancelled += writing.cancel()
+                await asyncio.gather(writing, return_exceptions=True)
+                await cat.stdin.write(b"second\n")
+                await cat.stdin.close()
+                assert await cat.stdout.read() in (b"second\n", b"first\nsecond\n")
+                await cat.end()
+            assert cancelled
+            await box.delete(force=True)
+
+    run(work(), 100)
+
+
+def test_two_writers_of_one_stdin_lose_nothing_of_each_other(peers: RealPeers) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(peers.address) as one, corral.AsyncClient(peers.address) as two:
+            guest = await ready(one)
+            cat = await guest.run("cat", spec=spec(peers, "cat"), stdio=corral.StdioOptions(stdin=True))
+            first, second = cat.init.stdin, two.guest("g1").container("cat").init.stdin
+            for number in range(6):
+                await first.write(b"first %d\n" % number)
+                await second.write(b"second %d\n" % number)
+            await second.close()
+            expected = b"".join(b"first %d\nsecond %d\n" % (number, number) for number in range(6))
+            assert await cat.init.stdout.read() == expected
+            await cat.delete(force=True)
+
+    run(work(), 60)
+
+
+def test_a_deadline_of_a_year_harms_no_container_and_a_longer_one_is_refused(peers: RealPeers) -> None:
+    year_s = 365 * 86_400
+
+    async def work() -> None:
+        async with corral.AsyncClient(peers.address) as client:
+            box = await (await ready(client)).run("box", spec=spec(peers, "sleep", "1000"))
+            target = ContainerTarget(container="box")
+            await client.call("g1", "pause", target, timeout_s=year_s)
+            await client.call("g1", "resume", target, timeout_s=year_s)
+            assert (await box.exec(["true"], timeout_s=year_s)).pid
+            for odd_s in (year_s + 1, 1e300, math.inf, math.nan):
+                for refused in (client.call("g1", "pause", target, timeout_s=odd_s), box.wait(odd_s), box.stop(odd_s)):
+                    with pytest.raises(corral.InvalidError, match=r"365 days"):
+                        await refused
+            assert (await box.state()).status == "running"
+            await box.delete(force=True)
 
     run(work(), 60)
 

@@ -1,5 +1,7 @@
 """The synchronous client: the same answers, from any thread, and nothing left over."""
 
+import math
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -65,3 +67,54 @@ def test_closing_the_stream_ends_a_thread_that_iterates(broker: FakeBroker, gues
             client.guests()
         reader.join(5)
         assert not reader.is_alive()
+
+
+def test_a_call_in_a_forked_child_is_refused_at_once(broker: FakeBroker) -> None:
+    with corral.Client(broker.address) as client:
+        client.guests()
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                client.guests()
+            except corral.InvalidError as why:
+                status = 0 if "open one here" in str(why) else 2
+            finally:
+                os._exit(status)  # nothing of the test's own is to run twice
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert client.guests() == []
+
+
+def test_threads_that_ask_while_another_closes_the_client_all_get_an_error(broker: FakeBroker) -> None:
+    for _ in range(10):
+        client = corral.Client(broker.address)
+        client.__enter__()
+
+        def ask_until_refused(client: corral.Client = client) -> str:
+            while True:
+                try:
+                    client.guests()
+                except corral.CorralError as why:
+                    return why.code
+
+        with ThreadPoolExecutor(8) as pool:
+            refusals = [pool.submit(ask_until_refused) for _ in range(8)]
+            while broker.seen("guests") == []:
+                client.guests()
+            client.close()
+            assert {refusal.result(20) for refusal in refusals} == {"guest_unreachable"}
+
+
+def test_a_timeout_that_is_no_time_is_refused_and_leaves_the_client_as_it_was(broker: FakeBroker, guest: FakeGuest) -> None:
+    broker.do(lambda: guest.end(5))
+    for odd_s in (math.inf, math.nan, 1e300):
+        with pytest.raises(corral.InvalidError, match="timeout_s is"):
+            corral.Client(broker.address, timeout_s=odd_s)
+    with corral.Client(broker.address) as client:
+        container = client.guest("g1").container("c", INSTANCE)
+        for odd_s in (math.inf, math.nan, 1e300):
+            with pytest.raises(corral.InvalidError, match="timeout_s is"):
+                container.wait(odd_s)
+            with pytest.raises(corral.InvalidError, match="timeout_s is"):
+                list(client.map("all", lambda one: one.list(), timeout_s=odd_s))
+        assert container.wait(5).code == 5

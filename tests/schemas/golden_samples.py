@@ -198,9 +198,11 @@ STDIO: list[Message] = [
         ends={"stdout": StreamEnd(state="closed", total=6, crc=CRC_HELLO)},
         exit=EXITED,
     ),
-    stdio.WriteStdinArgs(container="web", instance=CONTAINER, process="shell", process_instance=EXEC, offset=6, data=b"ls -l\n"),
+    stdio.WriteStdinArgs(
+        container="web", instance=CONTAINER, process="shell", process_instance=EXEC, offset=6, writer="writer-1", data=b"ls -l\n"
+    ),
     stdio.WriteStdinReply(offset=12),
-    stdio.CloseStdinArgs(container="web", instance=CONTAINER, process="shell", process_instance=EXEC, offset=12),
+    stdio.CloseStdinArgs(container="web", instance=CONTAINER, process="shell", process_instance=EXEC, offset=12, writer="writer-1"),
     stdio.ResizeArgs(container="web", instance=CONTAINER, process="shell", process_instance=EXEC, rows=50, columns=132),
 ]
 QUERIES: list[Message] = [

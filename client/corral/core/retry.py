@@ -113,7 +113,11 @@ class Requests:
             raise error("request_conflict", f"request id {request.id} is on its way already", request_id=request.id)
         request.epoch = request.epoch or self._epochs.get(request.guest, "")
         self._pending[request.id] = request
-        return self._send(request, now_s)
+        try:
+            return self._send(request, now_s)
+        except BaseException:  # what was never sent would be looked for among the waiting ones for ever
+            self.forget(request.id)
+            raise
 
     def forget(self, request_id: str) -> None:
         """Its caller does not wait any more."""

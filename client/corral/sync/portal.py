@@ -1,10 +1,13 @@
 """The one thread behind a synchronous client: an asyncio loop, and ways to have it do things from any thread."""
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import CancelledError
 from typing import Any, Generic, TypeVar
 
+from corral.connection import forked
 from corral_schemas.errors import error
 
 T = TypeVar("T")
@@ -16,6 +19,8 @@ class Portal:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+        self._closing = threading.Lock()  # what was handed over before `stop` is cancelled by it, and nothing is handed over after it
 
     @property
     def running(self) -> bool:
@@ -23,6 +28,7 @@ class Portal:
 
     def start(self) -> None:
         ready = threading.Event()
+        self._pid = os.getpid()
 
         def main() -> None:
             with asyncio.Runner() as runner:
@@ -36,20 +42,27 @@ class Portal:
 
     def stop(self) -> None:
         """Ends the thread. Stopping again does nothing."""
-        loop, thread = self._loop, self._thread
-        self._loop = self._thread = None
-        if loop is not None and thread is not None:
+        with self._closing:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is not None and thread is not None and os.getpid() == self._pid:  # a fork has no such thread
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The coroutine's result or exception. An interrupt of the waiting thread cancels it."""
-        if self._loop is None:
+        if os.getpid() != self._pid:
             work.close()
-            raise error("guest_unreachable", "the client is not open: use it as a context manager")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            raise forked(self._pid)
+        with self._closing:
+            if self._loop is None:
+                work.close()
+                raise error("guest_unreachable", "the client is not open: use it as a context manager")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
+        except CancelledError as why:  # nobody here cancels it and goes on waiting
+            raise error("guest_unreachable", "the client was closed by another thread") from why
         except BaseException:
             future.cancel()
             raise

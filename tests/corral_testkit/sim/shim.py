@@ -169,9 +169,9 @@ class SimShim:
         if process is None:
             return _error("stdin_closed" if message["process"] in self._gone else "process_not_found")
         if step == "stdin":
-            return process.write_stdin(message["offset"], blob)
+            return process.write_stdin(message["offset"], blob, message["writer"])
         if step == "close_stdin":
-            return process.close_stdin(message.get("offset"))
+            return process.close_stdin(message.get("offset"), message["writer"])
         return _error("not_a_tty")
 
     def _signal(self, message: Message, process: ShimProcess | None) -> str:

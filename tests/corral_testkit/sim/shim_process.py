@@ -51,6 +51,7 @@ class ShimProcess:
         self.announced = self.held = self.exit_told = False
         self.exit: dict[str, Any] | None = None
         self.stdin_offset = 0
+        self._stdin_writers: dict[str, int] = {}
         self.stdin_closed = not self.wants_stdin
         self.early: set[int] = set()  # streams that ended, of which nobody was told
         self.armed: tuple[dict[int, int], bool] | None = None
@@ -169,24 +170,30 @@ class ShimProcess:
         self.armed = None
         return {"t": "grew", "process": self.instance, "streams": self.stream_states(), "exited": self.exit is not None}
 
-    def write_stdin(self, offset: int, data: bytes) -> Message:
+    def write_stdin(self, offset: int, data: bytes, writer: str) -> Message:
         """The response's content."""
+        taken = self._taken_of(writer)
         if self.stdin_closed or self.running is None:
-            return _error("stdin_closed", offset=self.stdin_offset)
-        if offset > self.stdin_offset:
-            return _error("stdin_gap", offset=self.stdin_offset)
-        fresh = data[self.stdin_offset - offset :]
+            return _error("stdin_closed", offset=taken)
+        if offset > taken:
+            return _error("stdin_gap", offset=taken)
+        fresh = data[taken - offset :]
         self.stdin_offset += len(fresh)
+        self._stdin_writers[writer] = taken + len(fresh)
         self.life.stdin += fresh
-        return {"ok": {"offset": self.stdin_offset}}
+        return {"ok": {"offset": taken + len(fresh)}}
 
-    def close_stdin(self, offset: int | None) -> Message:
-        if offset is not None and offset > self.stdin_offset:
-            return _error("stdin_gap", offset=self.stdin_offset)
+    def _taken_of(self, writer: str) -> int:
+        return self._stdin_writers.get(writer, 0) if writer else self.stdin_offset
+
+    def close_stdin(self, offset: int | None, writer: str) -> Message:
+        taken = self._taken_of(writer)
+        if offset is not None and offset > taken:
+            return _error("stdin_gap", offset=taken)
         if not self.stdin_closed and self.running is not None:
             self.running.eof()
         self.stdin_closed = True
-        return {"ok": {"offset": self.stdin_offset}}
+        return {"ok": {"offset": taken}}
 
     def close(self) -> None:
         self.spool.close()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from corral_testkit.shim_driver import Guest, ShimDriver, read_all, wait_until
+from corral_worker.shim.input import WRITERS_MAX
 from corral_worker.shim.spool_read import SpoolReader
 from corral_worker.shim.wire import Message
 
@@ -148,6 +149,34 @@ def test_grew_tells_once_per_arm(shim: ShimDriver) -> None:
     assert not [message for message in shim.wire.arrived() if message["t"] == "grew"]
     shim.do("stdin", process=init, offset=0, blob=b"go\n")
     assert shim.wire.wait_for(lambda m: m["t"] == "grew")["streams"]["1"]["offset"] == 8
+
+
+def test_writers_of_one_input_have_offsets_to_themselves(shim: ShimDriver) -> None:
+    init = shim.run(["cat"], stdin=True)
+    for number in range(3):
+        for writer in ("one", "two"):
+            line = f"{writer} {number}\n".encode()
+            taken = shim.do("stdin", process=init, offset=number * len(line), writer=writer, blob=line)["offset"]
+            again = shim.do("stdin", process=init, offset=number * len(line), writer=writer, blob=line)["offset"]
+            assert taken == again == (number + 1) * len(line)
+    gap = shim.response(shim.request("stdin", process=init, offset=1, writer="three", blob=b"x"))
+    assert (gap["error"]["kind"], gap["error"]["details"]["offset"]) == ("stdin_gap", 0)
+    assert shim.do("stdin", process=init, offset=36, blob=b"")["offset"] == 36  # without a name: the bytes of all
+    shim.do("close_stdin", process=init, offset=18, writer="two")
+    assert shim.notice("exit", init)["exit"] == {"type": "exited", "code": 0}
+    assert shim.output(init) == b"".join(b"one %d\ntwo %d\n" % (number, number) for number in range(3))
+
+
+def test_more_writers_than_are_kept_are_told_of_a_gap_and_no_byte_is_taken_twice(shim: ShimDriver) -> None:
+    init = shim.run(["cat"], stdin=True)
+    for number in range(WRITERS_MAX + 1):
+        shim.do("stdin", process=init, offset=0, writer=f"writer-{number}", blob=b"x")
+    forgotten = shim.response(shim.request("stdin", process=init, offset=1, writer="writer-0", blob=b"y"))
+    assert forgotten["error"]["kind"] == "stdin_gap"
+    assert shim.do("stdin", process=init, offset=1, writer="writer-1", blob=b"y")["offset"] == 2
+    shim.do("close_stdin", process=init, offset=None)
+    assert shim.notice("exit", init)["exit"] == {"type": "exited", "code": 0}
+    assert shim.output(init) == b"x" * (WRITERS_MAX + 1) + b"y"
 
 
 def test_input_arrives_once_whatever_is_sent_twice(shim: ShimDriver) -> None:

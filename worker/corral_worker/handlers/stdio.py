@@ -109,14 +109,14 @@ def _live(guest: Guest, container: str, instance: str, process: str, process_ins
 async def write_stdin(guest: Guest, args: WriteStdinArgs, flight: Flight) -> WriteStdinReply:
     container, process = _stdin_of(guest, args)
     link = await linked(guest, container)
-    ok = await flight.step(link, "stdin", blob=args.data, process=process.instance, offset=args.offset)
+    ok = await flight.step(link, "stdin", blob=args.data, process=process.instance, offset=args.offset, writer=args.writer)
     return WriteStdinReply(offset=ok["offset"])
 
 
 async def close_stdin(guest: Guest, args: CloseStdinArgs, flight: Flight) -> Done:
     container, process = _stdin_of(guest, args)
     link = await linked(guest, container)
-    await flight.step(link, "close_stdin", process=process.instance, offset=args.offset)
+    await flight.step(link, "close_stdin", process=process.instance, offset=args.offset, writer=args.writer)
     return Done()
 
 

@@ -1,4 +1,4 @@
-"""The way of a process's input: every byte once, by its offset, through a bounded buffer."""
+"""The way of a process's input: every writer's bytes once, by the writer's offset, through a bounded buffer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from corral_worker.shim.answers import RequestError
 from corral_worker.shim.loop import WRITABLE, Loop
 
 BUFFER_BYTES_MAX = 1024 * 1024
+# Writers whose offsets are kept; beyond, the one that was silent longest is forgotten and gets a gap error if it writes again.
+WRITERS_MAX = 256
 # Called with the new offset, or with what went wrong.
 Done = Callable[[int | RequestError], None]
 
@@ -20,25 +22,29 @@ class InputStream:
 
     def __init__(self, loop: Loop, fd: int | None, *, tty: bool = False) -> None:
         """``fd`` None: the process has no input, everything is answered ``stdin_closed``."""
-        self.offset = 0  # bytes accepted since the stream began
+        self.offset = 0  # bytes accepted since the stream began, from all writers
+        self._taken_of: dict[str, int] = {}  # writer → bytes accepted from it; who wrote last stands last
         self._loop = loop
         self._fd = fd
         self._tty = tty
         self._watched = False
         self._closing = fd is None
         self._buffer = bytearray()
-        self._waiting: deque[tuple[int | None, bytes | None, Done]] = deque()  # offset, bytes (None: close), answer
+        self._waiting: deque[tuple[str, int | None, bytes | None, Done]] = deque()  # writer, offset, bytes (None: close), answer
         if fd is not None:
             os.set_blocking(fd, False)
 
-    def write(self, offset: int, data: bytes, done: Done) -> None:
-        """Accept bytes that begin at ``offset``; those below what was accepted before are skipped."""
-        self._waiting.append((offset, data, done))
+    def write(self, offset: int, data: bytes, done: Done, writer: str = "") -> None:
+        """Accept bytes that begin at ``offset`` of what this writer writes; those below what was accepted from it before are skipped.
+
+        Without a name the offset counts the bytes of all writers.
+        """
+        self._waiting.append((writer, offset, data, done))
         self._advance()
 
-    def close_at(self, offset: int | None, done: Done) -> None:
-        """Close behind everything accepted so far, which must reach ``offset``. Closing twice is fine."""
-        self._waiting.append((offset, None, done))
+    def close_at(self, offset: int | None, done: Done, writer: str = "") -> None:
+        """Close behind everything accepted so far, which must reach ``offset`` of this writer. Closing twice is fine."""
+        self._waiting.append((writer, offset, None, done))
         self._advance()
 
     def shut(self) -> None:
@@ -57,25 +63,34 @@ class InputStream:
                 return
 
     def _answer_first(self) -> bool:
-        offset, data, done = self._waiting[0]
+        writer, offset, data, done = self._waiting[0]
+        taken = self._taken_of.get(writer, 0) if writer else self.offset
         result: int | RequestError
         if data is not None and self._closing:
-            result = RequestError("stdin_closed", offset=self.offset)
-        elif offset is not None and offset > self.offset:
-            result = RequestError("stdin_gap", f"expected offset {self.offset}", offset=self.offset)
+            result = RequestError("stdin_closed", offset=taken)
+        elif offset is not None and offset > taken:
+            result = RequestError("stdin_gap", f"expected offset {taken}", offset=taken)
         elif data is None:
             self._closing = True
-            result = self.offset
+            result = taken
         else:
-            fresh = data[self.offset - (offset or 0) :]
+            fresh = data[taken - (offset or 0) :]
             if self._buffer and len(self._buffer) + len(fresh) > BUFFER_BYTES_MAX:
                 return False
             self._buffer += fresh
             self.offset += len(fresh)
-            result = self.offset
+            result = taken + len(fresh)
+            if writer:
+                self._note_taken(writer, result)
         self._waiting.popleft()
         done(result)
         return True
+
+    def _note_taken(self, writer: str, taken: int) -> None:
+        self._taken_of.pop(writer, None)
+        self._taken_of[writer] = taken
+        if len(self._taken_of) > WRITERS_MAX:
+            del self._taken_of[next(iter(self._taken_of))]
 
     def _write_out(self) -> None:
         if self._fd is None:

@@ -16,6 +16,8 @@ from corral_worker.shim.linux import log_exception
 READABLE = select.EPOLLIN
 WRITABLE = select.EPOLLOUT
 PRIORITY = select.EPOLLPRI
+# Longest single wait: epoll counts milliseconds in a C int, so that a wait for a timer 25 days ahead would raise.
+WAIT_S_MAX = 3600.0
 
 
 class Timer:
@@ -100,7 +102,7 @@ class Loop:
     def _seconds_to_next_timer(self) -> float:
         while self._timers and self._timers[0][2].callback is None:
             heapq.heappop(self._timers)
-        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else -1
+        return min(max(0.0, self._timers[0][0] - time.monotonic()), WAIT_S_MAX) if self._timers else -1
 
     def _call_due_timers(self) -> None:
         now = time.monotonic()
