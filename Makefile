@@ -39,6 +39,16 @@ pytest: setup $(if $(filter tests tests/vm%,$(TESTS)),vm-prepared) ## The tests 
 	@deploy/setup.sh tests
 	$(PYTHON) -m pytest $(PYTEST_FLAGS) $(TESTS)
 
+TARGETS += lock test-lowest test-latest
+lock: ## Renew the lock: everything at its newest version (ONLY="click rich": only these)
+	@deploy/setup.sh lock $(ONLY)
+test-lowest: setup ## The tests on the lowest versions that pyproject.toml admits (TESTS=tests/broker for some)
+	@PYTHONPATH=deploy/lock $(PYTHON) -m corral_lock lowest
+	@$(MAKE) --no-print-directory pytest PYTHON=.venv-lowest/bin/python
+test-latest: setup ## The tests on the newest versions there are
+	@PYTHONPATH=deploy/lock $(PYTHON) -m corral_lock latest
+	@$(MAKE) --no-print-directory pytest PYTHON=.venv-latest/bin/python
+
 ifneq ($(wildcard benchmarks/run.py),)
 TARGETS += bench bench-quick
 bench: setup ## Every figure the README quotes
@@ -119,9 +129,9 @@ TARGETS += test-vm
 
 clean: ## Remove caches and results
 	rm -rf build dist corral-runs .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
-distclean: clean ## Remove the virtual environment too
-	rm -rf .venv
+distclean: clean ## Remove the virtual environments too
+	rm -rf .venv .venv-lowest .venv-latest
 
 .PHONY: $(TARGETS)

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Makes this checkout ready: the Debian packages that containers need, and a virtual environment in .venv with Corral and its tools.
-# With `tests`: also the shells and tools that tests use. Quick where everything is there already. Root is needed only to install packages
-# that are missing. It asks nothing.
+# With `tests`: also the shells and tools that tests use. With `lock NAME…`: the lock is resolved anew before (only NAME… if there is one).
+# Quick where everything is there already. Root is needed only to install packages that are missing. It asks nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly venv=.venv
 readonly stamp=$venv/set-up-for
-readonly asyncapi_parser=3.6.6
+readonly asyncapi_parser=tests/schemas/asyncapi_parser
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$@"; exit 1; }
@@ -53,21 +53,21 @@ install_packages() {
     fi
 }
 
-# What the environment was made for. A checkout that was moved, another Python and a changed pyproject.toml all show here.
-wanted() { printf '%s %s %s\n' "$PWD" "$(sha256sum <pyproject.toml | cut -d' ' -f1)" "$($venv/bin/python -V)"; }
+# What the environment was made for. A checkout that was moved, another Python, a changed pyproject.toml and another lock all show here.
+wanted() { printf '%s %s %s\n' "$PWD" "$(cat pyproject.toml requirements*.lock | sha256sum | cut -d' ' -f1)" "$($venv/bin/python -V)"; }
+
+lock() { PYTHONPATH=deploy/lock "$python" -m corral_lock "$@"; }
 
 make_environment() {
     if [ -e $stamp ] && [ "$(cut -d' ' -f1 $stamp)" != "$PWD" ]; then
         say "$venv was made in another directory: making it anew"
         rm -rf $venv
     fi
-    if ! is_made_with_it || ! $venv/bin/python -m pip --version >/dev/null 2>&1; then
-        "$python" -m venv --clear $venv || fail "$python -m venv failed"
-    fi
+    is_made_with_it || rm -rf $venv
     if [ ! -e $stamp ] || [ "$(cat $stamp)" != "$(wanted)" ]; then
-        say "installing Corral and its tools into $venv (a minute, the first time)"
-        $venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check --editable '.[dev]' </dev/null >&2 ||
-            fail "pip could not install what pyproject.toml names; does pip reach a package index from here?"
+        lock check || exit 1
+        say "installing Corral and its tools into $venv, as the lock says"
+        lock install || exit 1
         wanted >$stamp
     fi
 }
@@ -75,10 +75,15 @@ make_environment() {
 # AsyncAPI's own parser reads schemas/asyncapi.json in a test, on machines that have node.
 install_asyncapi_parser() {
     [ "$for_tests" = tests ] && command -v node >/dev/null && command -v npm >/dev/null || return 0
-    [ ! -d $venv/asyncapi/node_modules/@asyncapi/parser ] || return 0
-    say "installing AsyncAPI's parser into $venv/asyncapi"
-    npm install --silent --no-audit --no-fund --prefix $venv/asyncapi "@asyncapi/parser@$asyncapi_parser" </dev/null >/dev/null ||
+    ! cmp -s $asyncapi_parser/package-lock.json $venv/asyncapi/package-lock.json || return 0
+    say "installing AsyncAPI's parser into $venv/asyncapi, as its lock says"
+    mkdir -p $venv/asyncapi
+    cp $asyncapi_parser/package.json $venv/asyncapi
+    cp $asyncapi_parser/package-lock.json $venv/asyncapi
+    npm ci --ignore-scripts --silent --no-audit --no-fund --prefix $venv/asyncapi </dev/null >/dev/null || {
+        rm -rf $venv/asyncapi
         say "npm could not install @asyncapi/parser: its test is skipped"
+    }
 }
 
 python=$(choose_python)
@@ -87,5 +92,6 @@ mapfile -t packages < <(missing_packages)
 [ ${#packages[@]} = 0 ] || install_packages "${packages[@]}"
 mapfile -t packages < <(missing_packages)
 [ ${#packages[@]} = 0 ] || fail "still missing after the installation: ${packages[*]}"
+if [ "${1:-}" = lock ]; then lock renew "${@:2}"; fi
 make_environment
 install_asyncapi_parser

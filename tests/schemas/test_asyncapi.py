@@ -2,7 +2,6 @@
 
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from corral_schemas.ops import OPS
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "schemas" / "asyncapi.json"
-PARSER = Path(sys.prefix) / "asyncapi"
+PARSER = Path(__file__).resolve().parents[2] / ".venv" / "asyncapi"
 
 
 @pytest.mark.skipif(
