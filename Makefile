@@ -5,7 +5,7 @@ TESTS ?= tests
 PYTEST_FLAGS ?= --durations=15
 
 .DEFAULT_GOAL := help
-TARGETS := help setup demo test lint pages format types pytest clean distclean
+TARGETS := help setup demo test lint house pages format types pytest clean distclean
 
 help: ## Say what there is
 	@for target in $(TARGETS); do sed -nE "s/^($$target):.* ## (.*)/  make \1\t\2/p" Makefile; done | expand -t 22
@@ -23,6 +23,9 @@ lint: setup ## ruff, the import contracts, generated pages and links
 	.venv/bin/ruff format --check
 	.venv/bin/lint-imports
 	PYTHONPATH=docs $(PYTHON) -m corral_docs --check
+
+house: setup ## Show what stands out: large classes, full folders, long functions (a mirror: it never fails)
+	@$(PYTHON) tests/house/house.py
 
 pages: setup ## Write the generated pages of docs/ again
 	PYTHONPATH=docs $(PYTHON) -m corral_docs

@@ -119,6 +119,7 @@ class Deleted(Message, frozen=True, kw_only=True):
     """The container is gone; exits and output stay for their retention time."""
 
     reason: Annotated[str, Meta(description="command, auto_delete, create_failed, or what drift was found")] = "command"
+    warning: Annotated[str, Meta(description="What the runtime said though it did delete it: of a poststop hook that failed, say")] = ""
 
 
 class StorageFull(Message, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from corral_docs import guarantees, links, troubleshooting
+from corral_docs import guarantees, links, rooms, troubleshooting
 from corral_docs.__main__ import problems
 from corral_docs.sections import filled
 
@@ -65,3 +65,7 @@ def test_a_generated_part_replaces_what_stands_between_its_marks(part: str) -> N
     else:
         with pytest.raises(ValueError, match="missing"):
             filled(page, part, "new\n")
+
+
+def test_every_room_of_an_import_contract_says_what_it_is_for() -> None:
+    assert [line for line in rooms.lists().splitlines() if line.startswith("- ") and line.rstrip().endswith(":")] == []

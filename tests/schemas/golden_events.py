@@ -72,7 +72,7 @@ EVENTS: list[Message] = [
     events.Paused(),
     events.Resumed(),
     events.Updated(resources={"memory": {"limit": 128 << 20}}),
-    events.Deleted(reason="auto_delete"),
+    events.Deleted(reason="auto_delete", warning="error running poststop hook #0: exit status 7"),
     events.StorageFull(path="/var/lib/corral/vm-1"),
     events.StorageOk(path="/var/lib/corral/vm-1"),
     events.JournalReset(reason="rewound", previous_epoch="0a1b2c3d4e5f6071", previous_seq=99),

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
+import pytest
+
 from corral_schemas import session
 from corral_schemas.frames import CommandHeader, encode_command, pack
 from corral_schemas.stdio import ReadStdioArgs
@@ -103,6 +105,7 @@ def in_loop(check: Callable[[Rig], None]) -> None:
     run(work())
 
 
+@pytest.mark.guarantee(25)
 def test_a_bulk_session_that_owes_an_answer_is_not_idle_however_long_nothing_comes() -> None:
     def check(rig: Rig) -> None:
         rig.read(0)

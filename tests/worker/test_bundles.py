@@ -114,7 +114,7 @@ def test_a_users_bundle_is_copied_with_what_corral_needs_and_itself_not_changed(
     before = (source / "config.json").read_bytes()
     bundle, config = made(source, tmp_path)
     assert (source / "config.json").read_bytes() == before
-    assert bundle == Bundle(str(source), str(source / "rootfs"), "1.0.2", ["true"], shares_pid_namespace=False)
+    assert bundle == Bundle(str(source), str(source / "rootfs"), "1.0.2", ["true"], "/corral/g1/i1", shares_pid_namespace=False)
     assert config["root"]["path"] == str(source / "rootfs")
     assert config["linux"]["cgroupsPath"] == "/corral/g1/i1"
     assert (config["process"]["terminal"], config["process"]["oomScoreAdj"]) == (False, 0)
@@ -123,7 +123,7 @@ def test_a_users_bundle_is_copied_with_what_corral_needs_and_itself_not_changed(
 def test_what_the_user_chose_stays(source: Path, tmp_path: Path) -> None:
     changed(process={"args": ["x"], "oomScoreAdj": 7}, linux={"cgroupsPath": "/mine"})(source)
     bundle, config = made(source, tmp_path, tty=True, rows=3, columns=4)
-    assert config["linux"]["cgroupsPath"] == "/mine"
+    assert config["linux"]["cgroupsPath"] == bundle.cgroup == "/mine/corral-i1"
     assert config["process"]["oomScoreAdj"] == 7
     assert config["process"]["terminal"] is True
     assert config["process"]["consoleSize"] == {"height": 3, "width": 4}

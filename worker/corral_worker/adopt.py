@@ -119,7 +119,7 @@ async def _adopt_from_disk(guest: Guest, notices: Notices) -> None:
 
 
 def _set_status(guest: Guest, container: ContainerRecord) -> None:
-    frozen, waiting = look(guest.settings.paths.runtime_root, container.instance)
+    frozen, waiting = look(guest.settings.paths, container.instance)
     container.started = not waiting
     if guest.processes[container.instance][container.init].exit is None:  # else its shim has told of it already
         container.status = "paused" if frozen else "created" if waiting else "running"

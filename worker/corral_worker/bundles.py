@@ -1,7 +1,7 @@
 """The bundle given to the runtime: always one of our own, made from a user's bundle or from a spec, so that what Corral needs of it holds.
 
-Corral needs: its own cgroup (a container without one would land under its caller's), an oom score that is not inherited from the shim,
-`terminal` as the command says, and an absolute root path.
+Corral needs: its own cgroup, below the one that a bundle names (a container without one would land under its caller's), an oom score that
+is not inherited from the shim, `terminal` as the command says, and an absolute root path.
 """
 
 import json
@@ -16,6 +16,7 @@ from corral_schemas.limits import FRAME_BYTES_MAX
 from corral_worker.bundle_store.store import Image
 from corral_worker.containment import ANYWHERE, Roots, confine_config, confined
 from corral_worker.images import layered, resolved_spec
+from corral_worker.named_cgroup import cgroup_below
 from corral_worker.oci import config_from_spec
 from corral_worker.overlay import make_layer
 from corral_worker.users import resolve_user
@@ -29,12 +30,20 @@ class Bundle:
     rootfs_path: str
     oci_version: str
     args: list[str]
+    cgroup: str
     shares_pid_namespace: bool
     """No pid namespace of its own: when init ends the kernel does not end the rest, so the shim does."""
 
 
 def make_bundle(
-    args: CreateArgs, directory: Path, cgroup: str, roots: Roots = ANYWHERE, *, image: Image | None = None, overlays: bool = False
+    args: CreateArgs,
+    directory: Path,
+    cgroup: str,
+    roots: Roots = ANYWHERE,
+    *,
+    image: Image | None = None,
+    overlays: bool = False,
+    systemd_cgroups: bool = False,
 ) -> Bundle:
     """Writes `directory`/config.json; with `roots` nothing from outside them is taken in. `image`: the bundle that the spec names.
     `overlays`: whether a layer of the container's own can be one (else it is a copy).
@@ -55,8 +64,7 @@ def make_bundle(
     confine_config(config, roots)
     config["root"]["path"] = str(rootfs)
     linux = config.setdefault("linux", {})
-    if not linux.get("cgroupsPath"):
-        linux["cgroupsPath"] = cgroup
+    linux["cgroupsPath"] = cgroup_below(linux.get("cgroupsPath"), cgroup, roots, systemd=systemd_cgroups)
     config["process"].setdefault("oomScoreAdj", 0)
     if args.stdio.tty:
         config["process"]["consoleSize"] = {"height": args.stdio.rows, "width": args.stdio.columns}
@@ -71,6 +79,7 @@ def make_bundle(
         rootfs_path=str(rootfs),
         oci_version=str(config.get("ociVersion", "")),
         args=list(config["process"].get("args", [])),
+        cgroup=linux["cgroupsPath"],
         shares_pid_namespace=not _has_own_pid_namespace(linux),
     )
 

@@ -1,13 +1,15 @@
-"""What a container's cgroup tells: its processes and its figures, on v1, v2 and hybrid. Where it is, the runtime's own state says."""
+"""What a container's cgroup tells: its processes and its figures, on v1, v2 and hybrid."""
 
-import json
 import logging
+import os
 import time
 from pathlib import Path
 
 import msgspec
 
 from corral_schemas.containers import ContainerProcessState, ContainerStats
+from corral_worker.paths import GuestPaths
+from corral_worker.shim import cgroup
 
 log = logging.getLogger(__name__)
 
@@ -15,13 +17,10 @@ _UNLIMITED = 1 << 60
 _FIGURES = ("cpu_ns", "memory_bytes", "memory_limit_bytes", "memory_max_usage_bytes", "pids", "pids_limit")
 
 
-def cgroup_paths(runtime_root: Path, instance: str) -> dict[str, Path]:
-    """Controller → directory (v2: the empty name), from the runtime's state.json; empty where there is none."""
-    try:
-        state = json.loads((runtime_root / instance / "state.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return {controller: Path(path) for controller, path in (state.get("cgroup_paths") or {}).items()}
+def cgroup_paths(paths: GuestPaths, instance: str) -> dict[str, Path]:
+    """Controller → directory (v2: the empty name), of those that are there: whatever the runtime, also one that makes none."""
+    found = cgroup.cgroup_paths(paths.run, paths.state, instance)
+    return {controller: Path(path) for controller, path in found.items() if os.path.isdir(path)}  # noqa: PTH112
 
 
 def cgroup_version(root: Path = Path("/sys/fs/cgroup")) -> str:
@@ -62,7 +61,8 @@ def pids_in(paths: dict[str, Path]) -> list[int]:
             found: set[int] = set()
             for file in [top / "cgroup.procs", *top.glob("**/cgroup.procs")]:
                 found.update(_numbers(file))
-            return sorted(found)
+            if found:  # else it may be a hierarchy that the runtime does not use
+                return sorted(found)
     return []
 
 

@@ -84,7 +84,7 @@ class StartError(Exception):
     multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Bundles, root file systems and mounts must lie below it; repeat it for more. [default: anywhere]",
+    help="Bundles, root file systems, mounts and cgroups that bundles name must lie below it; repeat it for more. [default: anywhere]",
 )
 @click.option(
     "--zygote",

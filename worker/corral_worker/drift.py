@@ -13,11 +13,14 @@ from corral_worker.flight import internal_flight
 from corral_worker.guest import Guest
 from corral_worker.handlers.delete import remove_container
 from corral_worker.journal.records import ContainerRecord
+from corral_worker.paths import GuestPaths
 
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 5.0
 DELETE_TIMEOUT_S = 60.0
+STATE_FILES = ("state.json", "status")
+"""Where runc and crun write a container's state."""
 Freezers = dict[str, dict[str, Path]]
 """Instance → controller (v1: `freezer`, v2: the empty name) → directory."""
 
@@ -50,14 +53,14 @@ class Drift:
 
     def _seem_changed(self, seen: Mapping[str, str]) -> list[str]:
         """Which instances of these, each with its status, are not as the journal has them."""
-        root = self._guest.settings.paths.runtime_root
-        self._freezers = {instance: paths for instance, paths in self._freezers.items() if instance in seen}
-        return [instance for instance, status in seen.items() if self._seems_changed(root, instance, status)]
+        paths = self._guest.settings.paths
+        self._freezers = {instance: known for instance, known in self._freezers.items() if instance in seen}
+        return [instance for instance, status in seen.items() if self._seems_changed(paths, instance, status)]
 
-    def _seems_changed(self, root: Path, instance: str, status: str) -> bool:
+    def _seems_changed(self, paths: GuestPaths, instance: str, status: str) -> bool:
         if status == "stopped":
-            return not (root / instance).exists()
-        frozen, waiting = look(root, instance, self._freezers)
+            return not (paths.runtime_root / instance).exists()
+        frozen, waiting = look(paths, instance, self._freezers)
         return frozen != (status == "paused") or (status == "created" and not waiting)
 
     async def _compare_stopped(self, container: ContainerRecord) -> None:
@@ -77,8 +80,7 @@ class Drift:
         flight.acknowledge()
 
     async def _compare(self, container: ContainerRecord) -> None:
-        root = self._guest.settings.paths.runtime_root
-        frozen, waiting = await asyncio.to_thread(look, root, container.instance)
+        frozen, waiting = await asyncio.to_thread(look, self._guest.settings.paths, container.instance)
         journal = self._guest.journal
         init = self._guest.processes[container.instance][container.init]
         if init.exit is not None:
@@ -103,15 +105,16 @@ class Drift:
         log.warning("drift: container %s was %s by somebody else than Corral", container.name, what)
 
 
-def look(root: Path, instance: str, known: Freezers | None = None) -> tuple[bool, bool]:
+def look(paths: GuestPaths, instance: str, known: Freezers | None = None) -> tuple[bool, bool]:
     """(frozen, init still waits for start), from the cgroup's freezer and the runtime's exec.fifo.
 
-    `known` keeps where the freezers are, for the next look: to read the runtime's state takes ten times as long as the rest.
+    `known` keeps where the freezers are, for the next look: to find them takes ten times as long as the rest.
     """
     freezers = known.get(instance) if known is not None else None
     if freezers is None:
-        freezers = {name: path for name, path in cgroups.cgroup_paths(root, instance).items() if name in ("freezer", "")}
+        freezers = {name: path for name, path in cgroups.cgroup_paths(paths, instance).items() if name in ("freezer", "")}
         if known is not None and freezers:
             known[instance] = freezers
-    waiting = (root / instance / "exec.fifo").exists() or not (root / instance / "state.json").exists()
+    directory = paths.runtime_root / instance
+    waiting = (directory / "exec.fifo").exists() or not any((directory / name).exists() for name in STATE_FILES)
     return cgroups.is_frozen(freezers), waiting

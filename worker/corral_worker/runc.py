@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+SYSTEMD_CGROUPS = "--systemd-cgroup"
 _ELF = b"\x7fELF"
 
 
 def is_plain_runc(binary: Path, version: str, arguments: tuple[str, ...]) -> bool:
     """By its `--version`, and no script around it (which would be there to do something else as well), no systemd. Raises OSError."""
     with binary.open("rb") as file:
-        return file.read(len(_ELF)) == _ELF and version.startswith("runc version ") and "--systemd-cgroup" not in arguments
+        return file.read(len(_ELF)) == _ELF and version.startswith("runc version ") and SYSTEMD_CGROUPS not in arguments
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,11 @@ class Runtime:
     arguments: tuple[str, ...] = field(default=())
     is_plain_runc: bool = False
     """runc's own binary, its cgroups made by itself: what its `delete` does for a stopped container is known."""
+
+    @property
+    def has_systemd_cgroups(self) -> bool:
+        """Containers are units of systemd, and cgroups are named as slice:prefix:name."""
+        return SYSTEMD_CGROUPS in self.arguments
 
     def _verb(self, log: Path, verb: str, *rest: str) -> list[str]:
         return [self.binary, *self.arguments, "--root", str(self.root), "--log", str(log), "--log-format", "json", verb, *rest]

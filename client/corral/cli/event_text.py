@@ -127,7 +127,7 @@ def _pid(data: dict[str, Any]) -> str:
 
 
 def _reason(data: dict[str, Any]) -> str:
-    return str(data.get("reason", ""))
+    return ": ".join(str(data[name]) for name in ("reason", "warning") if data.get(name))
 
 
 _DETAILS: dict[str, Callable[[dict[str, Any]], str]] = {

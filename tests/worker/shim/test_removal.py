@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -70,13 +71,74 @@ def test_a_container_that_was_only_created_is_ended_by_the_runtime(guest: Guest)
     shim.wait_gone()
 
 
-def test_a_state_that_is_not_as_known_is_left_to_the_runtime(guest: Guest, tmp_path: Path) -> None:
+@pytest.mark.parametrize("member", ["cgroup_paths", "config"])
+def test_a_state_that_is_not_as_known_is_left_to_the_runtime(guest: Guest, tmp_path: Path, member: str) -> None:
     shim = guest.fork()
     init = shim.run(["true"])
     shim.notice("exit", init)
     state = guest.run_dir / "runc" / shim.instance / "state.json"
-    state.write_text(state.read_text().replace('"Hooks"', '"HooksOfAnotherKind"'))
+    known = state.read_text()
+    state.write_text(known.replace(f'"{member}"', f'"{member}_of_another_kind"'))
+    script = tmp_path / "runtime"  # which knows it
+    script.write_text(f"cat {tmp_path}/known > {state}; {' '.join(shim.runtime('delete', '--force', shim.instance))}")
+    (tmp_path / "known").write_text(known)
+    argv, trace = _witness(tmp_path, then=f"sh {script}")
+    _delete(shim, argv)
+    assert trace.exists()
+    assert _nothing_is_left(shim)
+
+
+def test_what_newer_runtimes_leave_out_of_the_state_there_is_none_of(guest: Guest, tmp_path: Path) -> None:
+    shim = guest.fork()
+    init = shim.run(["true"])
+    shim.notice("exit", init)
+    _leave_out(guest.run_dir / "runc" / shim.instance / "state.json", "Systemd", "Hooks", "intel_rdt_path")
+    argv, trace = _witness(tmp_path)
+    _delete(shim, argv)
+    assert not trace.exists()
+    assert _nothing_is_left(shim)
+
+
+def test_hooks_that_only_the_bundle_tells_of_are_run_by_the_runtime(guest: Guest, tmp_path: Path) -> None:
+    shim = guest.fork()
+    init = shim.run(["true"], bundle={"hooks": {"poststop": [{"path": "/bin/true"}]}})
+    shim.notice("exit", init)
+    _leave_out(guest.run_dir / "runc" / shim.instance / "state.json", "Hooks")
     argv, trace = _witness(tmp_path, then=" ".join(shim.runtime("delete", "--force", shim.instance)))
     _delete(shim, argv)
     assert trace.exists()
     assert _nothing_is_left(shim)
+
+
+def test_a_runtime_that_fails_after_it_has_deleted_everything_has_deleted_it_and_what_it_says_is_a_warning(guest: Guest) -> None:
+    shim = guest.fork()
+    init = shim.run(["true"])
+    shim.notice("exit", init)
+    said = """{"level":"error","msg":"error running poststop hook #0: exit status 7"}"""
+    script = f"{' '.join(shim.runtime('delete', '--force', shim.instance))}; echo '{said}' >> {shim.log}; exit 1"
+    ok = shim.do("delete", argv=["/bin/sh", "-c", script], log=str(shim.log), timeout_ms=10_000)
+    assert ok == {"warning": "error running poststop hook #0: exit status 7"}
+    shim.wait_gone()
+
+
+def test_a_runtime_that_fails_and_leaves_it_there_has_not_deleted_it(guest: Guest) -> None:
+    shim = guest.fork()
+    init = shim.run(["true"])
+    shim.notice("exit", init)
+    response = shim.response(shim.request("delete", argv=["/bin/sh", "-c", "exit 1"], log=str(shim.log), timeout_ms=10_000))
+    assert response["error"]["exit_status"] == 1
+    shim.verb("delete", "--force")
+
+
+def test_a_runtime_that_fails_where_there_was_nothing_to_delete_fails(guest: Guest) -> None:
+    shim = guest.fork()
+    response = shim.response(shim.request("delete", argv=["/bin/sh", "-c", "exit 1"], log=str(shim.log), timeout_ms=10_000))
+    assert response["error"]["exit_status"] == 1
+
+
+def _leave_out(state_file: Path, *names: str) -> None:
+    state = json.loads(state_file.read_text())
+    for members in (state, state["config"], state["config"]["cgroups"]):
+        for name in names:
+            members.pop(name, None)
+    state_file.write_text(json.dumps(state, separators=(",", ":")))

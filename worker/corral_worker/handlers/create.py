@@ -25,6 +25,7 @@ from corral_worker.overlay import argv_in
 from corral_worker.rebuild import note_container, note_process
 from corral_worker.remains import remove_remains
 from corral_worker.runtime_errors import error_for
+from corral_worker.shim.cgroup import make_cgroup
 from corral_worker.shims import Body, ShimGoneError, ShimLink
 
 log = logging.getLogger(__name__)
@@ -141,7 +142,10 @@ def _lay_out(guest: Guest, container: ContainerRecord, process: ProcessRecord, a
             guest.settings.allowed_roots,
             image=image,
             overlays=args.spec is not None and layered(args.spec) and guest.overlays,
+            systemd_cgroups=guest.settings.runtime.has_systemd_cgroups,
         )
+        if bundle.cgroup.startswith("/") and bundle.cgroup != guest.settings.cgroup(container.instance):
+            make_cgroup(bundle.cgroup)
         directory = paths.process(container.instance, process.instance)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         container.bundle_path, container.rootfs_path, container.oci_version = bundle.bundle_path, bundle.rootfs_path, bundle.oci_version

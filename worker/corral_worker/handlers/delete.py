@@ -4,6 +4,8 @@ import asyncio
 import logging
 from pathlib import Path
 
+import msgspec
+
 from corral_schemas.commands import DeleteArgs
 from corral_schemas.errors import CorralError, error
 from corral_schemas.events import Deleted
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 
 KILL_WAIT_S = 10.0
 EXIT_WAIT_S = 2.0
+EVENT_TEXT_CHARS_MAX = 1_000
 AUTO_DELETE_TIMEOUT_S = 60.0
 
 
@@ -79,10 +82,13 @@ async def remove_container(guest: Guest, container: ContainerRecord, flight: Fli
         link.closing = True  # it may end as soon as its answer is acknowledged
         try:
             body: Body = {"argv": argv, "log": str(log_path), "timeout_ms": flight.left_ms(), "plain_runc": runtime.is_plain_runc}
-            await flight.step(link, "delete", suffix=suffix, **body)
+            ok = await flight.step(link, "delete", suffix=suffix, **body)
         except CorralError:
             link.closing = False
             raise
+    if warning := str(ok.get("warning", "")):
+        log.warning("container %s was deleted, but the runtime says: %s", container.name, warning)
+        why = msgspec.structs.replace(why, warning=warning[:EVENT_TEXT_CHARS_MAX])
     await _last_exits(guest, container)
     lifecycle.apply(container, "deleted")
     guest.mark_deleted(container)

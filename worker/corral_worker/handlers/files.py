@@ -73,7 +73,7 @@ def _root_by_init(guest: Guest, container: ContainerRecord) -> int:
         descriptor = os.open(f"/proc/{init.pid}/root", os.O_PATH | os.O_DIRECTORY)
     except OSError:  # it has just ended
         return -1
-    paths = cgroups.cgroup_paths(guest.settings.paths.runtime_root, container.instance)
+    paths = cgroups.cgroup_paths(guest.settings.paths, container.instance)
     if paths and init.pid not in cgroups.pids_in(paths):  # it has, and another process of the guest may have got its number
         os.close(descriptor)
         return -1

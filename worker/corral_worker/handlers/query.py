@@ -97,7 +97,7 @@ async def ps(guest: Guest, args: PsArgs) -> PsReply:
 
 
 def _seen(guest: Guest, instance: str) -> list[ContainerProcessState]:
-    pids = cgroups.pids_in(cgroups.cgroup_paths(guest.settings.paths.runtime_root, instance))
+    pids = cgroups.pids_in(cgroups.cgroup_paths(guest.settings.paths, instance))
     return [found for pid in pids if (found := cgroups.process_state(pid)) is not None]
 
 
@@ -112,8 +112,7 @@ def _named(process: ContainerProcessState, record: ProcessRecord | None) -> Cont
 async def stats(guest: Guest, args: ContainerTarget, spools: Spools) -> ContainerStatsReply:
     container = guest.find_container(args.container, args.instance)
     init = guest.processes[container.instance][container.init]  # looked up before the wait: a delete may come meanwhile
-    paths = cgroups.cgroup_paths(guest.settings.paths.runtime_root, container.instance)
-    found = await asyncio.to_thread(cgroups.stats, paths)
+    found = await asyncio.to_thread(lambda: cgroups.stats(cgroups.cgroup_paths(guest.settings.paths, container.instance)))
     written = spools.end_position(init)
     return ContainerStatsReply(stats=msgspec.structs.replace(found, stdout_bytes=written.get(1, 0), stderr_bytes=written.get(2, 0)))
 

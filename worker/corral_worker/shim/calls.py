@@ -37,6 +37,8 @@ class Call:
     cleanup: Cleanup | None = None
     error: RequestError | None = None  # what it will be answered once all is cleaned up
     spawned_at_ticks: int = 0
+    deletes: bool = False  # there is something that the runtime is to delete
+    warning: str = ""  # what it complained of though it did what it was to do
 
     @property
     def step(self) -> str:
@@ -57,6 +59,9 @@ class CallsHost(Protocol):
 
     def does_itself(self, call: Call) -> bool:
         """The call's effect was brought about without the runtime: it need not be run."""
+
+    def is_deleted(self, call: Call) -> bool:
+        """A delete that failed did delete the container: what failed came after that."""
 
     def must_clean(self, call: Call) -> bool:
         """A create or run that failed left something behind that is not a container in use."""
@@ -143,6 +148,10 @@ class Calls:
             self._finish(call, None)
             return
         error = RequestError("runtime", last_error(call.log, call.log_offset), exit_status=status)
+        if self._host.is_deleted(call):
+            call.warning = error.text or f"the runtime ended with status {status}"
+            self._finish(call, None)
+            return
         if call.step in CONTAINER_STEPS and self._host.must_clean(call):
             self._clean(call, error)
         else:

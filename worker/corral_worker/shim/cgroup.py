@@ -1,4 +1,8 @@
-"""A container's cgroups, v1, v2 or hybrid: who is in them, kill, freeze, count OOM kills, remove."""
+"""A container's cgroups, v1, v2 or hybrid: where they are, who is in them, kill, freeze, count OOM kills, remove.
+
+Each is named after the container's instance: only in such a one does Corral kill and only such a one does it remove. Below a
+cgroup that a bundle names, which may be anybody's, the container has a level of its own.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,13 @@ import signal
 import zlib
 
 from corral_worker.shim.light import Path
-from corral_worker.shim.linux import send_signal
+from corral_worker.shim.linux import log, send_signal
 
 _CGROUP_PATHS = re.compile(rb'"cgroup_paths":(\{[^{}]*\})')
+OWN_LEVEL = "corral-"
+MADE_HERE = "trusted.corral"
+"""Extended attribute of a cgroup that Corral made above a container's own: it goes with the last container in it."""
+MAKE_TRIES_MAX = 10
 _KEYED_COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 KILL_PASSES_MAX = 20
 
@@ -37,8 +45,8 @@ class Cgroup:
                 found |= pids
         return found
 
-    def signal_all(self, number: int, first: int | None = None) -> int:
-        """Send a signal to every process, newcomers included; how many processes got it.
+    def signal_all(self, number: int, first: int | None = None) -> set[int]:
+        """Send a signal to every process, newcomers included; which got it.
 
         The process ``first`` gets it first: an init whose children are killed before it might still end by itself, with a code of its own.
         """
@@ -52,7 +60,7 @@ class Cgroup:
             sent |= fresh
         if number == signal.SIGKILL:
             self.thaw()
-        return len(sent)
+        return sent
 
     def kill(self) -> bool:
         """One pass of killing every process, frozen or not; True once nothing is left alive."""
@@ -87,12 +95,18 @@ class Cgroup:
         return 0
 
     def remove(self) -> bool:
-        """Remove the directories, deepest first; True once none is left. Busy ones stay for another call."""
+        """Remove the directories, deepest first, and those made for them; True once none is left. Busy ones stay for another call."""
         for directory in self._directories:
             for path in [*sorted(_below(directory), reverse=True), directory]:
                 with contextlib.suppress(OSError):  # still busy, or already gone: `exists` below decides
                     path.rmdir()
-        return not any(directory.exists() for directory in self._directories)
+            _remove_made_above(str(directory))
+        return not self.exists()
+
+    def remove_own_level(self) -> None:
+        """Remove what stays after the runtime deleted a container whose bundle names a cgroup: no runtime knows what was made for it."""
+        if any(os.path.basename(directory).startswith(OWN_LEVEL) for directory in self._directories):  # noqa: PTH119
+            self.remove()
 
     def exists(self) -> bool:
         """Any of the directories is there."""
@@ -110,18 +124,64 @@ class Cgroup:
 
 
 def find_cgroup(run_dir: Path, state_dir: Path, instance: str) -> Cgroup:
-    """The cgroups of a container: where runc says, and where its bundle asks for (runc may have died before saying)."""
+    """The cgroups that are a container's own."""
+    paths = cgroup_paths(run_dir, state_dir, instance)
+    return Cgroup({controller: path for controller, path in paths.items() if is_own(path, instance)})
+
+
+def is_own(path: str, instance: str) -> bool:
+    """Whether this cgroup is that of one container only. (An earlier Corral let containers into the very cgroup that a bundle named.)"""
+    return instance in os.path.basename(path)  # noqa: PTH119
+
+
+def cgroup_paths(run_dir: Path, state_dir: Path, instance: str) -> dict[str, str]:
+    """Where a container's cgroups should be: what its bundle asks for (runc may have died before saying, others say nothing), and what
+    runc says (with systemd only that is known)."""
     paths = _asked_for(state_dir / "instances" / instance / "bundle" / "config.json")
     with contextlib.suppress(FileNotFoundError):  # not created, or deleted
         content = (run_dir / "runc" / instance / "state.json").read_bytes()
         if match := _CGROUP_PATHS.search(content):
             paths |= json.loads(match[1])
-    return Cgroup(paths)
+    return paths
+
+
+def make_cgroup(path: str) -> None:
+    """Make a cgroup in every hierarchy, and what is missing above it, marked. Best effort: the runtime says what it cannot do without.
+
+    Since the container's own level is there before the runtime is asked, the end of another container takes nothing from under it.
+    """
+    for mount in set(hierarchies().values()):
+        for _ in range(MAKE_TRIES_MAX):
+            try:
+                _make_below(mount, path)
+            except FileNotFoundError:  # the last container in it ended just now
+                continue
+            except OSError as error:
+                log(f"cgroup {mount}{path} cannot be made: {error}")
+            break
+
+
+def occupied_unified(path: str) -> str:
+    """The cgroup at or above this one in which processes of others are, so that on cgroup v2 none with controllers can be below; or ""."""
+    mounts = hierarchies()
+    if set(mounts) != {""}:  # hybrid: the runtime uses the controllers of the others
+        return ""
+    mount, above = mounts[""], ""
+    for name in path.strip("/").split("/"):
+        above += f"/{name}"
+        try:
+            if (Path(mount + above) / "cgroup.procs").read_text().strip():
+                return above
+        except FileNotFoundError:
+            return ""
+        except OSError:  # a threaded one, which does not even tell
+            return above
+    return ""
 
 
 def cgroup_at(path: str) -> Cgroup:
     """The cgroup of this path in every hierarchy."""
-    return Cgroup({controller: mount + path for controller, mount in _mounts().items()})
+    return Cgroup({controller: mount + path for controller, mount in hierarchies().items()})
 
 
 def guest_cgroup(guest: str, state_dir: Path) -> str:
@@ -137,7 +197,7 @@ def guest_cgroup(guest: str, state_dir: Path) -> str:
 def remove_guest_cgroups(guest: str, state_dir: Path) -> None:
     """Remove the directories that containers of a guest were in, if none is left: nothing else ever would."""
     own = guest_cgroup(guest, state_dir)
-    for mount in set(_mounts().values()):
+    for mount in set(hierarchies().values()):
         for directory in (Path(mount + own), Path(mount, "corral", guest), Path(mount, "corral")):
             with contextlib.suppress(OSError):  # not there, or a container (or another guest) is
                 directory.rmdir()
@@ -150,10 +210,31 @@ def _asked_for(config: Path) -> dict[str, str]:
         return {}
     if not isinstance(asked, str) or not asked.strip("/") or not asked.startswith("/"):
         return {}
-    return {controller: mount + asked for controller, mount in _mounts().items()}
+    return {controller: mount + asked for controller, mount in hierarchies().items()}
 
 
-def _mounts() -> dict[str, str]:
+def _make_below(mount: str, path: str) -> None:
+    above = mount
+    for name in path.strip("/").split("/"):
+        above += f"/{name}"
+        try:
+            os.mkdir(above)  # noqa: PTH102
+        except FileExistsError:
+            continue
+        os.chmod(above, 0o755)  # noqa: PTH101
+        with contextlib.suppress(OSError):  # a kernel that keeps none here: then it stays
+            os.setxattr(above, MADE_HERE, b"1")
+
+
+def _remove_made_above(directory: str) -> None:
+    above = os.path.dirname(directory)  # noqa: PTH120
+    with contextlib.suppress(OSError):  # not made by Corral, or somebody has something in it, or it is gone
+        while os.getxattr(above, MADE_HERE):
+            os.rmdir(above)  # noqa: PTH106
+            above = os.path.dirname(above)  # noqa: PTH120
+
+
+def hierarchies() -> dict[str, str]:
     """Controller (or name=…, or "" for the unified hierarchy) -> where its hierarchy is mounted."""
     mounts: dict[str, str] = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():

@@ -51,6 +51,10 @@ class ContainerCgroup:
         if self.found is not None and not self.found.kill():
             self._loop.later(KILL_AGAIN_S, self.kill_all)
 
+    def remove_own_level(self) -> None:
+        """The container was deleted: see Cgroup."""
+        (self.find() if self.found is None else self.found).remove_own_level()
+
     def close(self) -> None:
         """Watch no more."""
         if self._oom is not None:

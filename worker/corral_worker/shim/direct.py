@@ -82,8 +82,7 @@ class DirectSteps:
         if message.get("all"):
             if cgroup is None:
                 return "not_found"
-            init = next((process.pid for process in self._host.processes.values() if process.is_init), None)
-            return "delivered" if cgroup.signal_all(number, init) else "already_exited"
+            return "delivered" if self._signal_all(cgroup, number) else "already_exited"
         process = self._host.processes.get(instance)
         if process is None:
             return "already_exited" if self._host.processes.was_here(instance) else "not_found"
@@ -93,6 +92,15 @@ class DirectSteps:
                 self._freeze_after.add(instance)
             cgroup.thaw()
         return outcome
+
+    def _signal_all(self, cgroup: Cgroup, number: int) -> bool:
+        """To everybody in its cgroup, and to its processes that are not there: a runtime may make no cgroup, or be told to make none."""
+        processes = list(self._host.processes.values())
+        reached = cgroup.signal_all(number, next((process.pid for process in processes if process.is_init), None))
+        for process in sorted(processes, key=lambda one: not one.is_init):
+            if process.pid not in reached and process.signal(number) == "delivered":
+                reached.add(process.pid or 0)
+        return bool(reached)
 
     def _process(self, message: Message, when_gone: str) -> Process:
         instance = str(message["process"])

@@ -24,7 +24,7 @@ LIVES = 8
 STUCK_S = 2.0
 # Leaves a child behind, as the runtime does, which lives until it is sent a line.
 _RUNTIME = 'exec 3<&0; { read line; echo out; } <&3 & echo $! > "$0"'
-_BUNDLE = '{"linux": {"cgroupsPath": "/corral-rehearsal/none"}}'  # which does not exist
+_BUNDLE = '{"linux": {"cgroupsPath": "/corral-rehearsal/%s"}}'  # which does not exist
 _FIELDS = {"tty": False, "rows": 24, "columns": 80, "cap_bytes": 1 << 20, "policy": "drop", "lease_ms": 1000}
 
 
@@ -56,7 +56,7 @@ class _Worker:
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._connection.connect(str(place.socket_path))
         (place.directory / "bundle").mkdir()
-        (place.directory / "bundle" / "config.json").write_text(_BUNDLE)
+        (place.directory / "bundle" / "config.json").write_text(_BUNDLE % place.instance)
         self._log = str(place.directory / "log")
         self._next: dict[tuple[str, str], Callable[[], None]] = {
             ("state", ""): self._run,

@@ -10,15 +10,16 @@ from __future__ import annotations
 import json
 import os
 
-from corral_worker.shim.cgroup import Cgroup
+from corral_worker.shim.cgroup import Cgroup, is_own
 from corral_worker.shim.files import remove_tree
-from corral_worker.shim.light import Path
+from corral_worker.shim.light import Any
 from corral_worker.shim.linux import log
+from corral_worker.shim.place import ShimPlace
 
 
-def remove_stopped(runtime_directory: Path) -> bool:
+def remove_stopped(place: ShimPlace) -> bool:
     """Remove what runc has of a container in which nothing lives. False: (also) to be done by the runtime."""
-    cgroups = _plain_cgroups(runtime_directory / "state.json")
+    cgroups = _plain_cgroups(place)
     if cgroups is None:
         return False
     for path in set(cgroups.values()):
@@ -27,8 +28,8 @@ def remove_stopped(runtime_directory: Path) -> bool:
         except FileNotFoundError:
             continue
         except OSError:  # cgroups below it, or somebody in it
-            return _remove_slowly(Cgroup(cgroups)) and remove_tree(runtime_directory)
-    return remove_tree(runtime_directory)
+            return _remove_slowly(Cgroup(cgroups)) and remove_tree(place.runtime_directory)
+    return remove_tree(place.runtime_directory)
 
 
 def _remove_slowly(cgroup: Cgroup) -> bool:
@@ -39,15 +40,25 @@ def _remove_slowly(cgroup: Cgroup) -> bool:
         return False
 
 
-def _plain_cgroups(state_file: Path) -> dict[str, str] | None:
-    """Its cgroups by controller; None when there is more to undo than those, or this is no state of runc's that we know."""
+def _plain_cgroups(place: ShimPlace) -> dict[str, str] | None:
+    """Its cgroups by controller; None when there is more to undo than those, or this is no state of runc's that we know.
+
+    Newer runc leaves out of its state what there is none of. Hooks are looked for in the bundle, too, where no runtime changes their name.
+    """
     try:
-        state = json.loads(state_file.read_bytes())
+        state = json.loads((place.runtime_directory / "state.json").read_bytes())
         config, cgroups = state["config"], state["cgroup_paths"]
-        hooks = config["Hooks"] or {}
-        systemd = config["cgroups"]["Systemd"]
-    except (OSError, ValueError, KeyError, TypeError):
+        hooks = {**(config.get("Hooks") or {}), **(_bundle_config(place).get("hooks") or {})}
+        systemd = (config.get("cgroups") or {}).get("Systemd")
+        known = isinstance(cgroups, dict) and all(is_own(path, place.instance) for path in cgroups.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    if systemd or state.get("intel_rdt_path") or any(hooks.values()) or not isinstance(cgroups, dict):
+    if systemd or state.get("intel_rdt_path") or any(hooks.values()) or not known:
         return None
-    return cgroups
+    return dict(cgroups)
+
+
+def _bundle_config(place: ShimPlace) -> dict[str, Any]:
+    """Raises OSError or ValueError."""
+    config = json.loads((place.directory / "bundle" / "config.json").read_bytes())
+    return dict(config)

@@ -113,6 +113,7 @@ class Shim:
                 self.loop.later(0, self._cgroup.expect)
         elif call.step == "start" and self._init is not None:
             self._init.hold_exit(True)
+        call.deletes = call.step == "delete" and self.place.runtime_directory.exists()
 
     def after_call(self, call: Call, error: RequestError | None) -> None:
         """See CallsHost."""
@@ -130,7 +131,9 @@ class Shim:
             self._init.set_started(call.begun_ns)
             ok = {"started_ns": call.begun_ns}
         if call.step == "delete" and error is None:
+            self._cgroup.remove_own_level()
             self._delete_key = call.key
+            ok = {"warning": call.warning} if call.warning else {}
         if error is None:
             self.answers.succeed(call.key, ok)
         else:
@@ -144,7 +147,11 @@ class Shim:
         """See CallsHost: a deletion of what has ended, where the worker says that the runtime is runc itself."""
         if call.step != "delete" or not call.request.get("plain_runc"):
             return False
-        return self._init is not None and self.processes.all_ended() and remove_stopped(self.place.runtime_directory)
+        return self._init is not None and self.processes.all_ended() and remove_stopped(self.place)
+
+    def is_deleted(self, call: Call) -> bool:
+        """See CallsHost: newer runc ends so where a poststop hook fails, after it has removed what it answers `state` from."""
+        return call.deletes and not self.place.runtime_directory.exists()
 
     def must_clean(self, call: Call) -> bool:
         """See CallsHost."""
