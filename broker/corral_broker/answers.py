@@ -13,7 +13,8 @@ from corral_broker.registry import GUESTS_MAX, Registry
 from corral_broker.router import Router
 from corral_schemas import PROTOCOL_VERSION, limits
 from corral_schemas.base import Message
-from corral_schemas.queries import GuestsReply, HelloReply, InfoReply
+from corral_schemas.errors import error
+from corral_schemas.queries import ForgetGuestsArgs, ForgetGuestsReply, GuestsReply, HelloReply, InfoReply
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,24 @@ class Answers:
         self._moment = moment
         self._version = package_version()
 
-    def to(self, op: str, rate_per_s: int) -> Message:
-        """The reply of `hello`, `info` or `guests`, to a key that may send so many commands a second (0: any number)."""
+    def to(self, op: str, args: Message, rate_per_s: int) -> Message:
+        """The reply to a key that may send so many commands a second (0: any number). Raises CorralError."""
         if op == "hello":
             return self._hello(rate_per_s)
+        if isinstance(args, ForgetGuestsArgs):
+            return self._forget(args)
         if op == "guests":
             return GuestsReply(guests=self._registry.infos(self._moment.now_s, self._version), place=self._events.place)
         return self._info()
+
+    def _forget(self, args: ForgetGuestsArgs) -> ForgetGuestsReply:
+        known = self._registry.guests
+        connected = [name for name in args.guests if name in known and known[name].up]
+        if connected:
+            raise error("guest_connected", f"connected, so that nothing was forgotten: {', '.join(connected[:8])}", guests=connected[:100])
+        forgotten = [name for name in dict.fromkeys(args.guests) if self._registry.forget(name)]
+        self._counters.add("guests_forgotten", len(forgotten))
+        return ForgetGuestsReply(forgotten=forgotten, unknown=sorted(set(args.guests) - set(forgotten)))
 
     def _hello(self, rate_per_s: int) -> HelloReply:
         own = self._identity

@@ -35,6 +35,7 @@ class _Target(msgspec.Struct):
     bundle: str = ""
     digest: str = ""
     path: str = ""
+    guests: list[str] = []
 
 
 _target = msgspec.msgpack.Decoder(_Target)
@@ -126,7 +127,7 @@ def _target_of(args: Opaque) -> str:
         found = _target.decode(args)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return ""
-    named = found.bundle or found.digest or f"{found.container}/{found.process or found.path.lstrip('/')}"
+    named = ",".join(found.guests) or found.bundle or found.digest or f"{found.container}/{found.process or found.path.lstrip('/')}"
     return named[:300].rstrip("/")
 
 

@@ -108,11 +108,12 @@ class BrokerCore:
             return
         self.counters.add(f"asked_{header.op}")
         try:
-            decode_args(header.op, frames[2])
+            args = decode_args(header.op, frames[2])
+            reply = self._answers.to(header.op, args, self._gate.rate_per_s(sender))
         except CorralError as why:
             self._router.answer(frames[0], header.id, why)
             return
-        self._router.answer(frames[0], header.id, self._answers.to(header.op, self._gate.rate_per_s(sender)))
+        self._router.answer(frames[0], header.id, reply)
 
     def worker(self, frames: list[Opaque], sender: Sender = ANYONE) -> None:
         """[session, kind, …] from a worker."""
@@ -160,9 +161,14 @@ class BrokerCore:
         """A guest's highest seen place has changed since `take_places`."""
         return self.registry.places_moved
 
+    @property
+    def must_write_places(self) -> bool:
+        """They are to be written in this turn."""
+        return self.registry.must_write
+
     def take_places(self) -> dict[str, Place]:
         """Every guest's highest seen place."""
-        self.registry.places_moved = False
+        self.registry.places_moved = self.registry.must_write = False
         return {guest.name: guest.seen for guest in self.registry.guests.values() if guest.seen is not None}
 
     def _gone(self, guest: Guest, reason: str) -> None:

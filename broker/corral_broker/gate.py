@@ -11,10 +11,11 @@ from corral_broker.ports import Opaque
 from corral_broker.quotas import Quotas, rate_per_s
 from corral_broker.senders import Sender
 from corral_schemas.errors import CorralError, error
-from corral_schemas.frames import CommandHeader
+from corral_schemas.frames import CommandHeader, unpack
 from corral_schemas.keyfiles import PENDING_MAX, PendingKey, fingerprint
 from corral_schemas.names import check_guest_name
 from corral_schemas.ops import OPS
+from corral_schemas.queries import ForgetGuestsArgs
 from corral_schemas.session import Register
 
 TELL_AGAIN_S = 1.0
@@ -87,10 +88,20 @@ class KeyGate:
             if over is not None:
                 return self._over_quota(sender, grant, header, args, over)
         refusal = self._refusal(sender, grant, header.op, header.guest)
+        if refusal is None and header.op == "forget_guests" and grant is not None and grant.policy is not None:
+            refusal = self._refusal_of_one(sender, grant, header.op, args)
         if refusal is not None:
             self._note(sender, grant, header, refusal)
         self._audit.command(_name(grant), sender, header, args, refusal)
         return refusal
+
+    def _refusal_of_one(self, sender: Sender, grant: Grant, op: str, args: Opaque) -> CorralError | None:
+        """Of the first guest named in the arguments that the policy does not let it do this to."""
+        try:
+            names = unpack(ForgetGuestsArgs, args, op).guests
+        except CorralError:  # it is answered so
+            return None
+        return next((refusal for name in names if (refusal := self._refusal(sender, grant, op, name)) is not None), None)
 
     def _over_quota(self, sender: Sender, grant: Grant, header: CommandHeader, args: Opaque, over: CorralError) -> CorralError:
         """Counts it; log and audit log get one line a second and key, which says of how many."""

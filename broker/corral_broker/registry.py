@@ -77,6 +77,8 @@ class Registry:
         self._looks_made = 0
         self.places_moved = False
         """A guest's seen place has moved since somebody last set this to False."""
+        self.must_write = False
+        """What was forgotten is to be so after a kill too: the places are written before the turn ends."""
         self.names_version = 0
         """Rises whenever a guest is added or forgotten."""
 
@@ -105,6 +107,17 @@ class Registry:
             del self.guests[forgotten]
             self.names_version += 1
         return self._add(name)
+
+    def forget(self, name: str) -> bool:
+        """False where it is not known, or up."""
+        guest = self.guests.get(name)
+        if guest is None or guest.up:
+            return False
+        del self.guests[name]
+        self._down.pop(name, None)
+        self.names_version += 1
+        self.places_moved = self.must_write = True
+        return True
 
     def see(self, guest: Guest, place: Place) -> None:
         """This place was heard of: it counts if it is further on, or in another epoch, than the one known."""

@@ -278,7 +278,7 @@ class Service:
     def _save_places(self, now_s: float, *, at_end: bool = False) -> None:
         if self._last_seen is None or not self._core.places_moved:
             return
-        if at_end or now_s >= self._last_seen.next_write_s:
+        if at_end or self._core.must_write_places or now_s >= self._last_seen.next_write_s:
             self._last_seen.write(self._core.take_places(), now_s)
 
     def _identity(self, advertise: str, wall_ns: int, about: dict[str, Any]) -> Identity:

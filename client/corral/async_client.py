@@ -110,6 +110,16 @@ class AsyncClient:
         """Every guest the broker knows of, up or down."""
         return (await self._connection.ask("", "guests", Nothing(), GuestsReply)).guests
 
+    async def forget_guests(self, guests: Iterable[str]) -> list[str]:
+        """Takes guests that left for good off the list of every broker; → those that one of them knew. Keys stay accepted.
+
+        Raises guest_connected (details.guests) where a broker has one of them connected and has forgotten none; deadline_exceeded where a
+        broker does not answer, which still knows them then.
+        """
+        from corral.forgetting import forget_guests
+
+        return await forget_guests(self._connection, guests)
+
     async def info(self, guest: str = "") -> InfoReply:
         """About a guest's worker; with an empty name about the broker."""
         return await self._connection.ask(guest, "info", Nothing(), InfoReply)

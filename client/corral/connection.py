@@ -117,9 +117,12 @@ class Connection:
         request_id: str | None = None,
         patience_s: float | None = None,
         shared: str = "",
+        link: int | None = None,
     ) -> R:
         """`call` for an op whose reply type is known."""
-        answer = await self.call(guest, op, args, timeout_s=timeout_s, request_id=request_id, patience_s=patience_s, shared=shared)
+        answer = await self.call(
+            guest, op, args, timeout_s=timeout_s, request_id=request_id, patience_s=patience_s, shared=shared, link=link
+        )
         if not isinstance(answer, reply):
             raise TypeError(f"{op} replies {type(answer).__name__}, not {reply.__name__}")
         return answer
@@ -136,6 +139,7 @@ class Connection:
         epoch: str = "",
         age_s: float | None = None,
         shared: str = "",
+        link: int | None = None,
     ) -> Message:
         """One command, repeated under one request id until it has an outcome (see core/retry.py).
 
@@ -143,7 +147,7 @@ class Connection:
         patience_s: how long on end the guest may be out of reach (None: as the client was made). epoch: the guest's, as known when the id
         was first sent (empty: as known here). age_s: how long ago it was first sent (0: never before; None: not said, so an id of the
         caller's own may have been). shared: a name for arguments that go to several guests, never used for others: they travel to a broker
-        once. Raises CorralError.
+        once. link: the only broker that may be asked, by its place among `addresses`. Raises CorralError.
         """
         if request_id is not None:
             check_request_id(request_id)
@@ -164,6 +168,7 @@ class Connection:
             # a cancel, too, means something from before: it does not move on to a new epoch
             sent_before=bool(age_s) or op == "cancel" or (request_id is not None and age_s is None),
             shared=shared,
+            link=link,
         )
         return await self._outcome(request)
 

@@ -14,6 +14,8 @@ READ_STDIO_BYTES_MAX = 4 << 20
 """Most stdio bytes in one read_stdio reply."""
 REPLAY_EVENTS_MAX = 1_000
 """Most events in one replay reply."""
+FORGET_GUESTS_MAX = 10_000
+"""Most guests in one forget_guests."""
 REPLAY_BYTES_MAX = 2 << 20
 """A replay reply ends after the event that passes this size."""
 

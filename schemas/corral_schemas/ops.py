@@ -63,5 +63,6 @@ OPS: dict[str, Op] = {
     "write_file": Op(files.WriteFileArgs, files.WriteFileReply, "operator", mutating=True, long_poll=True),
     "info": Op(queries.Nothing, queries.InfoReply, "observer", broker=True),
     "guests": Op(queries.Nothing, queries.GuestsReply, "observer", broker=True),
+    "forget_guests": Op(queries.ForgetGuestsArgs, queries.ForgetGuestsReply, "operator", broker=True),
     "hello": Op(queries.Nothing, queries.HelloReply, "observer", broker=True),
 }

@@ -10,7 +10,7 @@ from corral_schemas.containers import ContainerProcessState, ContainerState, Con
 from corral_schemas.cursor import Place
 from corral_schemas.errors import WireError
 from corral_schemas.exits import Exit
-from corral_schemas.limits import LONG_POLL_S_MAX, REPLAY_EVENTS_MAX
+from corral_schemas.limits import FORGET_GUESTS_MAX, LONG_POLL_S_MAX, REPLAY_EVENTS_MAX
 from corral_schemas.stdio import ProcessTarget
 
 
@@ -127,6 +127,17 @@ class GuestInfo(Message, frozen=True, kw_only=True):
 class GuestsReply(Message, frozen=True, kw_only=True):
     guests: Annotated[list[GuestInfo], Meta(description="All that the broker knows")]
     place: Annotated[Place, Meta(description="Place in the broker's own events (guest_up, guest_down)")]
+
+
+class ForgetGuestsArgs(Message, frozen=True, kw_only=True):
+    """Takes guests that left for good off a broker's list. All or nothing: one that is connected is `guest_connected`."""
+
+    guests: Annotated[list[GuestName], Meta(min_length=1, max_length=FORGET_GUESTS_MAX)]
+
+
+class ForgetGuestsReply(Message, frozen=True, kw_only=True):
+    forgotten: list[GuestName]
+    unknown: Annotated[list[GuestName], Meta(description="Names that the broker does not know")] = []
 
 
 class InfoReply(Message, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from corral_schemas.errors import CorralError
 from corral_schemas.events import EventHeader, Started
 from corral_schemas.frames import CommandHeader, ReplyHeader, encode_command, encode_event, encode_reply, pack
 from corral_schemas.keyfiles import Policy, Rule
-from corral_schemas.queries import ListArgs, Nothing
+from corral_schemas.queries import ForgetGuestsArgs, GuestsReply, ListArgs, Nothing
 from corral_schemas.topics import event_topic
 from corral_testkit.wire_peers import FakeWorker, Keys, PeerTimeoutError, repeat_until
 from hostile.keyed_broker import KeyedBroker, refused
@@ -353,6 +353,24 @@ def test_a_policy_allows_what_it_names(stage: Stage) -> None:
     target = ContainerTarget(container="c")
     client.send("start", target, "good")
     assert stage.good.command().header.op == "start"
+
+
+def test_a_policy_for_some_guests_lets_no_others_be_forgotten(keyed: KeyedBroker) -> None:
+    keyed.policy("web", Policy(allow=[Rule(ops=["forget_guests"], guests=["web-*"])]))
+    some = keyed.keys("some", "policy:web")
+    operator = keyed.client(keyed.keys("op", "operator"))
+    for name in ("web-1", "db-1"):
+        worker = keyed.worker(keyed.keys(name, "guest", name), name)
+        worker.register()
+        worker.close()
+    client = keyed.client(some)
+    assert refused(lambda: client.call("forget_guests", ForgetGuestsArgs(guests=["web-1", "db-1"]))) == "unauthorized"
+    client.call("forget_guests", ForgetGuestsArgs(guests=["web-1"]))
+    known = operator.call("guests", Nothing())
+    assert isinstance(known, GuestsReply) and [info.guest for info in known.guests] == ["db-1"]
+    lines = keyed.audit(lambda line: line["op"] == "forget_guests" and line["verdict"] == "allowed")
+    told = [(line["target"], line["verdict"]) for line in lines if line["op"] == "forget_guests"]
+    assert told == [("web-1,db-1", "refused"), ("web-1", "allowed")]
 
 
 def test_an_expired_key_may_nothing_any_more(keyed: KeyedBroker) -> None:

@@ -234,6 +234,8 @@ QUERIES: list[Message] = [
         counters={"commands": 17, "refused.bad_request": 1},
         about={"runtime": "runc 1.1.5", "cgroup": "v2"},
     ),
+    queries.ForgetGuestsArgs(guests=["vm-7", "vm-8"]),
+    queries.ForgetGuestsReply(forgotten=["vm-7"], unknown=["vm-8"]),
     queries.GuestsReply(guests=[GUEST], place=Place(epoch="b7", seq=3)),
     queries.HelloReply(
         version="0.1.0",

@@ -9,6 +9,7 @@ from corral.cli.targets import Target, container_only, parse_target
 if TYPE_CHECKING:
     from corral import AsyncClient
     from corral.cli.selecting import Choice
+    from corral.cli.sweep import Manner
 
 Act = Callable[["AsyncClient", Target], Awaitable[str | None]]
 """Gives the line to print; None or an empty one: none."""
@@ -25,26 +26,36 @@ class Whom:
     timeout_s: float
 
 
-def act_on(whom: Whom, verb: str, act: Act, *, processes: bool = False, destroys: bool = False, tagged: bool = False) -> int:
+def act_on(
+    whom: Whom,
+    verb: str,
+    act: Act,
+    *,
+    processes: bool = False,
+    destroys: bool = False,
+    tagged: bool = False,
+    reads: bool = False,
+) -> int:
     """The command's status. processes: GUEST/NAME/EXEC is meant too. destroys: see `sweep`. tagged: with --select each line says where
-    it is from, which it does not say itself. Raises click.BadParameter."""
+    it is from, which it does not say itself. reads: see `Manner`. Raises click.BadParameter."""
     from corral.cli.session import each, with_client
+    from corral.cli.sweep import Manner
 
     if whom.choice is None:
         parsed = [parse_target(text, whom.guest) for text in whom.texts]
         targets = parsed if processes else [container_only(target) for target in parsed]
         return with_client(whom.broker, lambda client: each(targets, lambda one: act(client, one), doing=verb), timeout_s=whom.timeout_s)
-    return with_client(whom.broker, _over_fleet(whom, whom.choice, verb, act, processes, destroys, tagged), timeout_s=whom.timeout_s)
+    manner = Manner(verb, whom.texts, destroys=destroys, at_once=verb == "wait", reads=reads)
+    return with_client(whom.broker, _over_fleet(whom, whom.choice, manner, act, processes, tagged), timeout_s=whom.timeout_s)
 
 
 def _over_fleet(
-    whom: Whom, choice: "Choice", verb: str, act: Act, processes: bool, destroys: bool, tagged: bool
+    whom: Whom, choice: "Choice", manner: "Manner", act: Act, processes: bool, tagged: bool
 ) -> "Callable[[AsyncClient], Awaitable[int]]":
-    from corral.cli.sweep import Manner, check_names, sweep, tag_of
+    from corral.cli.sweep import check_names, sweep, tag_of
     from corral.cli.tagged import TaggedOutput
 
     check_names(whom.texts, processes=processes)
-    manner = Manner(verb, whom.texts, destroys=destroys, at_once=verb == "wait")
 
     async def body(client: "AsyncClient") -> int:
         async def act_and_tag(target: Target, output: TaggedOutput) -> str | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from corral.cli import options
+from corral.cli.away import Away
 from corral.cli.bundle_guests import ask_each, say_failure, selection, status_of, where
 from corral.cli.command import command
 
@@ -47,12 +48,16 @@ def list_(
 
         rows: list[Record] = []
         failed = 0
+        away = Away(guest_names, select)
         async for outcome in ask_each(client, await selection(client, guest_names, select, everywhere=True), ask, window):
             if outcome.value is None:
+                if outcome.error is not None and away.takes(outcome.guest, outcome.error):
+                    continue
                 failed += 1
                 say_failure(outcome)
             else:
                 rows += _rows(outcome.guest, outcome.value)
+        away.say()
         print_records(sorted(rows, key=lambda row: (row["guest"], row["state"], row["names"])), _columns(), form)
         return status_of(failed)
 

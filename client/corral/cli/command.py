@@ -74,16 +74,21 @@ class CorralCommand(click.Command):
 
 
 class CommandGroup(CorralCommand, click.Group):
-    """Commands below one word, such as `corral context`. aliases: other spelling → name. status: of a word that is none of them."""
+    """Commands below one word, such as `corral context`. aliases: other spelling → name. status: of a word that is none of them.
+
+    lists: without one of them it does something itself, to which its options belong.
+    """
 
     status = USAGE
 
-    def __init__(self, *args: Any, aliases: Mapping[str, str] | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, subcommand_metavar="COMMAND [ARGS]...", no_args_is_help=False, **kwargs)
+    def __init__(self, *args: Any, aliases: Mapping[str, str] | None = None, lists: bool = False, **kwargs: Any) -> None:
+        metavar = "[COMMAND [ARGS]...]" if lists else "COMMAND [ARGS]..."
+        super().__init__(*args, subcommand_metavar=metavar, no_args_is_help=False, invoke_without_command=lists, **kwargs)
         self.aliases = aliases or {}
+        self.lists = lists
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args and not ctx.resilient_parsing:
+        if not args and not ctx.resilient_parsing and not self.lists:
             click.echo(ctx.get_help(), err=True)
             ctx.exit(self.status)
         return super().parse_args(ctx, args)
@@ -100,6 +105,16 @@ class CommandGroup(CorralCommand, click.Group):
         nearest = get_close_matches(word, [*self.commands, *self.aliases], 1)
         hint = f"did you mean corral {self.name} {nearest[0]}?" if nearest else f"there are: {', '.join(self.commands)}"
         raise Failed(f"{self.name} has no command {word!r}", status=self.status, hint=hint)
+
+
+def is_for_another() -> bool:
+    """In a group that does something itself: whether one of its commands is meant. Raises UsageError for options before that."""
+    ctx = click.get_current_context()
+    if ctx.invoked_subcommand is None:
+        return False
+    if any(ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE for name in ctx.params):
+        raise click.UsageError(f"options of `{ctx.command.name} {ctx.invoked_subcommand}` stand behind it")
+    return True
 
 
 PROCESS_STATUSES = (

@@ -51,7 +51,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "stats": ("stats", "Show what containers use"),
         "top": ("top", "Watch guests, containers, exits and rates on the whole screen"),
         "events": ("events", "Follow what happens"),
-        "guests": ("fleet", "List guests"),
+        "guests": ("guests", "List guests, and forget those that left for good"),
         "info": ("fleet", "Show what a broker or a guest's worker is"),
     },
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from corral.cli.away import Away
 from corral.cli.failures import FAILED, Failed, hint_of
 from corral.cli.patience import waiting
 from corral.cli.selecting import WINDOW_DEFAULT, Choice
@@ -51,24 +52,30 @@ class Manner:
     at_once: bool = False
     """No window unless one was asked for."""
     literal: bool = False
+    reads: bool = False
+    """It only looks: guests that are down are left out and told, unless they were asked for by name."""
 
 
 async def sweep(client: "AsyncClient", choice: Choice, manner: Manner, act: Act) -> int:
     """The status: 0 if every target ended ok, 1 otherwise. Raises Failed where the person says no, CorralError where no guest is meant."""
     async with waiting("asking which guests there are"):
-        targets, silent = await _targets(client, choice, manner)
-    if not targets and not silent:
+        away = Away(select=choice.selector)
+        targets, silent = await _targets(client, choice, manner, away)
+    away.say()
+    if not targets and not silent and not away.any:
         raise Failed(f"no container there is named {' or '.join(manner.names)}", hint="corral ps -a")
     if manner.destroys and not choice.yes and len(targets) > 1:
         _ask(manner.verb, targets)
     return await _Sweep(choice, manner, targets, silent, act).run()
 
 
-async def _targets(client: "AsyncClient", choice: Choice, manner: Manner) -> "tuple[list[Target], dict[str, CorralError]]":
+async def _targets(client: "AsyncClient", choice: Choice, manner: Manner, away: Away) -> "tuple[list[Target], dict[str, CorralError]]":
     """What is to be done, by guest; and guests that cannot tell which of their containers match, with the reason."""
     from corral.fleet_map import meant
 
-    guests = [info.guest for info in meant(choice.selector, await client.guests())]
+    known = meant(choice.selector, await client.guests())
+    left_out = away.left_out([info.guest for info in known if not info.up]) if manner.reads else set()
+    guests = [info.guest for info in known if info.guest not in left_out]
     patterns = [name for name in manner.names if not manner.literal and _WILD & set(name)]
     fleet = await client.list(guests) if patterns else None
     found: list[Target] = []

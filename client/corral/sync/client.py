@@ -109,6 +109,10 @@ class Client:
         """See AsyncClient.guests."""
         return self._portal.run(self._client.guests())
 
+    def forget_guests(self, guests: Iterable[str]) -> list[str]:
+        """See AsyncClient.forget_guests."""
+        return self._portal.run(self._client.forget_guests(guests))
+
     def info(self, guest: str = "") -> InfoReply:
         """See AsyncClient.info."""
         return self._portal.run(self._client.info(guest))

@@ -205,16 +205,29 @@ def test_lists_take_selectors(up: Up, pair: str) -> None:
 
 
 @pytest.mark.timeout(90)
-def test_a_silent_guest_is_named_and_the_others_are_listed(short_directory: Path, rootfs: Path) -> None:
+def test_a_guest_that_is_away_is_named_and_the_others_are_listed(short_directory: Path, rootfs: Path) -> None:
     up = start_up(short_directory, rootfs)
     try:
         up.run("-d", "--name", "here", "--", "sleep", "60")
         os.kill(up.process.pid, signal.SIGSTOP)  # it starts no worker again meanwhile
         os.kill(up.worker_pid("g2"), signal.SIGKILL)
         up.until(lambda: json.loads(up.corral("guests", "--select", "g2").stdout)["up"] is False)
-        listed = up.corral("ps", "-q")
-        assert (listed.returncode, listed.stdout) == (1, "g1/here\n")
-        assert "guest g2 did not answer" in listed.stderr
+        for reading in (
+            ("ps", "-q"),
+            ("ps", "-q", "--select", "g*"),
+            ("stats", "--no-stream", "--format", "{path}"),
+            ("inspect", "--select", "all", "--format", "{path}", "here"),
+            ("processes", "--select", "all", "--format", "{path}", "h*"),
+        ):
+            listed = up.corral(*reading)
+            assert (listed.returncode, listed.stdout) == (0, "g1/here\n"), listed.stderr
+            assert "1 guest away: g2" in listed.stderr
+        assert up.corral("logs", "--select", "all", "here").returncode == up.corral("bundle", "list", "--select", "all").returncode == 0
+        for by_name in (("--guest", "g1", "--guest", "g2"), ("--select", "g1,g2")):
+            listed = up.corral("ps", "-q", *by_name)
+            assert (listed.returncode, listed.stdout) == (1, "g1/here\n")
+            assert "guest g2 did not answer: guest_unreachable" in listed.stderr
+        assert up.corral("inspect", "--select", "g2", "here").returncode == 1
         done = up.corral("exec", "--select", "all", "here", "--", "true")
         assert done.returncode == 1
         assert closing(done.stderr) == (1, 0, 0, 1)

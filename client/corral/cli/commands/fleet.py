@@ -1,4 +1,4 @@
-"""corral guests, corral info."""
+"""corral info."""
 
 import sys
 from typing import TYPE_CHECKING, Any
@@ -8,69 +8,9 @@ import click
 from corral.cli import options
 from corral.cli.command import command
 from corral.cli.patience import waiting
-from corral.cli.selecting import select
 
 if TYPE_CHECKING:
     from corral import AsyncClient
-    from corral.cli.output import Column
-    from corral.selectors import Selector
-
-
-@command(
-    "guests",
-    examples=[
-        ("Who is there", "corral guests"),
-        ("Those with a label", "corral guests --select role=web"),
-        ("Those that are down, for a script", "corral guests --json | jq -r 'select(.up | not) | .guest'"),
-    ],
-)
-@select
-@options.formats
-@options.timeout
-@options.broker
-def guests(select: "Selector | None", form: str | None, timeout_s: float, broker: str | None) -> int:
-    """List the guests that the broker knows of, up or down, with their labels and load.
-
-    STATE says why a guest is down, and what is wrong with one that is up: a clock that is off, an older version of Corral, another
-    worker that claims its name.
-    """
-    from corral.cli.session import with_client
-
-    async def body(client: "AsyncClient") -> int:
-        from corral.cli.output import as_record, print_records
-        from corral.fleet_map import meant
-
-        async with waiting("asking the broker"):
-            known = sorted(await client.guests(), key=lambda guest: guest.guest)
-        if select:
-            known = meant(select, known)
-        print_records([as_record(guest) for guest in known], _columns(), form)
-        return 0
-
-    return with_client(broker, body, timeout_s=timeout_s)
-
-
-def _columns() -> "list[Column]":
-    from corral.cli.output import Column
-    from corral.units import duration_text
-
-    def labels(record: Any) -> str:
-        return ",".join(f"{key}={value}" for key, value in sorted(record["labels"].items())) or "-"
-
-    return [
-        Column("GUEST", lambda r: r["guest"], "bold"),
-        Column(
-            "STATE",
-            lambda r: "; ".join(["up" if r["up"] else f"down: {r['reason']}" if r["reason"] else "down", *r["warnings"]]),
-            lambda r: "red" if not r["up"] else "yellow" if r["warnings"] else "green",
-        ),
-        Column("HEARD", lambda r: duration_text(r["heard_ms"] / 1000) + " ago"),
-        Column("RUNNING", lambda r: f"{r['load']['running']} of {r['load']['containers']}"),
-        Column("BUSY", lambda r: f"{r['load']['runtime_calls']}+{r['load']['queued']}"),
-        Column("RUNTIME", lambda r: r["runtime"] or "-"),
-        Column("VERSION", lambda r: r["version"] or "-"),
-        Column("LABELS", labels, wide=True),
-    ]
 
 
 @command(

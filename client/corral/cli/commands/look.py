@@ -8,6 +8,7 @@ import click
 
 from corral.cli import options
 from corral.cli.acting import Whom, act_on
+from corral.cli.away import Away
 from corral.cli.command import command
 from corral.cli.failures import FAILED, say
 from corral.cli.patience import waiting
@@ -53,7 +54,8 @@ def ps(
 ) -> int:
     """List containers over all guests, newest first.
 
-    Guests that do not answer are named on stderr, the others listed all the same, and the status is 1.
+    Guests that are down are named on stderr. One that is connected and does not answer, or is down and was asked for by name, makes the
+    status 1; the others are listed all the same.
     """
     from corral.cli.output import print_records
     from corral.cli.session import with_client
@@ -67,9 +69,12 @@ def ps(
         shown.sort(key=lambda s: s.instance, reverse=True)
         records = [{"path": f"{state.guest}/{state.id}", **as_record(state)} for state in shown]
         print_records(records, _container_columns(), "{path}" if quiet else form)
-        for name, why in sorted(fleet.silent.items()):
+        away = Away(guest_names, select)
+        silent = {name: why for name, why in sorted(fleet.silent.items()) if not away.takes(name, why)}
+        for name, why in silent.items():
             say(f"guest {name} did not answer: {why}")
-        return FAILED if fleet.silent else 0
+        away.say()
+        return FAILED if silent else 0
 
     return with_client(broker, body, timeout_s=timeout_s)
 
@@ -147,7 +152,7 @@ def processes(
         path = f"{one.guest}/{one.name}"
         found[path] = [{"path": path, **as_record(process)} for process in await one.ps(all=everything)]
 
-    status = act_on(Whom([container], guest, choice, broker, timeout_s), "processes", act)
+    status = act_on(Whom([container], guest, choice, broker, timeout_s), "processes", act, reads=True)
     if choice or status == 0:
         print_records([record for path in sorted(found) for record in found[path]], _process_columns(of_many=choice is not None), form)
     return status
@@ -186,7 +191,7 @@ def inspect(containers: Sequence[str], guest: str, choice: "Choice | None", form
     async def act(client: "AsyncClient", target: "Target") -> str:
         return _shown(await _record_of(client, target), form)
 
-    return act_on(Whom(containers, guest, choice, broker, timeout_s), "inspect", act, processes=True)
+    return act_on(Whom(containers, guest, choice, broker, timeout_s), "inspect", act, processes=True, reads=True)
 
 
 async def _record_of(client: "AsyncClient", target: "Target") -> "Record":

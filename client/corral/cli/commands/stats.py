@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from corral.cli import options
+from corral.cli.away import Away
 from corral.cli.command import command
 from corral.cli.failures import FAILED, say
 from corral.cli.patience import waiting
@@ -68,7 +69,8 @@ def stats(
     targets = [container_only(parse_target(text, guest)) for text in containers]
 
     async def body(client: "AsyncClient") -> int:
-        sampler = Sampler(client, targets, await guests_asked(client, [guest] if guest else [], select))
+        away = Away([guest] if guest else [], select)
+        sampler = Sampler(client, targets, await guests_asked(client, [guest] if guest else [], select), away)
         async with waiting("reading what containers use"):
             await sampler.sample()
             await asyncio.sleep(min(FIRST_INTERVAL_S, interval_s))
@@ -104,10 +106,11 @@ async def _stream(sampler: "Sampler", interval_s: float, form: str | None) -> No
 class Sampler:
     """Reads the figures of the containers again and again; keeps the last reading of each, for rates."""
 
-    def __init__(self, client: "AsyncClient", targets: "Sequence[Target]", guests: "list[str] | None") -> None:
+    def __init__(self, client: "AsyncClient", targets: "Sequence[Target]", guests: "list[str] | None", away: Away) -> None:
         self._client = client
         self._targets = targets
         self._guests = guests
+        self._away = away
         self._before: dict[str, ContainerStats] = {}
         self.failed: set[str] = set()
         """Containers named on the command line that could not be read, and guests that do not answer: each is said once."""
@@ -122,9 +125,10 @@ class Sampler:
             return [(target.text, await find_container(self._client, target)) for target in self._targets]
         fleet = await self._client.list(self._guests)
         for name, why in fleet.silent.items():
-            if name not in self.failed:
+            if name not in self.failed and not self._away.takes(name, why):
                 self.failed.add(name)
                 say(f"guest {name} did not answer: {why}")
+        self._away.say()
         running = [state for state in fleet.containers if state.status in ("running", "paused")]
         running.sort(key=lambda state: (state.guest, state.id))
         return [(f"{s.guest}/{s.id}", self._client.guest(s.guest).container(s.id, s.instance)) for s in running]
