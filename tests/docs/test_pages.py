@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from corral_docs import guarantees, links, rooms, troubleshooting
+from corral_docs import commands, guarantees, links, rooms, troubleshooting
 from corral_docs.__main__ import problems
 from corral_docs.sections import filled
 
@@ -69,3 +69,12 @@ def test_a_generated_part_replaces_what_stands_between_its_marks(part: str) -> N
 
 def test_every_room_of_an_import_contract_says_what_it_is_for() -> None:
     assert [line for line in rooms.lists().splitlines() if line.startswith("- ") and line.rstrip().endswith(":")] == []
+
+
+def test_a_command_in_passing_that_does_not_exist_is_reported() -> None:
+    page = (
+        "`corral run --rm -it x`, `corral runs`, `seq 3 | corral batch run --no-such -- --any`, `corral keys new --broker`\n"
+        "`corral logs -f NAME --tails 3`, `corral rm -f x`, `corral` and `corral --context a ps`\n```text\n`corral nothing`\n```\n"
+    )
+    found = [line.rpartition(": ")[2] for line in commands.wrong_in(page)]
+    assert found == ["no command runs", "no option --no-such", "no option --tails"]
