@@ -164,6 +164,7 @@ class Connection:
             bulk=op_named(op).bulk and bool(guest),
             poll_s=UPLOAD_SILENCE_S if op_named(op).upload else max(getattr(args, field, 0) for field in _POLL_FIELDS) / 1000,
             patience_s=self._patience_s if patience_s is None else max(patience_s, self._patience_s),
+            asks_on=op_named(op).long_poll and op_named(op).role == "observer",
             epoch=epoch,
             # a cancel, too, means something from before: it does not move on to a new epoch
             sent_before=bool(age_s) or op == "cancel" or (request_id is not None and age_s is None),

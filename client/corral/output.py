@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING
 
+from corral.asking_on import ask_on
 from corral.connection import Connection
 from corral.core.pull import Pull, Read
 from corral.core.stitching import Piece, total_bytes
@@ -41,7 +42,10 @@ class Output:
         consumer: str,
     ) -> None:
         placing = tail_lines is not None or since_ns is not None
-        self._pull = Pull(stdout=stdout, stderr=stderr, follow=follow, placing=placing, verify=verify, eager=not consumer)
+        self._pull = Pull(
+            stdout=stdout, stderr=stderr, follow=follow, placing=placing, verify=verify, eager=not consumer, pinned=bool(process.instance)
+        )
+        self._follow = follow
         self._connection, self._process = connection, process
         self._tail_lines, self._since_ns, self._consumer = tail_lines, since_ns, consumer
         self._ready: deque[Piece] = deque()
@@ -106,7 +110,7 @@ class Output:
             read, sent_s = self._under_way.pop(task)
             try:
                 reply = task.result()
-                self._process.instance = self._process.instance or reply.process_instance
+                self._process.pin(reply.instance, reply.process_instance)
                 pieces = self._pull.on_reply(read, reply, loop.time() - sent_s)
             except BaseException:
                 await self.aclose()
@@ -120,7 +124,7 @@ class Output:
         loop = asyncio.get_running_loop()
         self._pull.settle()
         for read in self._pull.reads():
-            task = loop.create_task(_ask(self._connection, self._process, self._args(read)))
+            task = loop.create_task(_ask(self._connection, self._process, self._args(read), follow=self._follow))
             self._under_way[task] = (read, loop.time())
 
     def _args(self, read: Read) -> ReadStdioArgs:
@@ -140,16 +144,12 @@ class Output:
         )
 
 
-async def _ask(connection: Connection, process: "Process", args: ReadStdioArgs) -> ReadStdioReply:
+async def _ask(connection: Connection, process: "Process", args: ReadStdioArgs, *, follow: bool) -> ReadStdioReply:
     """Apart from Output, so that a read under way does not keep alive an Output that nobody iterates any more."""
-    return await connection.ask(
-        process.container.guest,
-        "read_stdio",
-        args,
-        ReadStdioReply,
-        timeout_s=args.wait_ms / 1000 + connection.timeout_s,
-        patience_s=process.patience_s,
-    )
+    guest, patience_s = process.container.guest, process.patience_s
+    if follow:
+        return await ask_on(connection, guest, "read_stdio", args, ReadStdioReply, patience_s=patience_s)
+    return await connection.ask(guest, "read_stdio", args, ReadStdioReply, patience_s=patience_s)
 
 
 class ByteStream:

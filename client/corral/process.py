@@ -6,6 +6,7 @@ import signal
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from corral.asking_on import ask_on
 from corral.connection import Connection
 from corral.output import ByteStream, Output
 from corral.stdin import Stdin
@@ -42,6 +43,7 @@ class Process:
         self.container = container
         self.process = process
         self.instance: str = instance
+        self._container_instance = ""  # learned with it, where the container's handle names the newest
         self.pid = pid
 
     def __repr__(self) -> str:
@@ -50,9 +52,14 @@ class Process:
     @property
     def target(self) -> ProcessTarget:
         """How commands name it."""
-        return ProcessTarget(
-            container=self.container.name, instance=self.container.instance, process=self.process, process_instance=self.instance
-        )
+        instance = self.container.instance or self._container_instance
+        return ProcessTarget(container=self.container.name, instance=instance, process=self.process, process_instance=self.instance)
+
+    def pin(self, instance: str, process_instance: str) -> None:
+        """From now on this very process is meant (of that container instance), whatever bears its name later."""
+        self.instance = self.instance or process_instance
+        if self.instance == process_instance:
+            self._container_instance = self._container_instance or instance
 
     @property
     def patience_s(self) -> float:
@@ -71,30 +78,38 @@ class Process:
         timeout_s = checked_s(timeout_s)
         until_s = None if timeout_s is None else loop.time() + timeout_s
         while True:
-            poll_s = LONG_POLL_S_MAX if until_s is None else min(LONG_POLL_S_MAX, max(0.0, until_s - loop.time()))
             try:
-                return await self._wait_once(poll_s, bounded=until_s is not None)
+                if until_s is None:
+                    reply = await self._wait_on()
+                else:
+                    reply = await self._wait_once(min(LONG_POLL_S_MAX, max(0.0, until_s - loop.time())))
             except DeadlineError as why:
                 if why.code == "cancelled" or (until_s is None and why.code != "wait_timeout"):
                     raise
                 if until_s is not None and loop.time() >= until_s:
                     raise error("wait_timeout", f"{self!r} has not ended after {timeout_s} s", timeout_s=timeout_s) from why
+            else:
+                self.instance = self.instance or reply.process_instance
+                return reply.exit
 
-    async def _wait_once(self, poll_s: float, *, bounded: bool) -> Exit:
+    async def _wait_on(self) -> WaitReply:
+        args = self._wait_args(LONG_POLL_S_MAX)
+        return await ask_on(self._connection, self.container.guest, "wait", args, WaitReply, patience_s=self.patience_s)
+
+    async def _wait_once(self, poll_s: float) -> WaitReply:
+        timeout_s = poll_s + min(1.0, self._connection.timeout_s)
+        args = self._wait_args(poll_s)
+        return await self._connection.ask(self.container.guest, "wait", args, WaitReply, timeout_s=timeout_s, patience_s=self.patience_s)
+
+    def _wait_args(self, poll_s: float) -> WaitArgs:
         target = self.target
-        args = WaitArgs(
+        return WaitArgs(
             container=target.container,
             instance=target.instance,
             process=target.process,
             process_instance=target.process_instance,
             timeout_ms=int(poll_s * 1000),
         )
-        allowance_s = min(1.0, self._connection.timeout_s) if bounded else self._connection.timeout_s
-        reply = await self._connection.ask(
-            self.container.guest, "wait", args, WaitReply, timeout_s=poll_s + allowance_s, patience_s=self.patience_s
-        )
-        self.instance = self.instance or reply.process_instance
-        return reply.exit
 
     async def kill(self, signal: int = 15) -> KillReply:
         """Sends it a signal. Raises container_not_running or process_not_found, with details.outcome, when it has gone already."""

@@ -119,6 +119,7 @@ class ReadStdioReply(Message, frozen=True, kw_only=True):
     """What there is from those offsets on. Chunks and gaps of one stream are contiguous with the offsets asked for."""
 
     process_instance: Instance
+    instance: Annotated[str, Meta(description="Instance of its container; with it later reads mean the same one")] = ""
     chunks: Annotated[list[Chunk], Meta(description="Bytes, by stream and offset")] = []
     gaps: Annotated[list[Gap], Meta(description="Bytes that are missing")] = []
     next: Annotated[dict[str, int], Meta(description="Stream → offset to ask for next")]

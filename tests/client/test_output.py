@@ -2,16 +2,20 @@
 
 import asyncio
 import os
+import time
 
 import pytest
 
 import corral
+from corral import process
+from corral.core import pull
 from corral.process import Process
 from corral_schemas.errors import error
+from corral_schemas.queries import WaitArgs
 from corral_schemas.stdio import CloseStdinArgs, Done, ReadStdioArgs, WriteStdinArgs, WriteStdinReply
 from corral_testkit.bounded import run
 from corral_testkit.fake_broker import INSTANCE, Call, FakeBroker, Outcome
-from corral_testkit.fake_guest import FakeGuest
+from corral_testkit.fake_guest import CONTAINER_INSTANCE, FakeGuest
 
 
 def init_of(client: corral.AsyncClient) -> Process:
@@ -94,6 +98,79 @@ def test_a_reader_survives_a_broker_restart_and_a_guest_away_for_a_moment(broker
             broker.do(lambda: guest.write("stdout", b"after\n"))
             assert await waiting == b"after"
             await lines.aclose()
+
+    run(work())
+
+
+def test_a_reader_by_name_learns_at_once_which_process_it_reads_and_stays_with_it(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            lines = client.guest("g1").container("c").init.stdout.lines()
+            waiting = asyncio.ensure_future(anext(lines))
+            await asyncio.to_thread(broker.wait_for, lambda: len(guest.parked) > 0)
+            broker.do(lambda: guest.write("stdout", b"late\n"))
+            assert await waiting == b"late"
+            asked = [call.args for call in broker.seen("read_stdio") if isinstance(call.args, ReadStdioArgs)]
+            assert [(one.wait_ms > 0, one.instance, one.process_instance) for one in asked[:2]] == [
+                (False, "", ""),
+                (True, CONTAINER_INSTANCE, INSTANCE),
+            ]
+            await lines.aclose()
+
+    run(work())
+
+
+@pytest.mark.parametrize("trouble", ["silence", "guest_busy", "deadline_exceeded"])
+def test_who_reads_or_waits_asks_on_when_a_poll_had_no_answer_or_found_no_place(
+    broker: FakeBroker, guest: FakeGuest, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    monkeypatch.setattr(pull, "LONG_POLL_S_MAX", 0.2)
+    monkeypatch.setattr(process, "LONG_POLL_S_MAX", 0.2)
+    until_s = time.monotonic() + 1.2
+    served = {op: broker.guest_handlers["g1", op] for op in ("read_stdio", "wait")}
+
+    def troubled(call: Call) -> Outcome:
+        assert isinstance(call.args, ReadStdioArgs | WaitArgs)
+        polls = call.args.wait_ms if isinstance(call.args, ReadStdioArgs) else call.args.timeout_ms
+        if time.monotonic() < until_s and (polls or trouble == "guest_busy"):
+            return None if trouble == "silence" else error(trouble, "not now", sent=trouble != "guest_busy")
+        return served[call.header.op](call)
+
+    for op in served:
+        broker.guest_handlers["g1", op] = troubled
+
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address, timeout_s=0.3) as client:
+            reading, waiting = asyncio.create_task(init_of(client).stdout.read()), asyncio.create_task(init_of(client).wait())
+            while time.monotonic() < until_s:
+                await asyncio.sleep(0.05)
+                assert not reading.done() and not waiting.done()
+            broker.do(lambda: guest.write("stdout", b"at last").end(3))
+            assert (await reading, (await waiting).code) == (b"at last", 3)
+
+    run(work())
+
+
+def test_a_reader_of_a_guest_that_nobody_answers_for_is_told_so(
+    broker: FakeBroker, guest: FakeGuest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pull, "LONG_POLL_S_MAX", 0.2)
+
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address, timeout_s=0.3) as client:
+            for way in ("silent guest", "no broker"):
+                reading = asyncio.create_task(init_of(client).stdout.read())
+                await asyncio.to_thread(broker.wait_for, lambda: len(guest.parked) > 0)
+                if way == "silent guest":
+                    broker.guest_handlers["g1", "read_stdio"] = lambda call: None
+                    broker.do(guest.parked.clear)
+                    with pytest.raises(corral.DeadlineError, match="no answer from guest g1"):
+                        await reading
+                    broker.guest_handlers["g1", "read_stdio"] = guest._read_stdio
+                else:
+                    broker.stop()
+                    with pytest.raises(corral.RetryError, match="no broker could be reached"):
+                        await reading
 
     run(work())
 

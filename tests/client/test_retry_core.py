@@ -20,9 +20,17 @@ def make(*, brokers: int = 1) -> Requests:
     return requests
 
 
-def request(name: str = "r1", *, deadline_s: float = 30.0, patience_s: float = 0.0, poll_s: float = 0.0) -> Request:
+def request(name: str = "r1", *, deadline_s: float = 30.0, patience_s: float = 0.0, poll_s: float = 0.0, asks_on: bool = False) -> Request:
     return Request(
-        id=name, guest="g", op="pause", args=pack(Nothing()), first_s=0.0, deadline_s=deadline_s, patience_s=patience_s, poll_s=poll_s
+        id=name,
+        guest="g",
+        op="pause",
+        args=pack(Nothing()),
+        first_s=0.0,
+        deadline_s=deadline_s,
+        patience_s=patience_s,
+        poll_s=poll_s,
+        asks_on=asks_on,
     )
 
 
@@ -123,6 +131,30 @@ def test_an_unreachable_guest_is_the_outcome_at_once_unless_the_caller_has_patie
     assert sends(requests.expire(5.05))
     outcome = only_outcome(requests.on_reply(0, reply("patient", away), 5.1))
     assert isinstance(outcome, CorralError) and outcome.code == "guest_unreachable"
+
+
+def test_a_poll_whose_answer_was_lost_is_asked_again_without_any_patience_and_the_next_word_of_its_guest_counts() -> None:
+    requests = make()
+    requests.submit(request(deadline_s=90.0, poll_s=60.0, asks_on=True), 0.0)
+    lost = error("guest_unreachable", "its second connection was lost", sent=True)
+    assert requests.on_reply(0, reply(outcome=lost), 31.0) == []
+    assert len(sends(requests.expire(31.1))) == 1
+    assert requests.on_reply(0, reply(outcome=lost), 55.0) == []
+    assert len(sends(requests.expire(55.2))) == 1
+    outcome = only_outcome(requests.on_reply(0, reply(outcome=error("guest_unreachable", "down", sent=False)), 55.3))
+    assert isinstance(outcome, CorralError)
+    assert (outcome.code, outcome.details["sent"]) == ("guest_unreachable", True)
+
+
+def test_patience_begins_anew_with_each_time_that_the_guest_is_away() -> None:
+    requests = make()
+    requests.submit(request(deadline_s=90.0, poll_s=60.0, patience_s=5.0), 0.0)
+    away = error("guest_unreachable", "not registered yet", sent=False)
+    for restarted_s in (10.0, 40.0):
+        requests.on_down(0, restarted_s)
+        assert len(sends(requests.on_up(0, restarted_s + 1))) == 1
+        assert requests.on_reply(0, reply(outcome=away), restarted_s + 1) == []
+        assert len(sends(requests.expire(restarted_s + 2))) == 1, "and this one is taken"
 
 
 def test_what_was_under_way_is_sent_again_when_the_connection_comes_back() -> None:

@@ -18,6 +18,7 @@ from corral_schemas.stdio import Chunk, Gap, ReadStdioArgs, ReadStdioReply, Stre
 from corral_testkit.fake_broker import INSTANCE, Call, FakeBroker, Outcome
 
 CHUNK_BYTES = 64 << 10
+CONTAINER_INSTANCE = "1" * 26
 
 
 class FakeGuest:
@@ -154,6 +155,7 @@ class FakeGuest:
             return None
         return ReadStdioReply(
             process_instance=INSTANCE,
+            instance=CONTAINER_INSTANCE,
             chunks=chunks,
             gaps=gaps,
             next={str(name): offset for name, offset in after.items()},

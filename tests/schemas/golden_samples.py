@@ -192,6 +192,7 @@ STDIO: list[Message] = [
     ),
     stdio.ReadStdioReply(
         process_instance=INIT,
+        instance=CONTAINER,
         chunks=[stdio.Chunk(stream="stdout", offset=0, time_ns=NOW, crc_before=0, crc=CRC_HELLO, data=b"hello\n")],
         gaps=[stdio.Gap(stream="stderr", start=0, end=4_096, reason="cap")],
         next={"stdout": 6, "stderr": 4_096},

@@ -42,9 +42,18 @@ class Pull:
     """The state of one reader. `reads` says what to send; `on_reply` takes a reply and gives what can be handed on."""
 
     def __init__(
-        self, *, stdout: int | None, stderr: int | None, follow: bool = True, placing: bool = False, verify: bool = True, eager: bool = True
+        self,
+        *,
+        stdout: int | None,
+        stderr: int | None,
+        follow: bool = True,
+        placing: bool = False,
+        verify: bool = True,
+        eager: bool = True,
+        pinned: bool = True,
     ) -> None:
-        """eager: read ahead; a reader that acknowledges what it has read must not."""
+        """eager: read ahead; a reader that acknowledges what it has read must not. pinned: it is known which process it is; otherwise the
+        first read waits for nothing, so that its answer tells at once."""
         wanted: dict[StreamName, int | None] = {"stdout": stdout, "stderr": stderr}
         self._streams: dict[StreamName, Stitching] = {
             name: Stitching(name, offset, placed=not placing, verify=verify, crc=0 if offset == 0 and not placing else None)
@@ -60,7 +69,7 @@ class Pull:
         self._ahead_at = 0  # where the next read ahead begins
         self._misses = 0
         self._idle = 0
-        self._begun = False
+        self._begun, self._pinned = False, pinned
         self._upto: dict[str, int] | None = None  # not following: where the streams ended when it began
         self._dry = False  # not following, and a read of everything brought nothing
         self.exit: Exit | None = None
@@ -112,7 +121,8 @@ class Pull:
                 return []
             placing = not all(stream.placed for stream in self._streams.values())
             wants = {name: stream.at for name, stream in self._streams.items() if not stream.ended}
-            wait_ms = int(LONG_POLL_S_MAX * 1000) if self._follow and not placing else 0
+            waits = self._follow and not placing and (self._begun or self._pinned)
+            wait_ms = int(LONG_POLL_S_MAX * 1000) if waits else 0
             return [self._read(wants, wait_ms=wait_ms, placing=placing)]
         reads: list[Read] = []
         others = {name: stream.at for name, stream in self._streams.items() if name != self._burst and not stream.ended}

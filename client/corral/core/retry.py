@@ -41,6 +41,8 @@ class Request:
     """How long the guest may rightly take its time before it answers."""
     patience_s: float = 0.0
     """How long on end the guest may be out of reach before that is the outcome."""
+    asks_on: bool = False
+    """A long poll that changes nothing: when it was lost on its way back it is asked again, whatever the patience."""
     link: int | None = None
     """The only broker it may go to (hello); None: whichever is in use."""
     shared: str = ""
@@ -223,7 +225,7 @@ class Requests:
             return self._send(request, now_s)
         if request.unreachable_since_s is None or why.details.get("sent"):
             request.unreachable_since_s = now_s  # it was there a moment ago
-        if now_s - request.unreachable_since_s < request.patience_s:
+        if now_s - request.unreachable_since_s < request.patience_s or (request.asks_on and why.details.get("sent")):
             return self._try_later(request, why, now_s)
         return [self._finish(request, _marked(why, request))]
 
@@ -264,6 +266,7 @@ class Requests:
         )
         if request.failure is None and request.sends:
             request.reached = True  # an earlier copy was never answered
+            request.unreachable_since_s = None  # nor was it refused: the guest had come back since
         request.sends += 1
         request.sent_over, request.sent_s, request.failure = link, now_s, None
         self._wake(request, now_s + request.poll_s + request.silence_s)

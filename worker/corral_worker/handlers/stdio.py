@@ -83,6 +83,7 @@ async def _growth(guest: Guest, container: ContainerRecord, process: ProcessReco
 def _reply(process: ProcessRecord, chunks: list[Chunk], gaps: list[Gap], position: Position) -> ReadStdioReply:
     return ReadStdioReply(
         process_instance=process.instance,
+        instance=process.container,
         chunks=chunks,
         gaps=gaps,
         next={STREAM_NAMES[n]: offset for n, offset in position.items()},
