@@ -132,11 +132,11 @@ class GuestsReply(Message, frozen=True, kw_only=True):
 class ForgetGuestsArgs(Message, frozen=True, kw_only=True):
     """Takes guests that left for good off a broker's list. All or nothing: one that is connected is `guest_connected`."""
 
-    guests: Annotated[list[GuestName], Meta(min_length=1, max_length=FORGET_GUESTS_MAX)]
+    guests: Annotated[list[GuestName], Meta(min_length=1, max_length=FORGET_GUESTS_MAX, description="Names of those to take off")]
 
 
 class ForgetGuestsReply(Message, frozen=True, kw_only=True):
-    forgotten: list[GuestName]
+    forgotten: Annotated[list[GuestName], Meta(description="Names that were taken off")]
     unknown: Annotated[list[GuestName], Meta(description="Names that the broker does not know")] = []
 
 
