@@ -130,7 +130,8 @@ class AsyncClient:
 
     async def find(self, name_or_path: str, guest: str | None = None) -> Process | Container:
         """The container or process meant by GUEST/NAME, GUEST/NAME/EXEC, or a NAME that only one guest has; with `guest`: NAME or
-        NAME/EXEC. Raises name_ambiguous (details.candidates), container_not_found or process_not_found (details.nearest)."""
+        NAME/EXEC. Raises name_ambiguous (details.candidates), container_not_found or process_not_found (details.nearest), and
+        guest_unreachable where a NAME is in no guest that answers and some do not (details.silent)."""
         return await find(self._connection, name_or_path, guest)
 
     def guest(self, name: str) -> Guest:

@@ -2,7 +2,7 @@
 
 import asyncio
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -116,10 +116,14 @@ def _process_of(connection: Connection, container: Container, state: ContainerSt
     raise error("process_not_found", f"no process {name} in {container.guest}/{container.name}{_hint(nearest)}", nearest=nearest)
 
 
-def _not_found(wanted: str, name: str, known: dict[str, str], silent: list[str] | None = None) -> CorralError:
+def _not_found(wanted: str, name: str, known: dict[str, str], silent: Sequence[str] = ()) -> CorralError:
+    """It is absent only where every guest has answered."""
     nearest = [known[match] for match in difflib.get_close_matches(name, list(known), NEAREST_MAX)]
-    unheard = f" ({count_text(len(silent), 'guest')} did not answer: {', '.join(silent[:4])})" if silent else ""
-    return error("container_not_found", f"no container {wanted}{_hint(nearest)}{unheard}", nearest=nearest, silent=silent or [])
+    if not silent:
+        return error("container_not_found", f"no container {wanted}{_hint(nearest)}", nearest=nearest)
+    unheard = f"{count_text(len(silent), 'guest')} did not answer: {', '.join(silent[:4])}{', …' if len(silent) > 4 else ''}"
+    why = f"no guest that answers has a container {wanted}{_hint(nearest)}; whether it is elsewhere is not known, since {unheard}"
+    return error("guest_unreachable", why, nearest=nearest, silent=list(silent), sent=False)
 
 
 def _hint(nearest: list[str]) -> str:

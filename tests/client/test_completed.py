@@ -1,6 +1,10 @@
 """Programs run to their end, as with subprocess.run, on the real broker, worker and runc."""
 
 import asyncio
+import select
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -36,6 +40,23 @@ def test_a_program_gives_its_output_and_its_exit_and_leaves_no_container(peers: 
 def test_a_program_that_does_not_read_its_input_is_no_failure(peers: RealPeers) -> None:
     with corral.Client(peers.address) as client:
         assert client.run("g1", ["true"], rootfs=str(peers.rootfs), stdin=b"x" * 3_000_000, check=True).returncode == 0
+
+
+def test_ctrl_c_in_a_run_removes_the_container_that_was_made_for_it(peers: RealPeers) -> None:
+    program = f"""
+import corral
+with corral.Client({peers.address!r}) as client:
+    print("ready", flush=True)
+    client.run("g1", ["sleep", "1000"], rootfs={str(peers.rootfs)!r})
+"""
+    with corral.Client(peers.address) as client:
+        for moment_s in (0.0, 0.02, 0.05, 0.1, 0.2, 0.4):
+            with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+                assert running.stdout and running.stderr and running.stdout.readline() == b"ready\n"
+                select.select([running.stderr], [], [], moment_s)  # it says nothing before its end: a later moment each time
+                running.send_signal(signal.SIGINT)
+                assert b"KeyboardInterrupt" in running.stderr.read()
+            assert client.guest("g1").list().containers == []
 
 
 def test_one_that_takes_too_long_is_killed_and_gone(peers: RealPeers) -> None:

@@ -79,6 +79,21 @@ def test_a_name_is_found_by_path_or_alone_and_pinned_to_its_instance(broker: Fak
     run(work())
 
 
+def test_a_name_is_not_called_absent_while_a_guest_that_may_have_it_is_silent(broker: FakeBroker) -> None:
+    fill(broker, "g1", ["webserver"])
+    fill(broker, "g2", ["job"])
+    broker.guest_handlers["g2", "list"] = lambda call: error("runtime_failed", "broken")
+
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            with pytest.raises(corral.RetryError, match="not known, since 1 guest did not answer: g2") as unknown:
+                await client.find("job")
+            assert (unknown.value.code, unknown.value.details["silent"]) == ("guest_unreachable", ["g2"])
+            assert isinstance(await client.find("webserver"), Container)
+
+    run(work())
+
+
 def test_a_name_that_cannot_be_found_says_what_is_near(broker: FakeBroker) -> None:
     fill(broker, "g1", ["webserver", "db"])
     fill(broker, "g2", ["db"])

@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from typing import Any, Generic, TypeVar
 
 from corral.connection import forked
@@ -50,7 +50,10 @@ class Portal:
             thread.join()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """The coroutine's result or exception. An interrupt of the waiting thread cancels it."""
+        """Return the coroutine's result or raise its exception.
+
+        An interrupt of the waiting thread (Ctrl-C) cancels it and waits until it has removed what it made; a second one gives up.
+        """
         if os.getpid() != self._pid:
             work.close()
             raise forked(self._pid)
@@ -58,17 +61,45 @@ class Portal:
             if self._loop is None:
                 work.close()
                 raise error("guest_unreachable", "the client is not open: use it as a context manager")
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            loop = self._loop
+            running = _Running(work)
+            loop.call_soon_threadsafe(running.begin)
         try:
-            return future.result()
+            return running.outcome.result()
         except CancelledError as why:  # nobody here cancels it and goes on waiting
             raise error("guest_unreachable", "the client was closed by another thread") from why
         except BaseException:
-            future.cancel()
+            if not running.outcome.done():
+                loop.call_soon_threadsafe(running.cancel)
+                running.outcome.exception()
             raise
 
     def iterate(self, source: AsyncIterator[T]) -> "PortalIterator[T]":
         return PortalIterator(self, source)
+
+
+class _Running(Generic[T]):
+    """A coroutine as a task of the loop, with an outcome that other threads can wait for. Methods belong to the loop's thread."""
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self.outcome: Future[T] = Future()
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
+
+    def begin(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._work)
+        self._task.add_done_callback(self._ended)
+
+    def cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _ended(self, task: "asyncio.Task[T]") -> None:
+        failure = CancelledError() if task.cancelled() else task.exception()
+        if failure is not None:
+            self.outcome.set_exception(failure)
+        else:
+            self.outcome.set_result(task.result())
 
 
 class PortalIterator(Generic[T], Iterator[T]):

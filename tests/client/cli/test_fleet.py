@@ -228,6 +228,10 @@ def test_a_guest_that_is_away_is_named_and_the_others_are_listed(short_directory
             assert (listed.returncode, listed.stdout) == (1, "g1/here\n")
             assert "guest g2 did not answer: guest_unreachable" in listed.stderr
         assert up.corral("inspect", "--select", "g2", "here").returncode == 1
+        for verb in (("delete", "--force"), ("delete",), ("kill",), ("stop",), ("wait",)):
+            unknown = up.corral(*verb, "there")
+            assert (unknown.returncode, unknown.stdout) == (1, ""), verb
+            assert "guest_unreachable" in unknown.stderr and "g2" in unknown.stderr, verb
         done = up.corral("exec", "--select", "all", "here", "--", "true")
         assert done.returncode == 1
         assert closing(done.stderr) == (1, 0, 0, 1)
