@@ -30,6 +30,11 @@ house: setup ## Show what stands out: large classes, full folders, long function
 pages: setup ## Write the generated pages of docs/ again
 	PYTHONPATH=docs $(PYTHON) -m corral_docs
 
+.PHONY: docs
+TARGETS += docs
+docs: pages ## The documents as a site: build/site
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+
 format: setup ## Let ruff put the code into its form
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format

@@ -58,8 +58,14 @@ def check(repository: Path = REPOSITORY) -> None:
 
 
 def blocks(text: str) -> dict[str, str]:
-    """Return each package's part of a lock, by its name: the line with its version, and the lines with its hashes."""
-    return {match[1]: match[0] for match in re.finditer(r"^([a-z0-9-]+)==.*\n(?:[ \t]+.*\n)*", text, re.MULTILINE)}
+    """Return each package's part of a lock, by its name: the line with its version, and the lines with its hashes.
+
+    A package that has a version for some Pythons and another for the rest has both in its part.
+    """
+    found: dict[str, str] = {}
+    for match in re.finditer(r"^([a-z0-9-]+)==.*\n(?:[ \t]+.*\n)*", text, re.MULTILINE):
+        found[match[1]] = found.get(match[1], "") + match[0]
+    return found
 
 
 def version(block: str) -> str:
