@@ -44,7 +44,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measures Corral beside bare runc, raw pipes and raw ZeroMQ, in the same run.")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--quick", action="store_true", help="fewer rounds, smaller sizes: all rows in about 5 minutes (default)")
-    how.add_argument("--full", action="store_true", help="as in README.md")
+    how.add_argument("--full", action="store_true", help="everything, as in last-run.md")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where everything, samples included, is written [build/bench-MODE.json]")
     parser.add_argument("--seconds-max", type=float, default=0.0, help="begin no further row after so long; they are named (0: no limit)")
     parser.add_argument(

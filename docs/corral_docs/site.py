@@ -19,12 +19,14 @@ ELSEWHERE = {
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
-    "benchmarks/README.md": "benchmarks.md",
+    "benchmarks/README.md": "benchmarks/index.md",
+    "benchmarks/growth.md": "benchmarks/growth.md",
+    "benchmarks/last-run.md": "benchmarks/last-run.md",
     "deploy/vm/README.md": "vm.md",
     "schemas/PROTOCOL.md": "protocol/index.md",
 }
 """File of the repository → page of the site."""
-FOLDERS = {"schemas/reference": "protocol", "benchmarks/findings": "findings"}
+FOLDERS = {"schemas/reference": "protocol", "benchmarks/findings": "benchmarks/findings"}
 """Folder of the repository, all of whose pages are pages of the site → their folder there."""
 _FENCE = re.compile(r"(^(?:```+|~~~+).*?^(?:```+|~~~+)$)", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"`[^`\n]*`|(?P<image>!?)\[(?P<label>(?:`[^`\n]*`|[^]`])*)\]\((?P<target>[^()\s]+)\)")
