@@ -6,7 +6,7 @@ Run from a source checkout as `make pages` (`PYTHONPATH=docs python -m corral_do
 import sys
 from pathlib import Path
 
-from corral_docs import cli, commands, guarantees, limits, links, rooms, troubleshooting
+from corral_docs import changelog, cli, commands, guarantees, limits, links, rooms, troubleshooting
 from corral_docs.places import DOCS, ROOT
 from corral_docs.sections import filled
 
@@ -37,7 +37,7 @@ def stale() -> list[Path]:
 def problems() -> list[str]:
     """Return everything that is wrong with the documents, a line each."""
     old = [f"stale: {path.relative_to(ROOT)} (`make pages` writes it)" for path in stale()]
-    return old + guarantees.problems() + troubleshooting.problems() + commands.problems() + links.broken()
+    return old + guarantees.problems() + troubleshooting.problems() + commands.problems() + changelog.problems() + links.broken()
 
 
 def main(arguments: list[str]) -> int:

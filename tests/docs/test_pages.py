@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from corral_docs import commands, guarantees, links, rooms, troubleshooting
+from corral_docs import changelog, commands, guarantees, links, rooms, troubleshooting
 from corral_docs.__main__ import problems
 from corral_docs.sections import filled
 
@@ -78,3 +78,9 @@ def test_a_command_in_passing_that_does_not_exist_is_reported() -> None:
     )
     found = [line.rpartition(": ")[2] for line in commands.wrong_in(page)]
     assert found == ["no command runs", "no option --no-such", "no option --tails"]
+
+
+def test_an_entry_of_the_changelog_that_is_too_long_or_under_no_part_is_reported() -> None:
+    long = " ".join(f"word{number}" for number in range(26))
+    found = changelog.wrong_in(f"# Changelog\n\n## [Unreleased]\n\n- Lost.\n\n### Library\n\n- Short.\n- {long}\n\nText.\n")
+    assert [line.partition(":")[0] for line in found] == ["under no part", "26 words, 25 at most"]
