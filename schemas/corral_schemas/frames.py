@@ -76,7 +76,18 @@ def _decode(decoder: "msgspec.msgpack.Decoder[T]", frame: bytes | memoryview, wh
     try:
         return decoder.decode(frame)
     except _UNDECODABLE as why:
-        raise error("bad_request", f"{what}: {why}") from why
+        raise error("bad_request", f"{what}: {why}{_hint(str(why))}") from why
+
+
+def _hint(why: str) -> str:
+    """What the writer of a client is helped by: msgpack libraries of some languages choose types that are not meant (PROTOCOL.md, R-11)."""
+    if why.startswith(("Expected `int`, got `float`", "Expected `int | null`, got `float`")):
+        return "; integers must be msgpack integers, also those of 2^32 and above"
+    if why.startswith(("Expected `bytes`, got `str`", "Expected `str`, got `bytes`")):
+        return "; str and bin are two types of msgpack"
+    if why.startswith("Expected `object`, got `ext`"):
+        return "; maps must be msgpack maps, not records of a library's own"
+    return ""
 
 
 def _check_count(frames: Sequence[bytes], count: int, what: str) -> None:

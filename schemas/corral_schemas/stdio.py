@@ -108,10 +108,14 @@ class ReadStdioArgs(ProcessTarget, frozen=True, kw_only=True):
     stderr: Annotated[Count | None, Meta(description="Read stderr from this offset; left out: not wanted")] = None
     wait_ms: Annotated[int, Meta(ge=0, le=int(LONG_POLL_S_MAX * 1000), description="How long to wait for something new")] = 0
     max_bytes: Annotated[
-        int, Meta(description="Most bytes in the reply, of all streams together; stdout comes first", ge=1, le=READ_STDIO_BYTES_MAX)
+        int, Meta(description="Most bytes in the reply, of all streams together, in the order written", ge=1, le=READ_STDIO_BYTES_MAX)
     ] = STDIO_CHUNK_BYTES_MAX
-    tail_lines: Annotated[Count | None, Meta(description="Instead of the offsets: begin so many lines before the end")] = None
-    since_ns: Annotated[Count | None, Meta(description="Instead of the offsets: begin with output written at or after this time")] = None
+    tail_lines: Annotated[
+        Count | None, Meta(description="Begin so many lines, of the chosen streams together, before the end; the offsets are not looked at")
+    ] = None
+    since_ns: Annotated[
+        Count | None, Meta(description="Begin with output written at or after this time; the offsets are not looked at")
+    ] = None
     consumer: Annotated[str, Meta(description="Name of the `block` consumer: all before the offsets is acknowledged")] = ""
 
 
@@ -120,7 +124,7 @@ class ReadStdioReply(Message, frozen=True, kw_only=True):
 
     process_instance: Instance
     instance: Annotated[str, Meta(description="Instance of its container; with it later reads mean the same one")] = ""
-    chunks: Annotated[list[Chunk], Meta(description="Bytes, by stream and offset")] = []
+    chunks: Annotated[list[Chunk], Meta(description="Bytes, in the order in which they were written")] = []
     gaps: Annotated[list[Gap], Meta(description="Bytes that are missing")] = []
     next: Annotated[dict[str, int], Meta(description="Stream → offset to ask for next")]
     ends: Annotated[dict[str, StreamEnd], Meta(description="Stream → its end, once it is closed")] = {}

@@ -16,7 +16,7 @@ from corral_schemas.events import EventHeader, Started
 from corral_schemas.frames import CommandHeader, ReplyHeader, pack
 from corral_schemas.limits import FRAME_BYTES_MAX, HEADER_BYTES_MAX, STDIO_CHUNK_BYTES_MAX
 from corral_schemas.ops import OPS
-from corral_schemas.stdio import WriteStdinArgs
+from corral_schemas.stdio import ReadStdioArgs, WriteStdinArgs
 from schemas.golden_store import Sample, good_samples
 
 HEADER = CommandHeader(id="r1", guest="g1", op="state", timeout_ms=1_000)
@@ -50,6 +50,37 @@ def test_an_error_reply_raises_what_was_answered() -> None:
     with pytest.raises(NotFoundError) as caught:
         frames.reply_value("state", body)
     assert (caught.value.code, caught.value.message, caught.value.details) == (answered.code, answered.message, answered.details)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ({"container": "c", "stdout": 2.0}, "`$.stdout`; integers must be msgpack integers, also those of 2^32 and above"),
+        ({"container": "c", "wait_ms": 2.0}, "`$.wait_ms`; integers must be msgpack integers, also those of 2^32 and above"),
+        ({"container": b"c"}, "`$.container`; str and bin are two types of msgpack"),
+        (msgspec.msgpack.Ext(5, b"x"), "; maps must be msgpack maps, not records of a library's own"),
+    ],
+)
+def test_what_msgpack_libraries_of_other_languages_get_wrong_is_said_with_a_hint(args: object, said: str) -> None:
+    """PROTOCOL.md R-11."""
+    with pytest.raises(CorralError) as caught:
+        frames.decode_args("read_stdio", msgspec.msgpack.encode(args))
+    assert code_of(caught) == "bad_request"
+    assert said in caught.value.message
+
+
+def test_an_integer_may_come_in_any_width() -> None:
+    """PROTOCOL.md R-11."""
+    for wide in (
+        b"\x07",
+        b"\xcc\x07",
+        b"\xcd\x00\x07",
+        b"\xce\x00\x00\x00\x07",
+        b"\xcf" + bytes(7) + b"\x07",
+        b"\xd3" + bytes(7) + b"\x07",
+    ):
+        args = frames.decode_args("read_stdio", b"\x82\xa9container\xa1c\xa6stdout" + wide)
+        assert args == ReadStdioArgs(container="c", stdout=7)
 
 
 def test_an_event_of_an_unknown_kind_is_a_plain_map() -> None:

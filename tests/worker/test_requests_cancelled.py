@@ -7,6 +7,7 @@ from pathlib import Path
 
 from corral_schemas.commands import CancelArgs, ContainerTarget
 from corral_schemas.frames import pack
+from corral_schemas.queries import WaitArgs
 from corral_testkit.desk import KILL, Desk, at_desk
 from corral_worker.journal.records import RequestRecord
 
@@ -54,6 +55,33 @@ def test_cancel_comes_too_late_for_what_has_begun_or_is_done(tmp_path: Path) -> 
         desk.let_through.set()
         assert (await desk.answers.next()).ok == {"outcome": "delivered"}
         assert (await desk.ask("cancel", CancelArgs(id="r1"), id="x2")).ok == {"outcome": "too_late"}
+
+    at_desk(tmp_path, work)
+
+
+def test_a_wait_that_is_cancelled_ends_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    """PROTOCOL.md R-26."""
+
+    async def work(desk: Desk) -> None:
+        desk.room.container()
+        await desk.room.journal.durable()
+        wait = WaitArgs(container="c1", timeout_ms=60_000)
+        for begun in (True, False):  # it waits already, or has only just come
+            desk.send("wait", wait, id="w1")
+            if begun:
+                await asyncio.sleep(0)
+            desk.send("cancel", CancelArgs(id="w1"), id="x1")
+            answers = {answer.id: answer for answer in [await desk.answers.next() for _ in range(2)]}
+            assert (answers["w1"].code, answers["x1"].ok) == ("cancelled", {"outcome": "cancelled"})
+        assert (await desk.ask("wait", WaitArgs(container="c1", timeout_ms=20), id="w1")).code == "wait_timeout"
+        assert not desk.requests._polls._all
+
+    at_desk(tmp_path, work)
+
+
+def test_a_cancel_of_itself_is_too_late(tmp_path: Path) -> None:
+    async def work(desk: Desk) -> None:
+        assert (await desk.ask("cancel", CancelArgs(id="x1"), id="x1")).ok == {"outcome": "too_late"}
 
     at_desk(tmp_path, work)
 

@@ -10,7 +10,7 @@ import msgspec
 
 from corral_schemas.base import Message
 from corral_schemas.commands import CancelArgs, CancelReply
-from corral_schemas.errors import CorralError, WireError, error
+from corral_schemas.errors import CorralError, DeadlineError, WireError, error
 from corral_schemas.frames import CommandHeader, decode_args, op_named, unpack
 from corral_schemas.limits import IN_FLIGHT_PER_GUEST_MAX, WAITS_PER_GUEST_MAX
 from corral_schemas.names import check_request_id
@@ -105,6 +105,8 @@ class Requests:
         finally:
             self._queries_under_way -= 1
             self._polls.end(asked)
+        if asked.given_up and isinstance(outcome, DeadlineError):
+            outcome = error("cancelled", f"{op} was given up by cancel")
         body = body_of(outcome)
         for route, header in asked.copies:
             self._send(route, header, body)
@@ -219,7 +221,7 @@ class Requests:
         self._launch(Flight(self._guest, record, args, redo=True))
 
     async def cancel(self, guest: Guest, args: CancelArgs) -> CancelReply:
-        """Gives a command up. One that was never seen is noted, so that it will not be carried out when it comes.
+        """Gives a command up, or ends a long poll. One that was never seen is noted, so that it will not be carried out when it comes.
 
         Raises outcome_unknown where it may have been carried out before its record was lost.
         """
@@ -237,6 +239,9 @@ class Requests:
         known = guest.journal.find_request(args.id)
         if known is not None and known.digest:
             return CancelReply(outcome="too_late")
+        asked = self._polls.give_up(args.id)
+        if asked:
+            return CancelReply(outcome=asked)
         lost = self._may_have_forgotten(args.epoch, args.age_ms)
         given_up = self._nobody_knows() if lost else error("cancelled", "given up by cancel before it arrived")
         if known is None:

@@ -173,7 +173,8 @@ class ShimProcess:
     def write_stdin(self, offset: int, data: bytes, writer: str) -> Message:
         """The response's content."""
         taken = self._taken_of(writer)
-        if self.stdin_closed or self.running is None:
+        had = bool(data) and offset + len(data) <= taken
+        if (self.stdin_closed or self.running is None) and not had:
             return _error("stdin_closed", offset=taken)
         if offset > taken:
             return _error("stdin_gap", offset=taken)

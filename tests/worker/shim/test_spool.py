@@ -289,6 +289,14 @@ def test_the_last_lines_of_one_stream_are_those_that_tail_gives(pieces: list[tup
         assert told == min(count, there)
 
 
+def test_the_last_lines_of_both_streams_are_the_newest_also_where_a_stream_begins_with_one(directory: Path) -> None:
+    written = Written(directory, cap_bytes=MIB)
+    for stream, data in ((2, b"old\nless old\nnew\n"), (1, b"newer\nnewest\n")):
+        written.append(stream, data)
+    written.writer.close()
+    assert SpoolReader(directory).offset_of_last_lines({1, 2}, 3) == {1: 0, 2: len(b"old\nless old\n")}
+
+
 def test_a_time_leads_to_what_was_written_from_then_on(directory: Path) -> None:
     written = Written(directory, cap_bytes=SMALL_CAP * 4)
     marks = []

@@ -194,6 +194,7 @@ def test_input_arrives_once_whatever_is_sent_twice(shim: ShimDriver) -> None:
     shim.do("close_stdin", process=init, offset=None)
     closed = shim.response(shim.request("stdin", process=init, offset=position, blob=b"x"))
     assert closed["error"]["kind"] == "stdin_closed"
+    assert shim.do("stdin", process=init, offset=position - 10, blob=data[-10:])["offset"] == position  # a repeat, all of it taken
     assert shim.notice("exit", init)["exit"] == {"type": "exited", "code": 0}
     assert shim.output(init) == data
 

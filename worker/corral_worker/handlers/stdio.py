@@ -116,6 +116,8 @@ async def write_stdin(guest: Guest, args: WriteStdinArgs, flight: Flight) -> Wri
 
 async def close_stdin(guest: Guest, args: CloseStdinArgs, flight: Flight) -> Done:
     container, process = _stdin_of(guest, args)
+    if process.exit is not None:  # its end closed it: a repeat has nothing left to do
+        return Done()
     link = await linked(guest, container)
     await flight.step(link, "close_stdin", process=process.instance, offset=args.offset, writer=args.writer)
     return Done()
@@ -124,7 +126,7 @@ async def close_stdin(guest: Guest, args: CloseStdinArgs, flight: Flight) -> Don
 def _stdin_of(guest: Guest, args: WriteStdinArgs | CloseStdinArgs) -> tuple[ContainerRecord, ProcessRecord]:
     container = guest.find_container(args.container, args.instance)
     process = guest.find_process(container, guest.processes[container.instance], args.process, args.process_instance)
-    if process.exit is not None or not process.stdin:
+    if not process.stdin or (process.exit is not None and isinstance(args, WriteStdinArgs)):
         why = "its process has ended" if process.exit else "it was not asked for when the process was made"
         raise error("stdin_closed", f"stdin of {container.name}/{process.id} is closed: {why}", process=process.id)
     return container, process

@@ -66,7 +66,7 @@ class InputStream:
         writer, offset, data, done = self._waiting[0]
         taken = self._taken_of.get(writer, 0) if writer else self.offset
         result: int | RequestError
-        if data is not None and self._closing:
+        if data is not None and self._closing and not (data and (offset or 0) + len(data) <= taken):  # of a repeat all was taken before
             result = RequestError("stdin_closed", offset=taken)
         elif offset is not None and offset > taken:
             result = RequestError("stdin_gap", f"expected offset {taken}", offset=taken)

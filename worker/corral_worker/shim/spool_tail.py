@@ -77,7 +77,12 @@ def offset_of_last_lines(directory: Path, streams: set[int], count: int) -> dict
                 unfinished[stream] = False
                 if found >= count:
                     return starts
-        unfinished[stream] = True
+        unfinished[stream] = offset > 0
+        if offset == 0:  # the stream's first line begins without a newline before it
+            starts[stream] = 0
+            found += 1
+            if found >= count:
+                return starts
     for stream in sorted(streams):
         if unfinished[stream] and found < count:
             starts[stream] = reached[stream]
