@@ -30,7 +30,7 @@ pip=$(echo "$here"/wheels/pip-*.whl)
 "$prefix/bin/python" "$pip/pip" install --quiet --no-index --disable-pip-version-check --root-user-action=ignore \
     --upgrade --force-reinstall --find-links "$here/wheels" corral || fail "pip could not install the wheels"
 mkdir -p "$prefix/share/doc/corral" "$prefix/share/corral"
-cp "$here"/README.md "$here"/SECURITY.md "$here"/LICENSE "$prefix/share/doc/corral/"
+cp -r "$here"/doc/. "$here"/LICENSE "$prefix/share/doc/corral/"
 cp -r "$here"/systemd "$here"/cloud-init.yaml "$prefix/share/corral/"
 command -v runc >/dev/null || printf 'corral install: runc is missing, which a guest needs: apt-get install runc\n' >&2
 printf '%s is in %s\n' "$("$prefix/bin/corral" --version)" "$prefix/bin/corral"

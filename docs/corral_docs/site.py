@@ -42,6 +42,13 @@ def sources() -> dict[str, str]:
     return found | {f"docs/{path.name}": path.name for path in sorted((ROOT / "docs").glob("*.md"))}
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put a page into the navigation that not every checkout has."""
+    if config.nav and "CONTRIBUTING.md" in sources():
+        config.nav.append({"Contributing": ELSEWHERE["CONTRIBUTING.md"]})
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages from outside docs/, and the pictures that pages show."""
     pages = sources()

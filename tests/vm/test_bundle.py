@@ -31,6 +31,8 @@ def test_it_installs_without_a_network_and_installs_the_worker_as_a_service(unpa
     prefix, root = tmp_path / "corral", tmp_path / "root"
     done = install(unpacked, "--prefix", str(prefix))
     assert (done.returncode, f"is in {prefix}/bin/corral" in done.stdout) == (0, True), done.stderr
+    for page in ("README.md", "docs/keys.md", "schemas/PROTOCOL.md"):
+        assert (prefix / "share/doc/corral" / page).exists(), page
     words = ["worker", "install", "--root", str(root), "--guest", "vm-7", "--broker", "ipc:///run/b"]
     subprocess.run([str(prefix / "bin" / "corral"), *words], check=True, timeout=60, capture_output=True)
     drop_in = root / "etc/systemd/system/corral-worker@vm-7.service.d/guest.conf"

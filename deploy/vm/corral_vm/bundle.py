@@ -12,7 +12,9 @@ from pathlib import Path
 from corral_vm.shell import REPOSITORY
 from corral_vm.wheels import dependency_wheels, own_wheel
 
-FILES = ("README.md", "SECURITY.md", "LICENSE", "deploy/bundle/install.sh", "deploy/bundle/cloud-init.yaml")
+FILES = ("LICENSE", "deploy/bundle/install.sh", "deploy/bundle/cloud-init.yaml")
+PAGES = ("README.md", "SECURITY.md", "CHANGELOG.md", "docs/*.md", "schemas/*.md", "schemas/reference/*.md", "deploy/vm/README.md")
+"""What is in the bundle's `doc`, each page at its place, so that links between them work there too."""
 
 
 def make_bundle(directory: Path) -> Path:
@@ -38,6 +40,10 @@ def lay_out(tree: Path, wheel: Path) -> Path:
     shutil.copytree(REPOSITORY / "deploy" / "systemd", tree / "systemd")
     for file in FILES:
         shutil.copy2(REPOSITORY / file, tree)
+    for page in (page for pattern in PAGES for page in REPOSITORY.glob(pattern)):
+        place = tree / "doc" / page.relative_to(REPOSITORY)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(page, place)
     (tree / "python").write_text(f"{'.'.join(map(str, sys.version_info[:2]))} {sysconfig.get_platform()}\n")
     return tree
 
