@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from corral import Chunk, Client, Event, Gap, StdioOptions
+from corral import Chunk, Client, CorralError, DeadlineError, Event, Gap, StdioOptions
 from corral.sync.container import Container
 from corral.sync.guest import Guest
 from corral_schemas.cursor import Cursor, Place
+from corral_schemas.queries import ResultArgs, ResultReply
 from corral_testkit.cursors import cursor_now
 from corral_testkit.remains import kill_and_wait, processes_at
 from corral_testkit.shim_driver import wait_until
@@ -121,6 +125,66 @@ def test_a_killed_shim_is_lost_at_once_and_leaves_nothing_running(corral: Corral
     assert "do not end after SIGKILL" not in corral.workers[guest.name].log
     container.delete()
     assert guest.run("lost", spec=corral.spec("true")).wait().code == 0
+
+
+@pytest.mark.guarantee(16)
+def test_shims_that_stand_still_hold_up_no_worker_and_are_adopted_when_they_go_on(corral: CorralSystem, guest: Guest) -> None:
+    spec = corral.spec("sh", "-c", "read x; exit 7")
+    containers = [guest.run(f"still-{number}", spec=spec, stdio=StdioOptions(stdin=True)) for number in range(3)]
+    shims = [corral.shim_pid(guest.name, container.instance) for container in containers]
+    for shim in shims:
+        os.kill(shim, signal.SIGSTOP)
+    try:
+        corral.workers[guest.name].kill()
+        began_s = time.monotonic()
+        corral.restart_worker(guest.name)
+        assert time.monotonic() - began_s < 8, "the start waited for the shims one after the other"
+        assert {state.status for state in guest.list().containers} == {"running"}
+        assert guest.run("another", spec=corral.spec("true")).wait().code == 0
+        with pytest.raises(DeadlineError):
+            containers[0].exec(["true"], timeout_s=1)
+        os.kill(shims[1], signal.SIGKILL)  # one of them is seen to be dead while it is waited for
+        assert containers[1].wait(timeout_s=20).type == "lost"
+    finally:
+        for shim in shims:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(shim, signal.SIGCONT)
+    for container in (containers[0], containers[2]):
+        container.init.stdin.write(b"x\n")
+        assert container.wait(timeout_s=20).code == 7
+    for container in containers:
+        container.delete()
+
+
+def test_a_command_under_way_in_a_shim_that_stands_still_is_done_once_over_a_restart(
+    corral: CorralSystem, client: Client, guest: Guest
+) -> None:
+    container = guest.run("still", spec=corral.spec("sleep", "1000"))
+    shim = corral.shim_pid(guest.name, container.instance)
+
+    def is_under_way() -> bool:
+        try:
+            reply = client.call(guest.name, "result", ResultArgs(id="mine"))
+        except CorralError:
+            return False
+        return isinstance(reply, ResultReply) and reply.state == "running"
+
+    os.kill(shim, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(container.exec, ["sh", "-c", "echo once"], timeout_s=40, request_id="mine")
+            wait_until(is_under_way, "the worker has recorded the command", 10.0)
+            corral.workers[guest.name].kill()
+            corral.restart_worker(guest.name)
+            wait_until(is_under_way, "the new worker goes on with the command", 10.0)
+            os.kill(shim, signal.SIGCONT)
+            process = asked.result(40)
+    finally:
+        os.kill(shim, signal.SIGCONT)
+    assert process.wait().code == 0
+    assert process.stdout.read() == b"once\n"
+    assert len([one for one in container.state().processes if one.process != "init"]) == 1
+    container.delete(force=True)
 
 
 def test_a_shim_killed_while_there_is_no_worker_is_lost_too(corral: CorralSystem, guest: Guest) -> None:

@@ -227,6 +227,18 @@ class Guest:
                 await asyncio.sleep(FORK_RETRY_S)
         raise ShimGoneError(f"none stood after {FORK_ATTEMPTS} tries")
 
+    def link_later(self, instance: str, reached: "asyncio.Task[bool]") -> None:
+        """Has whoever wants this shim wait until it answers, and no second one is forked meanwhile."""
+
+        async def link() -> ShimLink:
+            if not await asyncio.shield(reached):
+                raise ShimGoneError(instance)
+            return self.links[instance]
+
+        task = self._linking[instance] = asyncio.create_task(link())
+        task.add_done_callback(lambda _: self._linking.pop(instance, None))
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # perhaps nobody waited for it
+
     async def connect_shim(self, instance: str, *, newborn: bool = False) -> ShimLink:
         """Connects to a shim that is there. Raises OSError or ShimGoneError."""
         connect = partial(self.shims.connect, instance, on_notice=self._notice, on_gone=self._gone, newborn=newborn)

@@ -8,6 +8,7 @@ from itertools import islice
 from corral_schemas.names import is_instance
 from corral_worker import cgroups
 from corral_worker.guest import Guest
+from corral_worker.reach import DEAD
 from corral_worker.remains import end_processes, remove_lone_cgroup, remove_remains
 from corral_worker.shims import ShimGoneError
 
@@ -76,8 +77,11 @@ async def _end_stray_shim(guest: Guest, instance: str) -> bool:
     if link is None or not link.alive:  # one that is ours would refuse a second connection of this worker
         try:
             link = await guest.connect_shim(instance)
-        except (OSError, ShimGoneError):  # there is none, as a rule
+        except DEAD:  # there is none, as a rule
             return True
+        except OSError as why:
+            log.warning("the shim of stray instance %s does not answer, and will be asked again: %s", instance, why or type(why).__name__)
+            return False
     link.closing = True
     for pending in link.state.get("pending", []):  # a call that hangs would keep the deletion, and us, until its deadline
         link.tell({"t": "cancel", "id": pending["id"]})

@@ -186,20 +186,16 @@ class Requests:
             text = f"{flight.record.op} was not done by its deadline; ask `result` for how it ended"
             self._send(*entry, body_of(error("deadline_exceeded", text)))
 
-    def _launch(self, flight: Flight) -> None:
+    def _launch(self, flight: Flight, after: "asyncio.Task[None] | None" = None) -> None:
         self._flights[flight.id] = flight
-        flight.task = self._tasks.start(self._fly(flight))
+        flight.task = self._tasks.start(self._fly(flight, after))
 
-    async def _fly(self, flight: Flight) -> None:
-        outcome: Message | CorralError
-        try:
-            outcome = await self._changes[flight.record.op](self._guest, flight.args, flight)
-        except CorralError as failure:
-            outcome = failure
-        except Exception as bug:  # noqa: BLE001 - the asker gets an answer, the log the traceback
-            outcome = _internal(flight.record.op, bug)
+    async def _fly(self, flight: Flight, after: "asyncio.Task[None] | None") -> None:
         record = flight.record
-        settle(self._guest, record, outcome)
+        if after is not None:
+            await asyncio.wait([after])
+        if not record.done:
+            settle(self._guest, record, await self._carried_out(flight))
         await self._guest.journal.durable()
         flight.acknowledge()
         del self._flights[flight.id]
@@ -208,17 +204,28 @@ class Requests:
         flight.routes.clear()
         flight.end_timers()
 
+    async def _carried_out(self, flight: Flight) -> Message | CorralError:
+        try:
+            return await self._changes[flight.record.op](self._guest, flight.args, flight)
+        except CorralError as failure:
+            return failure
+        except Exception as bug:  # noqa: BLE001 - the asker gets an answer, the log the traceback
+            return _internal(flight.record.op, bug)
+
     # -- after a restart, and what is asked about requests --------------------------------------------------------------------
 
-    def go_on(self, record: RequestRecord) -> None:
-        """Takes up a command that was under way when the last worker ended: the shims say what was done already."""
+    def go_on(self, record: RequestRecord, after: "asyncio.Task[None] | None" = None) -> None:
+        """Takes up a command that was under way when the last worker ended: the shims say what was done already.
+
+        after: what is waited for first, and may settle the command itself. Who repeats the command meanwhile waits along.
+        """
         try:
             args = decode_args(record.op, record.args)
         except CorralError as failure:
             log.error("request %s of the journal cannot be read: %s", record.id, failure)
             settle(self._guest, record, error("outcome_unknown", str(failure)))
             return
-        self._launch(Flight(self._guest, record, args, redo=True))
+        self._launch(Flight(self._guest, record, args, redo=True), after)
 
     async def cancel(self, guest: Guest, args: CancelArgs) -> CancelReply:
         """Gives a command up, or ends a long poll. One that was never seen is noted, so that it will not be carried out when it comes.

@@ -102,10 +102,14 @@ class Worker:
             self._begin_journal()
         self.journal.set_meta("guest", self._settings.guest)
         await self.guest.shims.start()
-        unfinished = await adopt.take_over(self.guest, self._notices, journal_is_new=journal_is_new)
+        taken = await adopt.take_over(self.guest, self._notices, journal_is_new=journal_is_new)
         await self.guest.bundle_store.load(Memory(self._settings.paths.memory, self.guest.boot))
-        for record in unfinished:
+        for record in taken.unfinished:
             self._requests.go_on(record)
+        for silent in taken.silent:
+            settled = self._tasks.start(adopt.adopt_late(self.guest, self._notices, silent))
+            for record in silent.unfinished:
+                self._requests.go_on(record, after=settled)
         self._notices.resume_auto_deletes()
         await self.journal.durable()
         self._tasks.start(retention.keep_tidy(self.guest, self._spools))
