@@ -1,24 +1,21 @@
 #!/usr/bin/env bash
 # Packs a guest: OUT/{vmlinux,boot.img,root.erofs,manifest}. A kernel and an initramfs that mounts the root (read-only, with a tmpfs over it).
-# usage: build-image.sh KIND OUT BASE PAYLOAD
+# usage: build-image.sh KIND OUT BASE PAYLOAD KERNEL
 #   KIND     test: PID 1 is deploy/guest/init, the code comes on a disk of its own; systemd: a Debian as one knows it
 #   BASE     what build-base.sh made
 #   PAYLOAD  test: a directory of Python packages for the root; systemd: the unpacked `make bundle` tar, which is installed
+#   KERNEL   what build-kernel.sh made
 # Needs root and the packages that deploy/vm/setup.sh installs; no network.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-usage="usage: build-image.sh test|systemd OUT BASE PAYLOAD"
-kind=${1:?$usage} out=${2:?$usage} base=${3:?$usage} payload=${4:?$usage}
+usage="usage: build-image.sh test|systemd OUT BASE PAYLOAD KERNEL"
+kind=${1:?$usage} out=${2:?$usage} base=${3:?$usage} payload=${4:?$usage} kernel=${5:?$usage}
 
 fail() { printf 'build-image: %s\n' "$*" >&2; exit 1; }
 
 [ "$(id -u)" = 0 ] || fail "needs root (the files of a root file system are root's): run it as root"
 export PATH=$PATH:/usr/sbin:/sbin
-for tool in mkfs.erofs cpio modprobe lz4; do command -v $tool >/dev/null || fail "$tool is missing: run deploy/vm/setup.sh"; done
-kernel=$(find /boot -name 'vmlinuz-*-cloud-amd64' | sort -V | tail -1)
-[ -n "$kernel" ] || fail "no cloud kernel in /boot: run deploy/vm/setup.sh"
-version=${kernel#/boot/vmlinuz-}
-
+for tool in mkfs.erofs cpio; do command -v $tool >/dev/null || fail "$tool is missing: run deploy/vm/setup.sh"; done
 mkdir -p "$out"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -69,24 +66,8 @@ make_boot() {
     cp "$root/bin/busybox" "$boot/bin/"
     for tool in sh mount insmod cat cut mkdir switch_root poweroff; do ln -s busybox "$boot/bin/$tool"; done
     install -m755 "$here/init" "$boot/init"
-    # disks, network, entropy; root; and what a first boot reads: fw_cfg, seed disks as FAT or ISO 9660
-    modprobe -S "$version" -D -a virtio_pci virtio_blk virtio_net virtio-rng overlay erofs \
-        qemu_fw_cfg vfat isofs nls_ascii nls_cp437 nls_utf8 autofs4 |
-        awk '$1 == "insmod" && !seen[$2]++ {print $2}' |
-        while read -r module; do cp "$module" "$boot/modules/" && basename "$module"; done >"$boot/modules/order"
+    cp "$kernel"/modules/* "$boot/modules/"
     (cd "$boot" && find . -print0 | LC_ALL=C sort -z | cpio -0 -o -H newc --quiet -R 0:0 --reproducible) | gzip -9n >"$out/boot.img"
-}
-
-unpack_kernel() {                                           # half a second of emulation less than when the kernel does it by itself
-    python3 - "$kernel" >"$work/payload" <<'EOF' || fail "$kernel is no bzImage"
-import struct, sys
-image = open(sys.argv[1], "rb").read()
-assert image[0x202:0x206] == b"HdrS"  # Documentation/arch/x86/boot.rst
-offset, size = struct.unpack_from("<II", image, 0x248)
-start = (image[0x1F1] + 1) * 512 + offset
-sys.stdout.buffer.write(image[start : start + size - 4])
-EOF
-    lz4 -dfq "$work/payload" "$out/vmlinux" || cp "$kernel" "$out/vmlinux"   # what is packed otherwise unpacks itself
 }
 
 cp -a "$base/root" "$root"
@@ -95,6 +76,6 @@ mkdir -p "$root/var/lib/corral"
 make_busybox_rootfs "$root/srv/busybox"
 make_boot
 mkfs.erofs --quiet -T0 "$out/root.erofs" "$root" >/dev/null || fail "mkfs.erofs failed"
-unpack_kernel
+cp "$kernel/vmlinux" "$out/vmlinux"
 cp "$base/manifest" "$out/manifest"
-echo "linux-image=$version" >>"$out/manifest"
+echo "linux-image=$(cat "$kernel/version")" >>"$out/manifest"

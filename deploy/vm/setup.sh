@@ -5,11 +5,10 @@ export PATH=$PATH:/usr/sbin:/sbin
 
 missing_packages() {
     local tool
-    for tool in qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mkfs.erofs:erofs-utils cpio:cpio mke2fs:e2fsprogs modprobe:kmod lz4:lz4 \
+    for tool in qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mkfs.erofs:erofs-utils cpio:cpio mke2fs:e2fsprogs modprobe:kmod lz4:lz4 zstd:zstd xz:xz-utils \
         systemd-analyze:systemd; do
         command -v "${tool%%:*}" >/dev/null || echo "${tool##*:}"
     done
-    compgen -G '/boot/vmlinuz-*-cloud-amd64' >/dev/null || echo linux-image-cloud-amd64
 }
 
 mapfile -t packages < <(missing_packages)

@@ -15,6 +15,7 @@ from corral_vm.fleet import Fleet
 from corral_vm.image import Kind, ready_image
 from corral_vm.shell import REPOSITORY, BuildError
 from corral_vm.template import ready_template
+from corral_vm.wheels import OWN_PYTHON
 
 
 def say(what: str) -> None:
@@ -62,7 +63,7 @@ _on_guest("thaw", "Let a frozen machine go on.", lambda fleet, guest: fleet.sign
 @main.command()
 @click.option("--kind", type=click.Choice(["test", "systemd"]), default="systemd", show_default=True)
 def image(kind: Kind) -> None:
-    """Build a guest image, where it is not cached, and say where it is."""
+    """Build a guest image of the Debian that SUITE names, where it is not cached, and say where it is."""
     made = ready_image(kind)
     for name in ("kernel", "initrd", "root", "manifest"):
         click.echo(f"{name:<9}{_shown(getattr(made, name))}")
@@ -77,9 +78,10 @@ def prepare() -> None:
 
 @main.command()
 @click.option("--to", type=click.Path(file_okay=False, path_type=Path), default=REPOSITORY / "dist", show_default="dist", metavar="DIR")
-def bundle(to: Path) -> None:
+@click.option("--python", default=OWN_PYTHON, show_default=True, metavar="X.Y", help="The Python of those VMs.")
+def bundle(to: Path, python: str) -> None:
     """Make one tar of Corral and all it needs, for VMs without a network."""
-    click.echo(_shown(make_bundle(to)))
+    click.echo(_shown(make_bundle(to, python)))
 
 
 def _shown(path: Path) -> str:

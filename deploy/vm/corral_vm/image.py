@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import compileall
-import importlib.metadata
 import shutil
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from py_compile import PycInvalidationMode
 from typing import Literal
 
 from corral_vm.bundle import lay_out
 from corral_vm.cache import cached, digest
-from corral_vm.shell import CACHE, REPOSITORY, BuildError, run
+from corral_vm.shell import CACHE, REPOSITORY, run
+from corral_vm.suites import Suite, chosen_suite, ready_suite
 from corral_vm.wheels import dependency_wheels, own_wheel
 
 GUEST = REPOSITORY / "deploy" / "guest"
-DEPENDENCIES = ("click", "msgpack", "msgspec", "PyYAML", "pyzmq")
-"""What a worker stands on, taken from the environment that runs this."""
-GUEST_PYTHON = (3, 11)
+DEPENDENCIES = ("click", "msgpack", "msgspec", "pyyaml", "pyzmq")
+"""What a worker stands on."""
 STATE_BYTES = 512 << 20
 
 Kind = Literal["test", "systemd"]
@@ -39,26 +35,32 @@ class Image:
     root: Path
     manifest: Path
     code: Path
+    suite: str
+    python: str
     key: str
 
 
-def ready_image(kind: Kind = "test") -> Image:
+def ready_image(kind: Kind = "test", suite_name: str = "") -> Image:
     """The image of this checkout; making it takes about half a minute where nothing is cached. Raises BuildError.
 
     `test`: a tiny init, and a code disk, so that a change of code needs no new root. `systemd`: a Debian with Corral installed from its
-    bundle; its code disk is there and not looked at.
+    bundle; its code disk is there and not looked at. Without a suite's name it is the one that the environment names.
     """
-    _check_python()
-    base = cached(CACHE, f"base-{kind}", digest([_kernels(), _candidates(kind), *_files("build-base.sh", f"packages.{kind}")]), _base(kind))
-    key, build = _test_image(base) if kind == "test" else _systemd_image(base)
-    built = cached(CACHE, f"image-{kind}", key, build)
-    code = cached(CACHE, "code", digest([own_wheel().parent.name, *_files("agent.py", "first_boot.py")]), _pack_code)
+    suite = ready_suite(suite_name or chosen_suite())
+    base = _ready_base(kind, suite)
+    python, kernel = _python_of(base), suite.kernel()
+    key, build = (_test_image if kind == "test" else _systemd_image)(base, python, kernel)
+    built = cached(CACHE, f"image-{suite.name}-{kind}", key, build)
+    sources = _files("agent.py", "first_boot.py")
+    code = cached(CACHE, f"code-{suite.name}", digest([own_wheel().parent.name, base.name, *sources]), lambda made: _pack_code(made, base))
     return Image(
         kernel=built / "vmlinux",
         initrd=built / "boot.img",
         root=built / "root.erofs",
         manifest=built / "manifest",
         code=code / "code.erofs",
+        suite=suite.name,
+        python=python,
         key=digest([built.name, code.name]),
     )
 
@@ -71,77 +73,68 @@ def make_state_disk(path: Path) -> Path:
     return path
 
 
-def _check_python() -> None:
-    if sys.version_info[:2] != GUEST_PYTHON:
-        wanted, found = (".".join(map(str, version)) for version in (GUEST_PYTHON, sys.version_info[:2]))
-        raise BuildError(f"the guest runs Python {wanted} and takes packages from here, where it is {found}: use a {wanted} environment")
-
-
-def _kernels() -> str:
-    return " ".join(sorted(path.name for path in Path("/boot").glob("vmlinuz-*-cloud-amd64")))
-
-
-def _candidates(kind: Kind) -> str:
-    """The versions that apt would install now."""
+def _ready_base(kind: Kind, suite: Suite) -> Path:
     names = [line for line in (GUEST / f"packages.{kind}").read_text().split("\n") if line and not line.startswith("#")]
-    return run(["apt-cache", "policy", *names])
+    scripts = _files("build-base.sh", f"packages.{kind}")
+
+    def build(directory: Path) -> None:
+        run([str(GUEST / "build-base.sh"), kind, str(directory), suite.name, str(suite.sources)])
+
+    return cached(CACHE, f"base-{suite.name}-{kind}", digest([suite.sources, suite.versions(names), *scripts]), build)
+
+
+def _python_of(base: Path) -> str:
+    """Its version, as in 3.13."""
+    return (base / "root" / "usr" / "bin" / "python3").readlink().name.removeprefix("python")
 
 
 def _files(*names: str) -> list[Path]:
     return [GUEST / name for name in names]
 
 
-def _base(kind: Kind) -> Build:
-    def make(directory: Path) -> None:
-        run([str(GUEST / "build-base.sh"), kind, str(directory)])
-
-    return make
-
-
-def _test_image(base: Path) -> tuple[str, Build]:
+def _test_image(base: Path, python: str, kernel: Path) -> tuple[str, Build]:
     """What it is made from, and how."""
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in DEPENDENCIES]
+    wheels = dependency_wheels(python)
 
     def build(directory: Path) -> None:
         with tempfile.TemporaryDirectory() as site:
             for name in DEPENDENCIES:
-                _copy_distribution(name, Path(site))
-            run([str(GUEST / "build-image.sh"), "test", str(directory), str(base), site])
+                (wheel,) = wheels.glob(f"{name}-*.whl")
+                _unpack(wheel, Path(site))
+            run([str(GUEST / "build-image.sh"), "test", str(directory), str(base), site, str(kernel)])
 
-    return digest([base.name, *versions, *_files("build-image.sh", "init")]), build
+    return digest([base.name, kernel.name, wheels.name, *_files("build-image.sh", "init")]), build
 
 
-def _systemd_image(base: Path) -> tuple[str, Build]:
+def _systemd_image(base: Path, python: str, kernel: Path) -> tuple[str, Build]:
     scripts = [*_files("build-image.sh", "init", "first_boot.py", "agent.py"), *sorted((GUEST / "systemd").iterdir())]
     installer = REPOSITORY / "deploy" / "bundle" / "install.sh"
 
     def build(directory: Path) -> None:
         with tempfile.TemporaryDirectory() as scratch:
-            bundle = lay_out(Path(scratch) / "bundle", own_wheel())
-            run([str(GUEST / "build-image.sh"), "systemd", str(directory), str(base), str(bundle)])
+            bundle = lay_out(Path(scratch) / "bundle", own_wheel(), python)
+            run([str(GUEST / "build-image.sh"), "systemd", str(directory), str(base), str(bundle), str(kernel)])
 
-    return digest([base.name, own_wheel().parent.name, dependency_wheels().name, *scripts, installer]), build
-
-
-def _copy_distribution(name: str, target: Path) -> None:
-    found = importlib.metadata.distribution(name)
-    for file in found.files or ():
-        parts = file.parts
-        if parts[0] == ".." or "__pycache__" in parts or "tests" in parts:
-            continue
-        to = target / file
-        to.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(str(found.locate_file(file)), to)
+    made_from = [base.name, kernel.name, own_wheel().parent.name, dependency_wheels(python).name]
+    return digest([*made_from, *scripts, installer]), build
 
 
-def _pack_code(directory: Path) -> None:
+def _unpack(wheel: Path, target: Path) -> None:
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(target, [name for name in packed.namelist() if "tests" not in Path(name).parts])
+
+
+def _pack_code(directory: Path, base: Path) -> None:
+    """With the bytecode of the guest's own Python, which runs here on the guest's libraries."""
     with tempfile.TemporaryDirectory() as name:
         staged = Path(name)
-        with zipfile.ZipFile(own_wheel()) as wheel:
-            wheel.extractall(staged)
+        _unpack(own_wheel(), staged)
         for file in _files("agent.py", "first_boot.py"):
             shutil.copy2(file, staged)
-        compileall.compile_dir(
-            str(staged), quiet=1, stripdir=name, prependdir="/code", invalidation_mode=PycInvalidationMode.UNCHECKED_HASH
-        )
+        usr = base / "root" / "usr"
+        (loader,) = (base / "root").glob("lib*/ld-linux-*.so.*")
+        libraries = ":".join(str(path) for path in (base / "root" / "lib").glob("*-linux-gnu"))
+        python = [str(loader), "--library-path", f"{libraries}:{usr}/lib", str(usr / "bin" / "python3")]
+        compiling = ["-m", "compileall", "-q", "-s", name, "-p", "/code", "--invalidation-mode", "unchecked-hash", name]
+        run(["env", f"PYTHONHOME={usr}", "PYTHONDONTWRITEBYTECODE=1", *python, *compiling])
         run(["mkfs.erofs", "--quiet", "-T0", "--all-root", str(directory / "code.erofs"), name])

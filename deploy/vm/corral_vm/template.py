@@ -34,7 +34,7 @@ def ready_template(image: Image) -> Template:
         with tempfile.TemporaryDirectory(prefix="corral-template-") as scratch, Machine(image, Path(scratch) / "template") as machine:
             machine.make_template(directory / "memory", directory / "devices")
 
-    kept = cached(CACHE, "template", digest([image.key, _qemu_version(), *_shape(image)]), make)
+    kept = cached(CACHE, f"template-{image.suite}", digest([image.key, _qemu_version(), *_shape(image)]), make)
     return Template(image, kept / "memory", kept / "devices")
 
 

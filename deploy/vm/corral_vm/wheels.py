@@ -1,11 +1,11 @@
-"""Wheels: of this checkout, and of everything it stands on, at the versions that are installed here."""
+"""Wheels: of this checkout, and of everything it stands on, at the versions that are installed here, for any Python that Corral runs on."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import platform
 import re
 import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +13,11 @@ from corral_vm.cache import cached, digest
 from corral_vm.shell import CACHE, REPOSITORY, run
 
 PACKAGES = ("schemas/corral_schemas", "broker/corral_broker", "worker/corral_worker", "client/corral")
-INSTALLER = "pip"
-"""Goes into a bundle too: a Debian without python3-venv has none."""
+INSTALLER = "pip==25.3"
+"""Goes into a bundle too: a Debian without python3-venv has none. One that runs on every Python from 3.11 on."""
+OWN_PYTHON = ".".join(map(str, sys.version_info[:2]))
+GLIBC_MINORS = range(36, 16, -1)
+"""Wheels for any glibc up to Debian 12's will do."""
 
 
 def own_wheel() -> Path:
@@ -29,15 +32,18 @@ def own_wheel() -> Path:
     return wheel
 
 
-def dependency_wheels() -> Path:
-    """A directory of the wheels that Corral needs, pip among them; fetched once per set of versions. Raises BuildError."""
-    pins = [f"{name}=={importlib.metadata.version(name)}" for name in sorted({*_closure("corral"), INSTALLER})]
+def dependency_wheels(python: str = OWN_PYTHON) -> Path:
+    """A directory of the wheels that Corral needs on that Python, pip among them; fetched once per set of versions. Raises BuildError."""
+    pins = [*(f"{name}=={importlib.metadata.version(name)}" for name in sorted(_closure("corral"))), INSTALLER]
+    machine = platform.machine()
+    systems = [f"manylinux_2_{minor}_{machine}" for minor in GLIBC_MINORS] + [f"manylinux2014_{machine}"]
+    target = ["--python-version", python, "--implementation", "cp", *(word for one in systems for word in ("--platform", one))]
 
     def fetch(directory: Path) -> None:
         argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps"]
-        run([*argv, "--only-binary=:all:", "--dest", str(directory), *pins], hint="the package index must be reachable for this")
+        run([*argv, "--only-binary=:all:", *target, "--dest", str(directory), *pins], hint="the package index must be reachable for this")
 
-    return cached(CACHE, "wheels", digest([*pins, sysconfig.get_platform(), sys.version]), fetch)
+    return cached(CACHE, f"wheels-py{python}", digest([*pins, *target]), fetch)
 
 
 def _closure(name: str) -> set[str]:
