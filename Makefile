@@ -104,7 +104,10 @@ cycles: setup ## Make, use and delete containers, and look for what is left and 
 	$(PYTHON) tests/chaos/cycles.py --cycles $(CYCLES)
 endif
 
-VM := PYTHONPATH=deploy/vm $(PYTHON) -m corral_vm
+# Which Debian the guests are: bookworm, trixie or sid.
+SUITE ?= bookworm
+export SUITE
+VM := PYTHONPATH=deploy/vm:deploy/lock $(PYTHON) -m corral_vm
 N ?= 3
 TARGETS += vm-up vm-down bundle guest-image
 .PHONY: vm-ready vm-prepared vm-unplug vm-plug vm-kill vm-freeze vm-thaw
@@ -125,13 +128,13 @@ vm-freeze: setup
 	@$(VM) freeze $(GUEST)
 vm-thaw: setup
 	@$(VM) thaw $(GUEST)
-bundle: setup ## One tar of Corral and all it needs, for VMs without a network
-	@$(VM) bundle
+bundle: setup ## One tar of Corral and all it needs, for VMs without a network (FOR=3.13: the Python of those VMs)
+	@$(VM) bundle $(if $(FOR),--python=$(FOR))
 guest-image: vm-ready ## A bootable guest with systemd, its worker and runc: kernel, initramfs, root
 	@$(VM) image
 vm-prepared: vm-ready
 	@$(VM) prepare
-test-vm: vm-prepared ## The tests on real guests alone
+test-vm: vm-prepared ## The tests on real guests alone (SUITE=bookworm, trixie or sid)
 	$(PYTHON) -m pytest $(PYTEST_FLAGS) tests/vm
 TARGETS += test-vm
 

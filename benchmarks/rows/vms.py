@@ -24,7 +24,7 @@ async def guests_in_qemu(bench: Bench) -> list[Figure]:
     """Each round: a template is booted and frozen, three clones of it register, and each runs its first container to its end."""
     if shutil.which("qemu-system-x86_64") is None:
         raise MissingError("qemu-system-x86_64 (make vm-up installs it)")
-    sys.path.insert(0, str(REPOSITORY / "deploy" / "vm"))  # in no wheel
+    sys.path += [str(REPOSITORY / "deploy" / folder) for folder in ("vm", "lock")]  # in no wheel
     try:
         samples, resident = zip(*[await _round(bench) for _ in range(bench.rounds(1, 3))], strict=True)
     finally:

@@ -61,7 +61,7 @@ class Agent:
         with open("/dev/vdc", "rb") as disk:
             fcntl.ioctl(disk, BLKFLSBUF)  # the kernel looked for partitions; a clone has another disk than its template had
         first_boot.mount_state()
-        arguments = first_boot.worker_arguments(identity)
+        arguments = [*first_boot.worker_arguments(identity), *identity.get("worker-option", ())]
         self._worker_pid = os.fork()
         if self._worker_pid == 0:
             os.setsid()

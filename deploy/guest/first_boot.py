@@ -7,7 +7,8 @@ Three places are looked at; what a later one says counts more:
 2. QEMU's fw_cfg: `-fw_cfg name=opt/corral/identity,file=identity.json`;
 3. the kernel command line: `corral.guest=vm-7 corral.broker=tcp://10.0.0.1:7700 corral.server-key=… corral.token=… corral.label=zone=a`.
 
-The map has the same fields everywhere: guest, broker (one or a list), server-key, token, label (K=V, one or a list, or a map), insecure.
+The map has the same fields everywhere: guest, broker (one or a list), server-key, token, label (K=V, one or a list, or a map), insecure,
+worker-option (any other option of `corral worker`, such as --runtime=crun; one or a list).
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ STATE = Path("/var/lib/corral")
 STATE_SERIAL = "state"
 OWN_SERIALS = ("root", "code", STATE_SERIAL)
 """Disks of ours: no seed is looked for there, so that nothing of them is in a template's page cache."""
-TEXTS, LISTS, FLAGS = ("guest", "server-key", "token"), ("broker", "label"), ("insecure",)
+TEXTS, LISTS, FLAGS = ("guest", "server-key", "token"), ("broker", "label", "worker-option"), ("insecure",)
+COMMON_LISTS = ("broker", "label")
 
 
 class IdentityError(Exception):
@@ -129,7 +131,7 @@ def checked(told: Any, where: str) -> dict[str, Any]:
 
 def worker_arguments(identity: dict[str, Any], state: Path = STATE) -> list[str]:
     """Arguments that `corral worker` and `corral worker install` both take; a token is kept in a file, which is written here."""
-    arguments = [f"--guest={identity['guest']}", *(f"--{name}={value}" for name in LISTS for value in identity.get(name, ()))]
+    arguments = [f"--guest={identity['guest']}", *(f"--{name}={value}" for name in COMMON_LISTS for value in identity.get(name, ()))]
     if identity.get("server-key"):
         arguments.append(f"--server-key={identity['server-key']}")
     if identity.get("token"):
@@ -166,7 +168,8 @@ def main() -> int:
         say("nobody said which guest this is: /usr/lib/corral/first_boot.py has the three ways to")
         return 1
     Path("/proc/sys/kernel/hostname").write_text(identity["guest"])
-    return subprocess.run(["/opt/corral/bin/corral", "worker", "install", *worker_arguments(identity)], check=False).returncode
+    more = [f"--worker-option={option}" for option in identity.get("worker-option", ())]
+    return subprocess.run(["/opt/corral/bin/corral", "worker", "install", *worker_arguments(identity), *more], check=False).returncode
 
 
 if __name__ == "__main__":

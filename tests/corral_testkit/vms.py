@@ -64,8 +64,9 @@ class VmFleet:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self._open.close()
 
-    def identity(self, name: str) -> Identity:
-        return Identity(name, f"tcp://{HOST_IN_GUEST}:{self.address.rpartition(':')[2]}", {"kind": "vm"})
+    def identity(self, name: str, *worker_options: str) -> Identity:
+        broker = f"tcp://{HOST_IN_GUEST}:{self.address.rpartition(':')[2]}"
+        return Identity(name, broker, {"kind": "vm"}, worker_options=worker_options)
 
     def spec(self, *args: str) -> ContainerSpec:
         """A program in the busybox that every guest has."""
@@ -90,9 +91,9 @@ class VmFleet:
         list(self._pool.map(lambda name: self._template.clone(self.machines[name], self.identity(name)), names))
         self.wait_up({name: former.get(name, "") for name in names})
 
-    def clone(self, machine: Machine, name: str) -> None:
+    def clone(self, machine: Machine, name: str, *worker_options: str) -> None:
         """Starts a machine with the identity of `name`, without waiting for it."""
-        self._template.clone(machine, self.identity(name))
+        self._template.clone(machine, self.identity(name, *worker_options))
 
     def boot(self, name: str) -> None:
         """A cold start on the guest's own disk; returns once the new worker has registered."""

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "deploy" / "vm"))
+sys.path += [str(Path(__file__).resolve().parents[2] / "deploy" / folder) for folder in ("vm", "lock")]
 
 if TYPE_CHECKING:
     from corral_testkit.vms import VmFleet
+    from corral_vm.image import Image
 
 TIMEOUT_S = 240
 TOOLS = ("qemu-system-x86_64", "mmdebstrap", "mkfs.erofs")
 HERE = Path(__file__).parent
+IMAGE = pytest.StashKey["Image"]()
+"""What the guests of this run were made from."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -41,13 +44,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The times that faults took."""
+    """What the guests ran, and the times that faults took."""
+    if (image := terminalreporter.config.stash.get(IMAGE, None)) is not None:
+        terminalreporter.section("what the guests ran")
+        terminalreporter.write_line(what_runs(image))
     passed = terminalreporter.getreports("passed")
     measured = [(name, value) for report in passed for name, value in report.user_properties if str(name).startswith("vm: ")]
     if measured:
         terminalreporter.section("guests in QEMU")
         for name, value in measured:
             terminalreporter.write_line(f"{value:8.2f} s  {str(name).removeprefix('vm: ')}")
+
+
+def what_runs(image: Image) -> str:
+    """Release and versions, as README's table has them."""
+    manifest = dict(line.split("=", 1) for line in image.manifest.read_text().splitlines())
+    kernel, parts = manifest["linux-image"], ("python3", "runc", "crun")
+    return ", ".join([image.suite, f"Linux {kernel}", *(f"{part} {manifest[part]}" for part in parts), "cgroup v2 alone"])
 
 
 @pytest.fixture
@@ -64,12 +77,13 @@ def qemu() -> None:
 
 
 @pytest.fixture(scope="session")
-def _fleet(qemu: None) -> Iterator[VmFleet]:
+def _fleet(qemu: None, request: pytest.FixtureRequest) -> Iterator[VmFleet]:
     from corral_testkit.vms import VmFleet
     from corral_vm.image import ready_image
     from corral_vm.template import ready_template
 
-    with VmFleet(ready_template(ready_image())) as fleet:
+    request.config.stash[IMAGE] = image = ready_image()
+    with VmFleet(ready_template(image)) as fleet:
         yield fleet
 
 

@@ -21,14 +21,17 @@ def build(script: str, *arguments: str, before: tuple[str, ...] = ()) -> subproc
 def test_images_hold_the_listed_packages_and_no_other(vms: VmFleet) -> None:
     for kind, image in (("test", vms.image), ("systemd", ready_image("systemd"))):
         manifest = dict(line.split("=", 1) for line in image.manifest.read_text().splitlines())
-        assert set(manifest) - {"linux-image"} == set((GUEST / f"package-names.{kind}").read_text().split())
+        listed = GUEST / f"package-names.{image.suite}.{kind}"
+        assert listed.exists() or image.suite == "sid", "only a release that still changes has no list"
+        if listed.exists():
+            assert set(manifest) - {"linux-image"} == set(listed.read_text().split())
         assert all(manifest.values())
         assert vms.machines["vm1"].shell("uname -r").strip() == manifest["linux-image"]
 
 
 @pytest.mark.parametrize("script", ["build-base.sh", "build-image.sh"])
 def test_a_build_without_root_says_so(script: str, tmp_path: Path) -> None:
-    done = build(script, "test", str(tmp_path / "out"), str(tmp_path), str(tmp_path), before=NOBODY)
+    done = build(script, "test", str(tmp_path / "out"), str(tmp_path), str(tmp_path), str(tmp_path), before=NOBODY)
     assert (done.returncode, "needs root" in done.stderr) == (1, True), done.stderr
     assert not (tmp_path / "out").exists()
 

@@ -74,3 +74,10 @@ def test_the_worker_is_given_it_all_and_the_token_in_a_file(first_boot: Any, tmp
     given = ["--guest=vm-7", "--broker=tcp://10.0.0.1:7700", "--label=role=web", "--server-key=" + "k" * 40, f"--token-file={token}"]
     assert arguments == given
     assert first_boot.worker_arguments({"guest": "a", "insecure": True}, tmp_path) == ["--guest=a", "--insecure"]
+
+
+def test_any_other_option_of_the_worker_can_be_told_too(first_boot: Any, tmp_path: Path) -> None:
+    told = first_boot.from_kernel_command_line(["corral.guest=a", "corral.worker-option=--runtime=crun", "corral.insecure"])
+    assert told == {"guest": "a", "worker-option": ["--runtime=crun"], "insecure": True}
+    assert first_boot.checked({"worker_option": "--runtime=crun"}, "seed") == {"worker-option": ["--runtime=crun"]}
+    assert first_boot.worker_arguments(told, tmp_path) == ["--guest=a", "--insecure"]  # `worker install` takes them in another form

@@ -75,12 +75,12 @@ def make_state_disk(path: Path) -> Path:
 
 def _ready_base(kind: Kind, suite: Suite) -> Path:
     names = [line for line in (GUEST / f"packages.{kind}").read_text().split("\n") if line and not line.startswith("#")]
-    scripts = _files("build-base.sh", f"packages.{kind}")
+    script = GUEST / "build-base.sh"
 
     def build(directory: Path) -> None:
-        run([str(GUEST / "build-base.sh"), kind, str(directory), suite.name, str(suite.sources)])
+        run([str(script), kind, str(directory), suite.name, str(suite.sources)])
 
-    return cached(CACHE, f"base-{suite.name}-{kind}", digest([suite.sources, suite.versions(names), *scripts]), build)
+    return cached(CACHE, f"base-{suite.name}-{kind}", digest([suite.sources, suite.versions(names), script]), build)
 
 
 def _python_of(base: Path) -> str:

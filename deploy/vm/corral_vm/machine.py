@@ -37,11 +37,15 @@ class Identity:
     server_key: str = ""
     token: str = ""
     """One-time enrolment token."""
+    worker_options: tuple[str, ...] = ()
+    """Further ones of `corral worker`, such as --runtime=crun."""
 
     def fields(self) -> dict[str, Any]:
         """As deploy/guest/first_boot.py knows them."""
         keys = {"server-key": self.server_key, "token": self.token} if self.server_key else {"insecure": True}
-        return {"guest": self.guest, "broker": [self.broker], "label": [f"{key}={value}" for key, value in self.labels.items()], **keys}
+        labels = [f"{key}={value}" for key, value in self.labels.items()]
+        options = {"worker-option": list(self.worker_options)} if self.worker_options else {}
+        return {"guest": self.guest, "broker": [self.broker], "label": labels, **options, **keys}
 
     def kernel_words(self) -> str:
         """By these it boots again without being told."""

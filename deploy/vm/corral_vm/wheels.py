@@ -1,20 +1,22 @@
-"""Wheels: of this checkout, and of everything it stands on, at the versions that are installed here, for any Python that Corral runs on."""
+"""Wheels: of this checkout, and of everything it stands on, as the lock has it, for any Python that Corral runs on."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
-import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from packaging.markers import Marker
+
+from corral_lock.locks import DEVELOP, RUN, blocks
 from corral_vm.cache import cached, digest
 from corral_vm.shell import CACHE, REPOSITORY, run
 
 PACKAGES = ("schemas/corral_schemas", "broker/corral_broker", "worker/corral_worker", "client/corral")
-INSTALLER = "pip==25.3"
-"""Goes into a bundle too: a Debian without python3-venv has none. One that runs on every Python from 3.11 on."""
+INSTALLER = "pip"
+"""Goes into a bundle too: a Debian without python3-venv has none."""
 OWN_PYTHON = ".".join(map(str, sys.version_info[:2]))
 GLIBC_MINORS = range(36, 16, -1)
 """Wheels for any glibc up to Debian 12's will do."""
@@ -33,33 +35,29 @@ def own_wheel() -> Path:
 
 
 def dependency_wheels(python: str = OWN_PYTHON) -> Path:
-    """A directory of the wheels that Corral needs on that Python, pip among them; fetched once per set of versions. Raises BuildError."""
-    pins = [*(f"{name}=={importlib.metadata.version(name)}" for name in sorted(_closure("corral"))), INSTALLER]
+    """A directory of the wheels that Corral needs on that Python, pip among them; fetched once per lock. Raises BuildError."""
+    wanted = "".join(_locked(python))
     machine = platform.machine()
     systems = [f"manylinux_2_{minor}_{machine}" for minor in GLIBC_MINORS] + [f"manylinux2014_{machine}"]
     target = ["--python-version", python, "--implementation", "cp", *(word for one in systems for word in ("--platform", one))]
 
     def fetch(directory: Path) -> None:
         argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps"]
-        run([*argv, "--only-binary=:all:", *target, "--dest", str(directory), *pins], hint="the package index must be reachable for this")
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write(wanted)
+            file.flush()
+            argv += ["--only-binary=:all:", *target, "--dest", str(directory), "--require-hashes", "--requirement", file.name]
+            run(argv, hint="the package index must be reachable for this")
 
-    return cached(CACHE, f"wheels-py{python}", digest([*pins, *target]), fetch)
-
-
-def _closure(name: str) -> set[str]:
-    """Everything a distribution needs, extras apart, by the metadata of what is installed."""
-    found: set[str] = set()
-    ahead = list(_needs(name))
-    while ahead:
-        one = ahead.pop()
-        if one not in found:
-            found.add(one)
-            ahead += _needs(one)
-    return found
+    return cached(CACHE, f"wheels-py{python}", digest([wanted, *target]), fetch)
 
 
-def _needs(name: str) -> Iterator[str]:
-    for requirement in importlib.metadata.requires(name) or ():
-        specifier, _, marker = requirement.partition(";")
-        if not marker and (match := re.match(r"[A-Za-z0-9._-]+", specifier)):  # with a marker: an extra, or for other systems
-            yield re.sub(r"[-_.]+", "-", match[0]).lower()
+def _locked(python: str) -> Iterator[str]:
+    """What the lock says of each package that this Python needs, with its hashes. pip would hold markers to the Python it runs on."""
+    there = {"python_version": python, "python_full_version": f"{python}.0"}
+    running = blocks((REPOSITORY / RUN).read_text())
+    for block in (*running.values(), blocks((REPOSITORY / DEVELOP).read_text())[INSTALLER]):
+        first, _, hashes = block.partition("\n")
+        pin, _, marker = first.rstrip("\\ ").partition(" ; ")
+        if not marker or Marker(marker).evaluate(there):
+            yield f"{pin} \\\n{hashes}"
