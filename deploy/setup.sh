@@ -7,7 +7,6 @@ cd "$(dirname "$0")/.."
 
 readonly venv=.venv
 readonly stamp=$venv/set-up-for
-readonly asyncapi_parser=tests/schemas/asyncapi_parser
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$@"; exit 1; }
@@ -72,17 +71,17 @@ make_environment() {
     fi
 }
 
-# AsyncAPI's own parser reads schemas/asyncapi.json in a test, on machines that have node.
-install_asyncapi_parser() {
+# For tests on machines that have node: AsyncAPI's own parser, and what the example of a client in another language needs.
+install_from_npm() {
+    local from=$1 to=$venv/$2
     [ "$for_tests" = tests ] && command -v node >/dev/null && command -v npm >/dev/null || return 0
-    ! cmp -s $asyncapi_parser/package-lock.json $venv/asyncapi/package-lock.json || return 0
-    say "installing AsyncAPI's parser into $venv/asyncapi, as its lock says"
-    mkdir -p $venv/asyncapi
-    cp $asyncapi_parser/package.json $venv/asyncapi
-    cp $asyncapi_parser/package-lock.json $venv/asyncapi
-    npm ci --ignore-scripts --silent --no-audit --no-fund --prefix $venv/asyncapi </dev/null >/dev/null || {
-        rm -rf $venv/asyncapi
-        say "npm could not install @asyncapi/parser: its test is skipped"
+    ! cmp -s "$from/package-lock.json" "$to/package-lock.json" || return 0
+    say "installing into $to what $from/package-lock.json says"
+    mkdir -p "$to"
+    cp "$from/package.json" "$from/package-lock.json" "$to"
+    npm ci --ignore-scripts --silent --no-audit --no-fund --prefix "$to" </dev/null >/dev/null || {
+        rm -rf "$to"
+        say "npm could not install what $from needs: its test is skipped"
     }
 }
 
@@ -94,4 +93,5 @@ mapfile -t packages < <(missing_packages)
 [ ${#packages[@]} = 0 ] || fail "still missing after the installation: ${packages[*]}"
 if [ "${1:-}" = lock ]; then lock renew "${@:2}"; fi
 make_environment
-install_asyncapi_parser
+install_from_npm tests/schemas/asyncapi_parser asyncapi
+install_from_npm client/examples/node node-client

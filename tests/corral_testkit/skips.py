@@ -11,6 +11,7 @@ MAY_BE_SKIPPED: Mapping[str, str] = {
     "tests/integration/test_crun.py": "needs crun, which is not one of the things Corral asks for",
     "tests/broker/test_command.py::test_an_ipv6_address_is_served": "needs IPv6, which many build machines do not have",
     "tests/schemas/test_asyncapi.py": "needs node, which is not one of the things Corral asks for",
+    "tests/client/test_node_example.py": "needs node, which is not one of the things Corral asks for",
     "tests/client/test_address.py::test_none_found_names_all_four_places": "needs a machine on which no `corral up` runs",
 }
 """Beginning of a test's node id → the reason why it may be skipped."""
