@@ -10,6 +10,7 @@ from corral_docs.text import escaped
 
 SOURCES = ("schemas", "broker", "worker", "client")
 EMPTY = {
+    "shim": "The process that runs one container; it imports the standard library alone, and is no part of the worker's process.",
     "zygote": "The parent of all shims: imports once, forks, cleans up after a shim that died.",
     "calls": "Calls of the runtime, one at a time, and what is left to clean up after them.",
     "process": "One process of the container: pipes or terminal, input, output, its end, and the notices of these.",
