@@ -1,4 +1,4 @@
-"""What the broker answers itself: hello, info and guests."""
+"""What the broker answers itself: hello, info and guests, which guests to forget, and what it keeps of its own events."""
 
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -6,6 +6,7 @@ from typing import Any
 
 from corral_broker.counters import Counters
 from corral_broker.events import BrokerEvents
+from corral_broker.history import HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, History
 from corral_broker.hold import HELD_BYTES_MAX
 from corral_broker.moment import Moment
 from corral_broker.pending import IN_FLIGHT_BYTES_PER_GUEST_MAX
@@ -14,7 +15,7 @@ from corral_broker.router import Router
 from corral_schemas import PROTOCOL_VERSION, limits
 from corral_schemas.base import Message
 from corral_schemas.errors import error
-from corral_schemas.queries import ForgetGuestsArgs, ForgetGuestsReply, GuestsReply, HelloReply, InfoReply
+from corral_schemas.queries import ForgetGuestsArgs, ForgetGuestsReply, GuestsReply, HelloReply, InfoReply, ReplayArgs
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,14 @@ class Answers:
     """Replies to the ops of an empty guest."""
 
     def __init__(
-        self, identity: Identity, registry: Registry, router: Router, events: BrokerEvents, counters: Counters, moment: Moment
+        self,
+        identity: Identity,
+        registry: Registry,
+        router: Router,
+        events: BrokerEvents,
+        counters: Counters,
+        moment: Moment,
+        history: History,
     ) -> None:
         self._identity = identity
         self._registry = registry
@@ -56,6 +64,7 @@ class Answers:
         self._events = events
         self._counters = counters
         self._moment = moment
+        self._history = history
         self._version = package_version()
 
     def to(self, op: str, args: Message, rate_per_s: int) -> Message:
@@ -64,6 +73,8 @@ class Answers:
             return self._hello(rate_per_s)
         if isinstance(args, ForgetGuestsArgs):
             return self._forget(args)
+        if isinstance(args, ReplayArgs):
+            return self._history.replay(args)
         if op == "guests":
             return GuestsReply(guests=self._registry.infos(self._moment.now_s, self._version), place=self._events.place)
         return self._info()
@@ -106,7 +117,7 @@ class Answers:
             version=self._version,
             protocol=PROTOCOL_VERSION,
             instance=own.instance,
-            epoch=own.epoch,
+            epoch=self._events.place.epoch,
             seq=self._events.place.seq,
             started_ns=own.started_ns,
             limits=limits_in_force(),
@@ -122,5 +133,7 @@ def limits_in_force() -> dict[str, Any]:
         **named,
         "GUESTS_MAX": GUESTS_MAX,
         "HELD_BYTES_MAX": HELD_BYTES_MAX,
+        "HISTORY_BYTES_MAX": HISTORY_BYTES_MAX,
+        "HISTORY_EVENTS_MAX": HISTORY_EVENTS_MAX,
         "IN_FLIGHT_BYTES_PER_GUEST_MAX": IN_FLIGHT_BYTES_PER_GUEST_MAX,
     }

@@ -48,7 +48,7 @@ def default_state_dir() -> Path:
 @click.option(
     "--state-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Directory for the last-seen file, by which a restarted broker knows its guests.",
+    help="Directory for what a restarted broker goes on with: its guests, and the history of which came and went.",
 )
 @click.option(
     "--keys",

@@ -1,6 +1,6 @@
 """The broker without its sockets: messages and the time go in, messages come out through Ports. Deterministic, one thread, no clock."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from corral_broker.answers import Answers, Identity
 from corral_broker.counters import Counters
@@ -8,17 +8,20 @@ from corral_broker.endings import Endings
 from corral_broker.events import BrokerEvents
 from corral_broker.exchange import Exchange, Pair
 from corral_broker.gate import Gate, OpenGate
+from corral_broker.history import History, Standing
 from corral_broker.interest import StdioInterest
 from corral_broker.moment import Moment
 from corral_broker.ports import Opaque, Ports
 from corral_broker.registration import Registration
 from corral_broker.registry import Guest, Registry
+from corral_broker.returning import Returning
 from corral_broker.router import Router
 from corral_broker.senders import ANYONE, Sender
 from corral_broker.sessions import Sessions
 from corral_broker.telling import StdioTelling
 from corral_schemas.cursor import Place
 from corral_schemas.errors import CorralError
+from corral_schemas.events import BrokerStarted
 from corral_schemas.frames import decode_args
 
 
@@ -37,14 +40,17 @@ class BrokerCore:
         first_ref: int,
         counters: Counters | None = None,
         make_gate: Callable[[Moment], Gate] | None = None,
+        history: History | None = None,
     ) -> None:
-        """`first_ref` is a random 63-bit number. Without `make_gate` everybody may do everything."""
+        """`first_ref` is a random 63-bit number. Without `make_gate` everybody may do everything; without `history` it is in memory."""
         self._ports = ports
         self._moment = Moment(now_s, wall_ns)
         self.counters = counters or Counters()
         self._gate: Gate = make_gate(self._moment) if make_gate is not None else OpenGate()
         self.registry = Registry()
-        self._events = BrokerEvents(identity.instance, identity.epoch, ports.publish_event)
+        history = history or History(identity.epoch)
+        self._events = BrokerEvents(identity.instance, history, ports.publish_event)
+        self._returning = Returning(self.registry, self._events, self._moment)
         self._router = Router(ports, self.registry, self.counters, self._moment, first_ref, self._gone, self._gate)
         self._endings = Endings(self.registry, self._router, self._events, self.counters, self._moment, self._freed)
         interest = StdioInterest()
@@ -74,11 +80,23 @@ class BrokerCore:
             self._moment,
             self._gate,
         )
-        self._answers = Answers(identity, self.registry, self._router, self._events, self.counters, self._moment)
+        self._answers = Answers(identity, self.registry, self._router, self._events, self.counters, self._moment, history)
 
-    def remember(self, places: Iterable[tuple[str, Place]]) -> None:
-        """What an earlier broker had seen: these guests' commands are held for BROKER_HOLD_S, and their places stated to them."""
+    def remember(self, places: Iterable[tuple[str, Place]], standing: Mapping[str, Standing] | None = None) -> None:
+        """What an earlier broker had seen: these guests' commands are held for BROKER_HOLD_S, and their places stated to them.
+
+        standing: where each guest stood by its history.
+        """
         self.registry.remember(places, self._moment.wall_ns, self._moment.now_s)
+        self._returning.remember(standing or {})
+
+    def started(self, about: BrokerStarted) -> None:
+        """Records that this broker begins."""
+        self._events.broker_started(about, self._moment.wall_ns)
+
+    def stopped(self, wall_ns: int) -> None:
+        """Records that it ends in order."""
+        self._events.broker_stopped(wall_ns)
 
     def begin(self, now_s: float, wall_ns: int) -> None:
         """Begins a turn, with monotonic seconds and wall-clock nanoseconds; whatever is due by now is done."""
@@ -86,6 +104,7 @@ class BrokerCore:
         self._moment.wall_ns = wall_ns
         self._router.due()
         self._registration.due()
+        self._returning.due()
         self._sessions.due()
 
     def end(self) -> None:
@@ -95,7 +114,13 @@ class BrokerCore:
     def next_due_s(self) -> float | None:
         """When `begin` has something to do though no message comes; None when never."""
         due_s: float | None = None
-        for part in (self._router, self._registration, self._sessions, self._telling):  # once for every message: no generator
+        for part in (
+            self._router,
+            self._registration,
+            self._returning,
+            self._sessions,
+            self._telling,
+        ):  # once for every message: no generator
             when_s = part.next_due_s()
             if when_s is not None and (due_s is None or when_s < due_s):
                 due_s = when_s

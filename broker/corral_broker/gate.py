@@ -90,6 +90,8 @@ class KeyGate:
         refusal = self._refusal(sender, grant, header.op, header.guest)
         if refusal is None and header.op == "forget_guests" and grant is not None and grant.policy is not None:
             refusal = self._refusal_of_one(sender, grant, header.op, args)
+        if refusal is None and header.op == "replay" and not header.guest and grant is not None and not _is_for_all(grant, header.op):
+            refusal = error("unauthorized", f"key {grant.name} ({grant.role}) may not replay of all guests", op=header.op)
         if refusal is not None:
             self._note(sender, grant, header, refusal)
         self._audit.command(_name(grant), sender, header, args, refusal)
@@ -197,6 +199,11 @@ class KeyGate:
             self._told.clear()
         self._told[sender.key] = (self._moment.now_s + TELL_AGAIN_S, why)
         return why
+
+
+def _is_for_all(grant: Grant, op: str) -> bool:
+    """Whether it is not confined to some guests."""
+    return grant.policy is None or any("*" in rule.guests and (op in rule.ops or "*" in rule.ops) for rule in grant.policy.allow)
 
 
 def _name(grant: Grant | None) -> str:

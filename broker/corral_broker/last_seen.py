@@ -35,6 +35,14 @@ class LastSeenFile:
         self.next_write_s = 0.0
         """When the file may be written again."""
 
+    @property
+    def written_ns(self) -> int:
+        """When it was written last; 0 where it was not."""
+        try:
+            return self._path.stat().st_mtime_ns
+        except OSError:
+            return 0
+
     def read(self) -> list[tuple[str, Place]]:
         """Every guest's place; a file that cannot be read is said in the log and taken as empty."""
         try:

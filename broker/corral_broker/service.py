@@ -18,17 +18,19 @@ from typing import TYPE_CHECKING, Any
 import zmq
 
 from corral_broker.addresses import NAMES, BindAddress, SocketName
-from corral_broker.answers import Identity
+from corral_broker.answers import Identity, package_version
 from corral_broker.connections import Connections
 from corral_broker.core import BrokerCore
 from corral_broker.counters import Counters
 from corral_broker.guard import Guard, KeyOptions
+from corral_broker.history_file import HistoryFile, boot_id
 from corral_broker.keyring import Keyring
 from corral_broker.last_seen import LastSeenFile
 from corral_broker.ports import Delivery, Frames, Opaque
 from corral_broker.senders import ANYONE, Sender
 from corral_broker.sockets import Sockets
 from corral_broker.wire import has_message, receive, receive_part, send
+from corral_schemas.events import BrokerStarted
 from corral_schemas.frames import pack
 from corral_schemas.names import new_instance
 from corral_schemas.session import HEARTBEAT, HEARTBEAT_ACK, REGISTER, HeartbeatAck
@@ -90,6 +92,7 @@ class Service:
     ) -> None:
         """With `keys` every socket asks for them (tcp). Raises BindError, and OSError when a directory cannot be made."""
         self._last_seen = LastSeenFile(state_dir) if state_dir is not None else None
+        self._history = HistoryFile(state_dir) if state_dir is not None else None
         self._keyring = Keyring(keys.directory) if keys is not None else None
         counters = Counters()
         self._sockets = Sockets(address, io_threads, self._keyring, counters)
@@ -106,9 +109,11 @@ class Service:
             secrets.randbits(63),
             counters,
             self._guard.gate if self._guard is not None else None,
+            self._history.history if self._history is not None else None,
         )
-        if self._last_seen is not None:
-            self._core.remember(self._last_seen.read())
+        if self._last_seen is not None and self._history is not None:
+            self._core.remember(self._last_seen.read(), self._history.standing)
+        self._core.started(self._beginning())
         self._connections = Connections(self._sockets.monitor)
         self._waker, self._wakened = os_sockets.socketpair()
         self._waker.setblocking(False)
@@ -157,6 +162,9 @@ class Service:
             while not self._stopped:
                 self._turn()
                 turned()
+            self._core.stopped(time.time_ns())
+            if self._history is not None:
+                self._history.sync()
         finally:
             self._save_places(time.monotonic(), at_end=True)
             self.close()
@@ -165,6 +173,8 @@ class Service:
         """For a service that never ran. Safe to call again."""
         if self._guard is not None:
             self._guard.close()
+        if self._history is not None:
+            self._history.close()
         self._sockets.close()
         self._waker.close()
         self._wakened.close()
@@ -280,6 +290,12 @@ class Service:
             return
         if at_end or self._core.must_write_places or now_s >= self._last_seen.next_write_s:
             self._last_seen.write(self._core.take_places(), now_s)
+
+    def _beginning(self) -> BrokerStarted:
+        if self._history is None or self._last_seen is None:
+            return BrokerStarted(version=package_version(), boot=boot_id())
+        alive_ns = max(self._history.written_ns, self._last_seen.written_ns)
+        return BrokerStarted(version=package_version(), previous=self._history.previous, alive_ns=alive_ns, boot=boot_id())
 
     def _identity(self, advertise: str, wall_ns: int, about: dict[str, Any]) -> Identity:
         def told(name: SocketName) -> str:

@@ -1,7 +1,7 @@
 """Events: one header, and one Struct per kind."""
 
 import zlib
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -164,6 +164,19 @@ class GuestDown(Message, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(description="Why, for a person to read")]
 
 
+class BrokerStarted(Message, frozen=True, kw_only=True):
+    """From a broker, about itself: it began to serve. Recorded and not published: `replay` with an empty guest gives it."""
+
+    version: Annotated[str, Meta(description="Corral version of the broker")] = ""
+    previous: Annotated[Literal["", "stopped", "died"], Meta(description="How the one before ended; empty: none is known")] = ""
+    alive_ns: Annotated[TimeNs, Meta(description="When the one before was last known to live; 0: unknown")] = 0
+    boot: Annotated[str, Meta(description="Id of the boot of its machine; empty: unknown")] = ""
+
+
+class BrokerStopped(Message, frozen=True, kw_only=True):
+    """From a broker, about itself: it was told to end. Recorded and not published: `replay` with an empty guest gives it."""
+
+
 class Beacon(Message, frozen=True, kw_only=True):
     """From a broker: a guest's heartbeat. Not journaled; its header's seq is the guest's newest and prev is 0."""
 
@@ -190,7 +203,9 @@ EVENT_KINDS: dict[str, type[Message]] = {
     "worker_started": WorkerStarted,
     "guest_up": GuestUp,
     "guest_down": GuestDown,
+    "broker_started": BrokerStarted,
+    "broker_stopped": BrokerStopped,
     "beacon": Beacon,
 }
-"""kind → the Struct of its payload. guest_up, guest_down and beacon come from brokers, the others from a guest's journal."""
-BROKER_KINDS = frozenset({"guest_up", "guest_down", "beacon"})
+"""kind → the Struct of its payload. The last five come from brokers, the others from a guest's journal."""
+BROKER_KINDS = frozenset({"guest_up", "guest_down", "broker_started", "broker_stopped", "beacon"})

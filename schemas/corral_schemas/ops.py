@@ -49,7 +49,7 @@ OPS: dict[str, Op] = {
     "stats": Op(commands.ContainerTarget, queries.ContainerStatsReply, "observer"),
     "wait": Op(queries.WaitArgs, queries.WaitReply, "observer", long_poll=True),
     "read_stdio": Op(stdio.ReadStdioArgs, stdio.ReadStdioReply, "observer", long_poll=True, bulk=True),
-    "replay": Op(queries.ReplayArgs, queries.ReplayReply, "observer", long_poll=True, bulk=True),
+    "replay": Op(queries.ReplayArgs, queries.ReplayReply, "observer", long_poll=True, bulk=True, broker=True),
     "result": Op(queries.ResultArgs, queries.ResultReply, "observer"),
     "upload": Op(bundles.UploadArgs, bundles.UploadReply, "operator", long_poll=True, bulk=True, upload=True),
     "open_bundle": Op(bundles.OpenBundleArgs, bundles.OpenBundleReply, "operator", long_poll=True, bulk=True),

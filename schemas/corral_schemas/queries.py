@@ -77,6 +77,9 @@ class ReplayReply(Message, frozen=True, kw_only=True):
     events: Annotated[list[tuple[bytes, bytes]], Meta(description="Header and payload frames of each event, as they were published")]
     upto: Annotated[Count, Meta(description="Everything up to this seq has been looked at: ask again after it")]
     last_seq: Annotated[Count, Meta(description="The journal's newest durable seq")]
+    durable: Annotated[
+        bool, Meta(description="False: of a broker without a state directory, which keeps only what came since its start")
+    ] = True
 
 
 class ResultArgs(Message, frozen=True, kw_only=True):

@@ -58,6 +58,7 @@ REPLAY_REPLY = queries.ReplayReply(
     events=[(frames.pack(EVENT_HEADER), frames.pack(EXIT_EVENT))],
     upto=42,
     last_seq=43,
+    durable=False,
 )
 EVENTS: list[Message] = [
     EVENT_HEADER,
@@ -79,6 +80,8 @@ EVENTS: list[Message] = [
     events.WorkerStarted(version="0.1.0", adopted=3, lost=1),
     events.GuestUp(labels={"zone": "a"}, epoch=EPOCH, seq=42),
     events.GuestDown(reason="silent for 15 s"),
+    events.BrokerStarted(version="0.1.0", previous="died", alive_ns=NOW, boot="0d2d6f0c-7d9e-4c53-8a51-4c2f6e1b7a90"),
+    events.BrokerStopped(),
     events.Beacon(mark=0x5EA1, last_seq_by_kind={"exit": 40, "deleted": 42}, load=LOAD),
 ]
 FULL: dict[str, Message] = {
