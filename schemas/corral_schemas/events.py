@@ -209,3 +209,5 @@ EVENT_KINDS: dict[str, type[Message]] = {
 }
 """kind → the Struct of its payload. The last five come from brokers, the others from a guest's journal."""
 BROKER_KINDS = frozenset({"guest_up", "guest_down", "broker_started", "broker_stopped", "beacon"})
+RECORDED_KINDS = frozenset({"broker_started", "broker_stopped"})
+"""Of those, the ones that are never published."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from corral.core.membership import Membership
 from corral.selectors import Selector
 from corral_schemas.cursor import Place
-from corral_schemas.events import BROKER_KINDS, EventHeader
+from corral_schemas.events import BROKER_KINDS, RECORDED_KINDS, EventHeader
 from corral_schemas.topics import event_prefix
 
 
@@ -61,7 +61,7 @@ class Selection:
             return [event_prefix()]
         if not self.narrow:
             return [event_prefix(guest) for guest in sorted(self.guests)]
-        kinds = sorted((self.journal_kinds or frozenset()) | BROKER_KINDS)
+        kinds = sorted((self.journal_kinds or frozenset()) | (BROKER_KINDS - RECORDED_KINDS))
         return [event_prefix(guest, kind) for guest in sorted(self.guests) for kind in kinds]
 
 
