@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bundles.conftest import push
-from corral import Client, ContainerSpec, CorralError, pack_bundle
+from corral import Client, ContainerSpec, CorralError, InvalidError, pack_bundle
 from corral.bundle.pack import pack
 from corral.bundle.sources import DirectorySource
 from corral.sync.container import Container
@@ -78,6 +78,26 @@ def test_what_one_container_writes_no_other_sees_and_the_bundle_stays_as_it_is(s
     one.delete(force=True)
     bundle = system.state_dir(system.names[0]) / "instances" / one.instance / "bundle"
     assert sorted(path.name for path in bundle.iterdir()) == ["config.json", "lower"], "its layer went with it"
+
+
+def test_an_exec_knows_the_users_that_the_container_has_now_with_their_groups(system: CorralSystem, client: Client) -> None:
+    guest = client.guest(system.names[0])
+    spec = ContainerSpec(rootfs=str(system.rootfs), args=["sleep", "1000"], overlay=True)
+    box = guest.run("box", spec=spec)
+    add = "echo added:x:1077:1078::/:/bin/sh >> /etc/passwd; echo helpers:x:1079:added >> /etc/group"
+    assert box.run(["sh", "-c", add]).returncode == 0
+    for user, expected in (
+        ("added", b"1077 1078 1078 1079"),
+        ("1077", b"1077 1078 1078 1079"),
+        ("added:helpers", b"1077 1079 1079"),
+        ("1080", b"1080 0 0"),
+    ):
+        done = box.run(["sh", "-c", "echo $(id -u) $(id -g) $(id -G)"], user=user)
+        assert (done.returncode, done.stdout.strip()) == (0, expected), user
+    assert box.run(["sh", "-c", "rm /etc/passwd; mkfifo /etc/passwd"]).returncode == 0
+    with pytest.raises(InvalidError, match="no regular file"):
+        box.run(["true"], user="added")
+    box.delete(force=True)
 
 
 def test_without_an_overlay_nothing_can_be_written(system: CorralSystem, client: Client, image: str) -> None:

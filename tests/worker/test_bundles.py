@@ -182,7 +182,7 @@ def test_a_mount_that_cannot_be_is_a_bad_request(source: Path, tmp_path: Path, i
 def test_an_exec_has_the_containers_environment_and_what_it_says_itself(source: Path, tmp_path: Path) -> None:
     made(source, tmp_path, tty=True)
     spec = OciProcess(args=["sh"], env=["B=2"], cwd="/srv", user="5", oci={"noNewPrivileges": True})
-    process = exec_process(tmp_path / "own", source / "rootfs", spec, tty=False, rows=1, columns=2)
+    process = exec_process(tmp_path / "own", spec, {"uid": 5, "gid": 0}, tty=False, rows=1, columns=2)
     assert process["args"] == ["sh"]
     assert process["env"] == ["A=1", "B=2"]
     assert (process["cwd"], process["user"], process["terminal"]) == ("/srv", {"uid": 5, "gid": 0}, False)
@@ -192,7 +192,7 @@ def test_an_exec_has_the_containers_environment_and_what_it_says_itself(source: 
 
 def test_an_exec_that_says_nothing_is_as_the_container(source: Path, tmp_path: Path) -> None:
     made(source, tmp_path)
-    process = exec_process(tmp_path / "own", source / "rootfs", OciProcess(args=["sh"]), tty=True, rows=1, columns=2)
+    process = exec_process(tmp_path / "own", OciProcess(args=["sh"]), None, tty=True, rows=1, columns=2)
     assert (process["cwd"], process["user"]) == ("/", {"uid": 1, "gid": 1})
     assert process["env"] == ["A=1", "TERM=xterm"]
     assert process["consoleSize"] == {"height": 1, "width": 2}

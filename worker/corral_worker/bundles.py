@@ -19,7 +19,6 @@ from corral_worker.images import layered, resolved_spec
 from corral_worker.named_cgroup import cgroup_below
 from corral_worker.oci import config_from_spec
 from corral_worker.overlay import make_layer
-from corral_worker.users import resolve_user
 
 
 @dataclass(frozen=True)
@@ -130,8 +129,8 @@ def _has_own_pid_namespace(linux: dict[str, Any]) -> bool:
     return any(isinstance(one, dict) and one.get("type") == "pid" and not one.get("path") for one in namespaces)
 
 
-def exec_process(bundle: Path, rootfs: Path, spec: OciProcess, *, tty: bool, rows: int, columns: int) -> dict[str, Any]:
-    """The OCI process object for an exec: the container's own, with what the spec says in place of it."""
+def exec_process(bundle: Path, spec: OciProcess, user: dict[str, Any] | None, *, tty: bool, rows: int, columns: int) -> dict[str, Any]:
+    """The OCI process object for an exec: the container's own, with what the spec says in place of it. user: None: the container's."""
     base: dict[str, Any] = dict(json.loads((bundle / "config.json").read_bytes())["process"])
     base.pop("consoleSize", None)
     base.update(args=spec.args, terminal=tty, env=[*base.get("env", []), *(["TERM=xterm"] if tty else []), *spec.env])
@@ -139,8 +138,8 @@ def exec_process(bundle: Path, rootfs: Path, spec: OciProcess, *, tty: bool, row
         base["consoleSize"] = {"height": rows, "width": columns}
     if spec.cwd:
         base["cwd"] = spec.cwd
-    if spec.user:
-        base["user"] = resolve_user(spec.user, rootfs)
+    if user is not None:
+        base["user"] = user
     base.update(spec.oci)
     base["oomScoreAdj"] = spec.oci.get("oomScoreAdj", base.get("oomScoreAdj", 0))
     return base

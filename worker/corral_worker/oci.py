@@ -1,5 +1,6 @@
 """An OCI config.json from a ContainerSpec: what `docker run` would give a container, as far as it needs no daemon."""
 
+import os
 import resource
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def config_from_spec(spec: ContainerSpec, hostname: str, *, tty: bool) -> dict[s
         "ociVersion": OCI_VERSION,
         "process": {
             "terminal": tty,
-            "user": resolve_user(spec.user, rootfs),
+            "user": _user(spec, rootfs),
             "args": spec.args,
             "env": [PATH_ENV, f"HOSTNAME={hostname}", *(["TERM=xterm"] if tty else []), *spec.env],
             "cwd": spec.cwd or "/",
@@ -86,6 +87,14 @@ def config_from_spec(spec: ContainerSpec, hostname: str, *, tty: bool) -> dict[s
             "readonlyPaths": READONLY_PATHS,
         },
     }
+
+
+def _user(spec: ContainerSpec, rootfs: Path) -> dict[str, Any]:
+    root = os.open(rootfs, os.O_PATH | os.O_DIRECTORY)
+    try:
+        return resolve_user(spec.user, root)
+    finally:
+        os.close(root)
 
 
 def _open_files_max() -> int:

@@ -16,6 +16,7 @@ from corral_schemas.stdio import StdioOptions
 from corral_worker import lifecycle
 from corral_worker.bundle_store.store import Image
 from corral_worker.bundles import Bundle, exec_process, make_bundle
+from corral_worker.container_root import root_of
 from corral_worker.flight import Flight, settle
 from corral_worker.guest import Guest, response_error
 from corral_worker.handlers.change import json_is_the_callers
@@ -27,6 +28,7 @@ from corral_worker.remains import remove_remains
 from corral_worker.runtime_errors import error_for
 from corral_worker.shim.cgroup import make_cgroup
 from corral_worker.shims import Body, ShimGoneError, ShimLink
+from corral_worker.users import resolve_user
 
 log = logging.getLogger(__name__)
 
@@ -273,14 +275,21 @@ async def _exec_in_shim(guest: Guest, container: ContainerRecord, process: Proce
         guest.journal.event("exec_started", ExecStarted(pid=process.pid, args=_short(args.spec.args)), container, process)
 
 
+def _user_of(guest: Guest, container: ContainerRecord, text: str) -> dict[str, Any] | None:
+    """A user by the files that the container has now: one that was added while it runs is known too."""
+    if not text:
+        return None
+    with root_of(guest, container) as root:
+        return resolve_user(text, root)
+
+
 def _lay_out_exec(guest: Guest, container: ContainerRecord, process: ProcessRecord, args: ExecArgs) -> None:
     directory = guest.settings.paths.process(container.instance, process.instance)
     bundle = guest.settings.paths.bundle(container.instance)
     stdio = args.stdio
     try:
-        oci: dict[str, Any] = exec_process(
-            bundle, Path(container.rootfs_path), args.spec, tty=stdio.tty, rows=stdio.rows, columns=stdio.columns
-        )
+        user = _user_of(guest, container, args.spec.user)
+        oci: dict[str, Any] = exec_process(bundle, args.spec, user, tty=stdio.tty, rows=stdio.rows, columns=stdio.columns)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         (directory / "process.json").write_text(json.dumps(oci))
         process.args = args.spec.args

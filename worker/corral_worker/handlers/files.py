@@ -6,14 +6,12 @@ import os
 import shutil
 import stat
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from corral_schemas.errors import CorralError, error
 from corral_schemas.files import ReadFileArgs, ReadFileReply, WriteFileArgs, WriteFileReply
-from corral_worker import cgroups, overlay
 from corral_worker.bundle_store.disk import check_space
+from corral_worker.container_root import root_of
 from corral_worker.flight import Flight
 from corral_worker.guest import Guest
 from corral_worker.journal.records import ContainerRecord
@@ -46,43 +44,9 @@ async def write_file(guest: Guest, args: WriteFileArgs, flight: Flight) -> Write
     return WriteFileReply(path=path)
 
 
-@contextmanager
-def _root_of(guest: Guest, container: ContainerRecord) -> Iterator[int]:
-    """A descriptor of the container's root: through its init while that lives (so with all its mounts), else its files on the disk."""
-    directory = guest.settings.paths.bundle(container.instance)
-    descriptor = _root_by_init(guest, container)
-    if descriptor < 0 and overlay.has_overlay(directory):
-        if not overlay.may_mount():
-            why = f"container {container.name} has no process, and this hardened worker may not mount its layer: copy while it runs"
-            raise error("container_not_running", why, container=container.name)
-        descriptor = overlay.open_detached(directory)
-    elif descriptor < 0:
-        descriptor = os.open(container.rootfs_path, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _root_by_init(guest: Guest, container: ContainerRecord) -> int:
-    """Of a container whose init lives; else -1."""
-    init = guest.processes[container.instance][container.init]
-    if not init.pid or init.exit is not None:
-        return -1
-    try:
-        descriptor = os.open(f"/proc/{init.pid}/root", os.O_PATH | os.O_DIRECTORY)
-    except OSError:  # it has just ended
-        return -1
-    paths = cgroups.cgroup_paths(guest.settings.paths, container.instance)
-    if paths and init.pid not in cgroups.pids_in(paths):  # it has, and another process of the guest may have got its number
-        os.close(descriptor)
-        return -1
-    return descriptor
-
-
 def _read(guest: Guest, container: ContainerRecord, args: ReadFileArgs) -> ReadFileReply:
     try:
-        with _root_of(guest, container) as root:
+        with root_of(guest, container) as root:
             descriptor = open_in(root, args.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
             try:
                 return _part(descriptor, args)
@@ -119,7 +83,7 @@ def _kind(mode: int) -> str:
 
 def _write(guest: Guest, container: ContainerRecord, args: WriteFileArgs, uploaded: Path) -> str:
     try:
-        with _root_of(guest, container) as root:
+        with root_of(guest, container) as root:
             parent, name, path = _place(root, args)
             try:
                 _put(parent, name, args, uploaded)
@@ -133,7 +97,7 @@ def _write(guest: Guest, container: ContainerRecord, args: WriteFileArgs, upload
 def _is_there(guest: Guest, container: ContainerRecord, args: WriteFileArgs) -> str:
     """The file's path where it stands in its place already; empty where it does not."""
     try:
-        with _root_of(guest, container) as root:
+        with root_of(guest, container) as root:
             parent, _, path = _place(root, args)
             os.close(parent)
             with os.fdopen(open_in(root, path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
