@@ -34,6 +34,6 @@ Crc32 = Annotated[int, Meta(ge=0, lt=1 << 32, description="CRC-32 (zlib) of the 
 Count = Annotated[int, Meta(ge=0, le=INT64_MAX)]
 Mark = Annotated[
     int,
-    Meta(ge=0, lt=1 << 32, description="Mark of the event at `seq`, which tells two histories with the same seq apart; 0: unstated"),
+    Meta(ge=0, lt=1 << 32, description="Mark of the event at `seq`, which differs where another history has the same seq; 0: unstated"),
 ]
 Pid = Annotated[int, Meta(ge=0, le=INT64_MAX, description="Process id in the guest's pid namespace; 0 where there is none (any more)")]

@@ -25,11 +25,11 @@ class ContainerSpec(Message, frozen=True, kw_only=True):
     """A container made from a root file system, or from a bundle that was pushed (one of them): the worker writes the OCI bundle."""
 
     rootfs: Annotated[str, Meta(description="Directory in the guest that becomes /")] = ""
-    image: Annotated[str, Meta(max_length=330, description="Pushed bundle whose root file system becomes /, in place of rootfs")] = ""
+    image: Annotated[str, Meta(max_length=330, description="Pushed bundle whose root file system becomes /, instead of rootfs")] = ""
     args: Annotated[
-        list[str], Meta(description="Program and its arguments; with an image: what follows its entrypoint, in place of cmd")
+        list[str], Meta(description="Program and its arguments; with an image: what follows its entrypoint, instead of cmd")
     ] = []
-    entrypoint: Annotated[list[str] | None, Meta(description="In place of the image's; its cmd is left out then too")] = None
+    entrypoint: Annotated[list[str] | None, Meta(description="Instead of the image's; its cmd is left out then too")] = None
     env: Annotated[list[str], Meta(description="NAME=VALUE, added to PATH, HOSTNAME and, with a tty, TERM")] = []
     cwd: Annotated[str, Meta(description="Working directory in the container; empty: the image's, or /")] = ""
     user: Annotated[str, Meta(description="UID, UID:GID, or a name[:group] looked up in the rootfs; empty: the image's, or root")] = ""
@@ -87,7 +87,7 @@ class ContainerState(Message, frozen=True, kw_only=True):
 
 
 class ContainerProcessState(Message, frozen=True, kw_only=True):
-    """A process seen in the container, whoever started it."""
+    """A process seen in the container, also one that Corral did not start."""
 
     pid: Pid
     command: Annotated[list[str], Meta(description="Its argument vector; empty for a zombie")]

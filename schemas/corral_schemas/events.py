@@ -77,7 +77,7 @@ class ExitEvent(Message, frozen=True, kw_only=True):
 
 
 class StdioEnd(Message, frozen=True, kw_only=True):
-    """A stream that was still open at its process's exit has ended; the exit itself tells of streams that closed before."""
+    """A stream that was still open at its process's exit has ended; the exit itself has those that closed before."""
 
     stream: StreamName
     total: Offset

@@ -42,7 +42,7 @@ Columns = Annotated[int, Meta(ge=0, le=65_535, description="Terminal width in ch
 class StdioOptions(Message, frozen=True, kw_only=True):
     """How a process gets its standard streams."""
 
-    tty: Annotated[bool, Meta(description="A pseudo-terminal in place of pipes; stdout and stderr are one stream then")] = False
+    tty: Annotated[bool, Meta(description="A pseudo-terminal instead of pipes; stdout and stderr are one stream then")] = False
     stdin: Annotated[bool, Meta(description="Keep stdin open for write_stdin; otherwise it is /dev/null")] = False
     rows: Rows = 24
     columns: Columns = 80
