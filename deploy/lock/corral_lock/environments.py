@@ -15,7 +15,6 @@ from corral_lock import locks, pip_settings
 from corral_lock.locks import DEVELOP, INSTALLERS, REPOSITORY, RUN, LockError
 
 OWN = REPOSITORY / ".venv"
-REACHES = "does this machine reach a package index (pip's settings, or uv's)?"
 
 Kind = Literal["lowest", "latest"]
 RESOLUTIONS: dict[Kind, str] = {"lowest": "lowest-direct", "latest": "highest"}
@@ -109,4 +108,5 @@ def _pip(python: Path) -> list[str]:
 def _run(argv: list[str], environment: dict[str, str]) -> None:
     done = subprocess.run(argv, cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
     if done.returncode:
-        raise LockError(f"{' '.join(argv[:3])} … failed (status {done.returncode}); {REACHES}")
+        words = [Path(argv[0]).name, *(word for word in argv[1:] if not word.startswith("-"))][:4]
+        raise LockError(f"`{' '.join(words)}` failed (status {done.returncode}), see above; a package index must be reachable")
