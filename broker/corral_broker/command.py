@@ -43,7 +43,7 @@ def default_state_dir() -> Path:
     metavar="ADDRESS",
     help="tcp://HOST:PORT (takes PORT to PORT+5; 0 lets the system choose) or ipc://PATH.",
 )
-@click.option("--advertise", default="", metavar="HOST", help="Host that clients and workers are told to dial, in place of the bound one.")
+@click.option("--advertise", default="", metavar="HOST", help="Host that clients and workers dial instead of the bound one.")
 @click.option("--insecure", is_flag=True, help="Serve TCP to anyone who can reach it, without keys.")
 @click.option(
     "--state-dir",
@@ -55,13 +55,13 @@ def default_state_dir() -> Path:
     "key_dir",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Key directory: TCP is served to its keys alone (see `corral keys`). Default: `keys` in the state directory, where it is there.",
+    help="Key directory: TCP is served to its keys alone (see `corral keys`). Default: `keys` in the state directory, if it exists.",
 )
 @click.option(
     "--audit-log",
     metavar="FILE|none",
     default="",
-    help="Who asked what of whom, as JSON Lines. Default with keys: audit.log beside the key directory.",
+    help="Log of every command and its sender, as JSON Lines. Default with keys: audit.log beside the key directory.",
 )
 @click.option(
     "--connections-per-address",
@@ -90,7 +90,7 @@ def broker(
     as_json: bool,
     log_level: str,
 ) -> None:
-    """Forward commands to guests, answers to clients, and events to whoever subscribes.
+    """Forward commands to guests, answers to clients, and events to subscribers.
 
     Prints its address when it serves, and ends at SIGTERM or SIGINT. A Unix socket is protected by its file's permissions, TCP by keys.
     """

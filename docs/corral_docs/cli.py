@@ -47,7 +47,7 @@ def _command(command: click.Command, called: str, level: int) -> Iterator[str]:
             yield from (bullet(status, text) for status, text in command.statuses)
             yield "\n"
         for text, line in command.examples:
-            yield f"{text}:\n\n{fence(line)}"
+            yield f"{text}:\n\n{fence(line)}" if text else fence(line)
     if isinstance(command, click.Group):
         for name, below in command.commands.items():
             yield from _command(below, f"{called} {name}", level + 1)

@@ -62,14 +62,14 @@ class StartError(Exception):
     type=click.Choice(["power", "process"]),
     default="power",
     show_default=True,
-    help="What a record must survive before it is told: a power cut, or only the end of a process.",
+    help="What a record must survive before it is reported: a power cut, or only the end of a process.",
 )
 @click.option(
     "--key",
     "key_file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Key of this guest, made where it is missing. [default: worker.key in the state directory]",
+    help="Key of this guest, made if it is missing. [default: worker.key in the state directory]",
 )
 @click.option("--server-key", metavar="KEY|FILE", default="", help="Public key of the broker (its file broker.public), needed for TCP.")
 @click.option(
@@ -93,7 +93,7 @@ class StartError(Exception):
     show_default=True,
     help="Who starts the parent of all shims: the worker, or the service manager (corral-zygote@NAME.service).",
 )
-@click.option("--insecure", is_flag=True, help="Take commands over TCP from whoever answers at the broker's address, without keys.")
+@click.option("--insecure", is_flag=True, help="Take commands over TCP, without keys, from any broker at the address.")
 @click.option("-v", "--verbose", is_flag=True, help="Log what is done, not only what is wrong.")
 @click.pass_context
 def worker(
@@ -114,11 +114,10 @@ def worker(
     insecure: bool,
     verbose: bool,
 ) -> None:
-    """Run the worker of one guest: register with brokers, carry out their commands on containers, publish events.
+    """Run the worker of one guest: register with brokers, execute their commands on containers, publish events.
 
-    It may be killed and started again at any time: containers go on, and the next worker takes them over.
-    SIGTERM ends the worker alone. Exit status: 0 told to stop, 1 cannot start.
-    `corral worker install` makes it a service of systemd.
+    You may kill and restart it at any time: containers keep running, and the next worker takes them over. SIGTERM ends only the
+    worker. Exit status: 0 stopped by a signal, 1 cannot start. `corral worker install` makes it a service of systemd.
 
     \b
     Example:

@@ -23,7 +23,7 @@ from corral_worker.shim.launch import zygote_argv
 @click.option("--token", metavar="TOKEN", default="", help="One-time enrolment token (`corral keys token`), for a key not known yet.")
 @click.option("--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE", help="The token, from a file.")
 @click.option("--label", "labels", multiple=True, metavar="K=V", help="A label of this guest, for selectors.")
-@click.option("--insecure", is_flag=True, help="Take commands over TCP from whoever answers at the broker's address, without keys.")
+@click.option("--insecure", is_flag=True, help="Take commands over TCP, without keys, from any broker at the address.")
 @click.option(
     "--worker-option", "more", multiple=True, metavar="OPTION", help="Any other option of `corral worker`, such as --allow-root=/srv."
 )
@@ -49,8 +49,8 @@ def install(
 ) -> None:
     """Make the worker of this guest a service of systemd, and start it.
 
-    Writes corral-zygote@NAME.service (parent of the containers) and corral-worker@NAME.service (the front, hardened) below
-    /etc/systemd/system. What was installed under the name before is replaced; containers go on.
+    Writes corral-zygote@NAME.service (parent of the containers) and corral-worker@NAME.service (the worker, hardened) below
+    /etc/systemd/system. It replaces units installed under that name; containers keep running.
 
     \b
     Example:

@@ -37,7 +37,7 @@ def list_(
     timeout_s: float,
     broker: str | None,
 ) -> int:
-    """List bundles, by default of all guests, and pushes that were broken off."""
+    """List bundles, by default of all guests, and interrupted pushes."""
     from corral.cli.session import with_client
 
     async def body(client: "AsyncClient") -> int:
@@ -160,7 +160,7 @@ async def _whole(guest: "Guest", ref: str) -> "InspectBundleReply":
     statuses=STATUSES,
     examples=[
         ("Everywhere", "corral bundle rm busybox --select all"),
-        ("What came of a push that is not wanted any more", "corral bundle rm sha256:…"),
+        ("The rest of an interrupted push", "corral bundle rm sha256:…"),
     ],
 )
 @click.argument("ref", metavar="NAME[:TAG]|DIGEST")
@@ -177,7 +177,7 @@ def rm(
     timeout_s: float,
     broker: str | None,
 ) -> int:
-    """Take a name away from a bundle, and with its last name the bundle; by digest: the bundle, whatever its names.
+    """Remove a name of a bundle; its last name, or its digest, removes the bundle.
 
     One that a container uses is refused: delete the container first.
     """
@@ -192,7 +192,7 @@ def rm(
     "bundle gc",
     statuses=STATUSES,
     examples=[
-        ("What has no name and no user", "corral bundle gc --select all"),
+        ("Bundles without a name that no container uses", "corral bundle gc --select all"),
         ("Everything unused", "corral bundle gc --all --select all"),
     ],
 )
@@ -204,7 +204,7 @@ def rm(
     default="1h",
     show_default=True,
     metavar="DURATION",
-    help="Give up pushes to which nothing was added for so long.",
+    help="Give up pushes that received nothing for so long.",
 )
 @where()
 @options.json_only
@@ -220,7 +220,7 @@ def gc(
     timeout_s: float,
     broker: str | None,
 ) -> int:
-    """Remove bundles that have no name and that no container uses, and what is left of pushes that were broken off."""
+    """Remove bundles that have no name and that no container uses, and the rest of interrupted pushes."""
 
     async def act(guest: "Guest") -> "RemovedBundlesReply":
         return await guest.bundles.collect(named=named, idle_s=idle_s)

@@ -69,7 +69,8 @@ class CorralCommand(click.Command):
         if self.examples:
             with formatter.section("Examples"):
                 for text, line in self.examples:
-                    formatter.write_text(f"{text}:")
+                    if text:  # without one, the line belongs to the example before it
+                        formatter.write_text(f"{text}:")
                     formatter.write(f"{'':>{formatter.current_indent + 2}}{line}\n")
 
 
@@ -121,7 +122,7 @@ PROCESS_STATUSES = (
     ("N", "the code the process exited with"),
     ("128+N", "the process was killed by signal N"),
     ("127, 126", "the program was not found, or may not be executed"),
-    ("125", "anything of Corral's own: no broker, no such guest or container, wrong usage, an end that is lost"),
+    ("125", "Corral failed: no broker, no such guest or container, wrong usage, or a lost exit"),
     ("0", "also after detaching"),
 )
 PLAIN_STATUSES = (

@@ -19,7 +19,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "worker": ("", "Run containers in this guest"),
         "context": ("context", "Name brokers, and choose the one to talk to"),
         "keys": ("keys", "Make, accept and revoke the keys that TCP is served to"),
-        "completion": ("completion", "Print what makes a shell complete commands, guests and containers"),
+        "completion": ("completion", "Print a script that completes commands, guests and containers"),
         "doctor": ("doctor", "Check what Corral needs, and say what to do"),
     },
     "Containers and their processes": {
@@ -31,9 +31,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "logs": ("logs", "Show what a process wrote"),
         "wait": ("wait", "Wait for exits and print their codes"),
         "kill": ("act", "Send a signal"),
-        "stop": ("act", "Ask to end, then kill"),
+        "stop": ("act", "Send SIGTERM, then SIGKILL"),
         "pause": ("act", "Freeze all processes of containers"),
-        "resume": ("act", "Let paused containers go on"),
+        "resume": ("act", "Resume paused containers"),
         "update": ("update", "Change the resources of containers"),
         "delete": ("act", "Delete containers (also: rm)"),
         "cp": ("cp", "Copy a file into a container or out of one"),
@@ -42,7 +42,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "bundle": ("bundle", "Push bundles to guests, list and remove them"),
     },
     "Fleets": {
-        "batch": ("batch", "Carry out a plan, or a command for every item, on many guests"),
+        "batch": ("batch", "Run a plan, or a command for every item, on many guests"),
     },
     "Looking": {
         "ps": ("look", "List containers over all guests"),
@@ -164,8 +164,8 @@ def _complete_contexts(ctx: click.Context, param: click.Parameter, incomplete: s
 def corral(ctx: click.Context, broker: str | None, context_name: str | None) -> None:
     """Run OCI containers inside many guest VMs from one place.
 
-    A broker forwards commands to one worker in each guest; the worker has them carried out by runc, keeps all output and every exit
-    on the guest's disk, and publishes events.
+    A broker forwards commands to one worker in each guest; the worker executes them with runc, stores all output and every exit on
+    the guest's disk, and publishes events.
     """
     ctx.obj = broker
     if context_name and not broker:

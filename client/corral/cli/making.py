@@ -30,11 +30,11 @@ _OPTIONS: list[Callable[[F], F]] = [
         "--image",
         default="",
         metavar="NAME",
-        help="Bundle that was pushed (`corral bundle push`): NAME[:TAG], or sha256:…; in place of --rootfs. CMD may be left out.",
+        help="Bundle that was pushed (`corral bundle push`): NAME[:TAG], or sha256:…; instead of --rootfs. CMD may be left out.",
     ),
-    click.option("--bundle", default="", metavar="DIR", help="OCI bundle (config.json and rootfs) in the guest, in place of --rootfs."),
-    click.option("--name", default=None, metavar="NAME", help="Name of the container; left out, one is made up."),
-    click.option("-i", "--interactive", is_flag=True, help="Keep the process's stdin open, and feed it ours."),
+    click.option("--bundle", default="", metavar="DIR", help="OCI bundle (config.json and rootfs) in the guest, instead of --rootfs."),
+    click.option("--name", default=None, metavar="NAME", help="Name of the container; without it, a name is generated."),
+    click.option("-i", "--interactive", is_flag=True, help="Keep the process's stdin open, and send it yours."),
     click.option("-t", "--tty", is_flag=True, help="Give the process a terminal."),
     click.option("-e", "--env", multiple=True, metavar="K=V", help="Set a variable; K alone takes its value from here. Repeatable."),
     click.option(
@@ -59,7 +59,7 @@ _OPTIONS: list[Callable[[F], F]] = [
         default=None,
         help="none: only loopback (the default). host: the guest's network.",
     ),
-    click.option("--entrypoint", default=None, metavar="PROG", help="With --image: in place of its entrypoint; its command goes too."),
+    click.option("--entrypoint", default=None, metavar="PROG", help="With --image: replaces its entrypoint and its command."),
     click.option("-h", "--hostname", default="", metavar="NAME", help="Host name in the container."),
     click.option(
         "--rw/--read-only",
@@ -70,7 +70,7 @@ _OPTIONS: list[Callable[[F], F]] = [
     click.option(
         "--overlay",
         is_flag=True,
-        help="Let it write, to a layer of its own that goes with it; the rootfs stays as it is. The default with --image.",
+        help="Let it write to its own layer, deleted with the container; the rootfs does not change. The default with --image.",
     ),
 ]
 

@@ -110,9 +110,7 @@ def choice(*, destroys: bool = False, at_once: bool = False) -> Callable[[F], F]
             ),
         ]
         if destroys:
-            options.append(
-                click.option("-y", "--yes", is_flag=True, help="With --select: do not ask, on a terminal, before more than one is hit.")
-            )
+            options.append(click.option("-y", "--yes", is_flag=True, help="With --select: do not ask for confirmation on a terminal."))
         decorated: Any = chosen
         for option in reversed(options):
             decorated = option(decorated)

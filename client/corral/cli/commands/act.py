@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         ("End it at once", "corral kill g1/web"),
         ("Another signal, to one exec", "corral kill -s HUP g1/web/worker"),
         ("To every process in the container", "corral kill --all -s TERM web"),
-        ("The same container in many guests, without being asked", "corral kill --select role=web --yes web"),
+        ("The same container in many guests, without confirmation", "corral kill --select role=web --yes web"),
     ],
 )
 @options.guest
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     shell_complete=options.complete_signals,
     help="Name or number.",
 )
-@click.option("--all", "everything", is_flag=True, help="To every process in the container, whoever started it.")
+@click.option("--all", "everything", is_flag=True, help="To every process in the container.")
 @options.timeout
 @options.broker
 @options.containers_argument
@@ -63,8 +63,8 @@ def kill(
     "stop",
     examples=[
         ("Ask, then kill after 10 s", "corral stop g1/web"),
-        ("Longer, with the signal that it knows", "corral stop -t 60 -s INT web"),
-        ("Everything in some guests, four at a time", "corral stop --select 'web-*' --window 4 '*'"),
+        ("A longer time, with another signal", "corral stop -t 60 -s INT web"),
+        ("All containers in some guests, four at a time", "corral stop --select 'web-*' --window 4 '*'"),
     ],
 )
 @options.guest
@@ -95,7 +95,7 @@ def kill(
 def stop(
     containers: Sequence[str], guest: str, choice: "Choice | None", grace_s: float, signal: int, timeout_s: float, broker: str | None
 ) -> int:
-    """Ask containers to end with SIGTERM, kill those that have not after a while, and print the name of each once it has ended."""
+    """Send SIGTERM to containers, SIGKILL to those that have not ended in time, and print the name of each when it has ended."""
 
     async def act(client: "AsyncClient", target: Target) -> str:
         await (await find_container(client, target)).stop(grace_s, signal)
@@ -120,14 +120,14 @@ def pause(containers: Sequence[str], guest: str, choice: "Choice | None", timeou
     return act_on(Whom(containers, guest, choice, broker, timeout_s), "pause", act)
 
 
-@command("resume", examples=[("Let it go on", "corral resume g1/web")])
+@command("resume", examples=[("Resume it", "corral resume g1/web")])
 @options.guest
 @choice()
 @options.timeout
 @options.broker
 @options.containers_argument
 def resume(containers: Sequence[str], guest: str, choice: "Choice | None", timeout_s: float, broker: str | None) -> int:
-    """Let paused containers go on, and print the name of each."""
+    """Resume paused containers, and print the name of each."""
 
     async def act(client: "AsyncClient", target: Target) -> str:
         await (await find_container(client, target)).resume()
@@ -140,20 +140,20 @@ def resume(containers: Sequence[str], guest: str, choice: "Choice | None", timeo
     "delete",
     examples=[
         ("One that has stopped", "corral delete g1/job"),
-        ("Whatever it is doing", "corral rm -f g1/web"),
+        ("In any state", "corral rm -f g1/web"),
         ("Free the id of an exec that has ended", "corral delete g1/web/backup"),
     ],
 )
 @options.guest
 @choice(destroys=True)
-@click.option("-f", "--force", is_flag=True, help="Kill what runs in it first. One that does not exist is fine then.")
+@click.option("-f", "--force", is_flag=True, help="Kill its processes first; it is no error if it does not exist.")
 @options.timeout
 @options.broker
 @options.containers_argument
 def delete(containers: Sequence[str], guest: str, choice: "Choice | None", force: bool, timeout_s: float, broker: str | None) -> int:
     """Delete containers that have stopped or never ran, and print the name of each. Also spelled `corral rm`.
 
-    What they wrote and how they ended stays readable in the guest for a day: `corral logs`, `corral wait`.
+    Their output and exits stay readable in the guest for a day: `corral logs`, `corral wait`.
     """
 
     async def act(client: "AsyncClient", target: Target) -> str:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     process_status=True,
     examples=[
         ("Join a shell again after detaching", "corral attach g1/web"),
-        ("Look on without typing into it", "corral attach --no-stdin g1/web"),
+        ("Watch without typing into it", "corral attach --no-stdin g1/web"),
         ("Join an exec", "corral attach g1/web/shell"),
     ],
 )
 @options.guest
-@click.option("--no-stdin", is_flag=True, help="Do not feed it our stdin.")
+@click.option("--no-stdin", is_flag=True, help="Do not send it your stdin.")
 @options.detach_keys
 @options.signal_proxy
 @options.timeout
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def attach(container: str, guest: str, no_stdin: bool, detach_keys: bytes, signal_proxy: bool, timeout_s: float, broker: str | None) -> int:
     """Join the input and output of a running process, and end with its status.
 
-    Shown is what it writes from now on; `corral logs` has what it wrote before. Our stdin is fed to it if it was made with -i.
+    It shows output from now on; `corral logs` has earlier output. Your stdin goes to the process if it was made with -i.
     """
     from corral.cli.session import with_client
 

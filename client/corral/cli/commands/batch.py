@@ -57,13 +57,13 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
     context_settings=_SETTINGS,
     statuses=STATUSES,
     examples=[
-        ("Each number once, wherever there is least to do", "seq 1000 | corral batch run --on any --rootfs /srv/bb -- sh -c 'echo {}'"),
+        ("Each number once, in the least loaded guest", "seq 1000 | corral batch run --on any --rootfs /srv/bb -- sh -c 'echo {}'"),
         ("A plan, checked and then run", "corral batch check plan.yaml && corral batch run plan.yaml"),
-        ("On from where it was when it was killed", "corral batch resume last"),
+        ("Continue a killed run", "corral batch resume last"),
     ],
 )
 def batch() -> None:
-    """Carry out plans on many guests: each target ends exactly once, nothing runs twice, and whatever was killed goes on with `resume`.
+    """Run plans on many guests: each target has exactly one end, nothing runs twice, and `resume` continues a killed run.
 
     A plan is YAML (or JSON Lines) with steps in order: {version: 1, steps: [{name, op, args, select, items, on, window, timeout,
     retries, on_failure}]}. A target is a guest, or a guest and an item; `{}` in the arguments is the item, `{guest}` the guest, `{label.x}`
@@ -129,19 +129,18 @@ _BASE = click.option(
 )
 @click.option("--window", default=None, metavar="N|N%", help="Without a plan: most targets under way at a time. Default: 16.")
 @_duration("--target-timeout", "Without a plan: time for each attempt at a target.")
-@click.option(
-    "--retries", type=click.IntRange(0, 1000), default=0, metavar="N", help="Without a plan: how often what failed is tried again."
-)
+@click.option("--retries", type=click.IntRange(0, 1000), default=0, metavar="N", help="Without a plan: how often a failure is tried again.")
 @_BASE
-@click.option("--run-dir", type=click.Path(path_type=Path), metavar="DIR", help="The run's directory, in place of BASE/PLAN-TIME-ID.")
+@click.option("--run-dir", type=click.Path(path_type=Path), metavar="DIR", help="The run's directory, instead of BASE/PLAN-TIME-ID.")
 @click.option("--dry-run", is_flag=True, help="Print what would be sent, as JSON Lines, and send nothing.")
 @_how
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="PLAN | -- CMD [ARG...]")
 def run(words: Sequence[str], timeout_s: float, broker: str | None, base: Path, dry_run: bool, **how: Any) -> int:
     """Run a plan; or, without one, a command for every target.
 
-    Without a plan items are read from stdin, one a line, where CMD has {} or with --on any; where no word has {}, the item is the last
-    word. Ctrl-C lets what is under way end and begins no more; a second one stops at once. Either way `corral batch resume` goes on.
+    Without a plan items are read from stdin, one a line, where CMD has {} or with --on any; where no word has {}, the item is the
+    last word. Ctrl-C waits for targets under way and begins no more; a second one stops at once. `corral batch resume` continues
+    after either.
     """
     from corral.batch.checking import PlanError
     from corral.batch.rundir import make_run_dir
@@ -169,7 +168,7 @@ def run(words: Sequence[str], timeout_s: float, broker: str | None, base: Path, 
 )
 @click.argument("plan", metavar="PLAN", type=click.Path(path_type=Path))
 def check(plan: Path) -> int:
-    """Read a plan and say everything that is wrong with it. No guest is asked."""
+    """Read a plan and report all its mistakes, without asking a guest."""
     from corral.batch.checking import PlanError
 
     name, text, suffix, beside = plan_read(plan)
@@ -186,16 +185,16 @@ def check(plan: Path) -> int:
     statuses=(("0", "shown"), ("255", "no such run")),
     context_settings=_SETTINGS,
     examples=[
-        ("How the last run stands", "corral batch status"),
+        ("State of the last run", "corral batch status"),
         ("What did not end ok, for a script", "corral batch status --targets --json | jq -c 'select(.outcome != \"ok\")'"),
     ],
 )
 @_BASE
-@click.option("--targets", is_flag=True, help="How each target ended, in place of the steps; those without an end are `open`.")
+@click.option("--targets", is_flag=True, help="How each target ended, instead of the steps; targets without an end are `open`.")
 @options.formats
 @click.argument("directory", metavar="[DIR|last]", default="last")
 def status(directory: str, base: Path, targets: bool, form: str | None) -> int:
-    """Show how a run stands, at work or not, from its directory alone."""
+    """Show the state of a run from its directory, whether it is running or not."""
     from corral.batch.standing import step_rows, target_rows
     from corral.cli.output import print_records
 
@@ -217,24 +216,24 @@ def status(directory: str, base: Path, targets: bool, form: str | None) -> int:
     statuses=STATUSES,
     context_settings=_SETTINGS,
     examples=[
-        ("On from where the last run was", "corral batch resume"),
+        ("Continue the last run", "corral batch resume"),
         ("Those that failed once more", "corral batch resume --resume-failed corral-runs/rollout-20260131T120000-1a2b3c"),
     ],
 )
 @_BASE
-@click.option("--resume-failed", is_flag=True, help="Do again what ended failed, timeout, unreachable or skipped.")
+@click.option("--resume-failed", is_flag=True, help="Run again targets that ended failed, timeout, unreachable or skipped.")
 @click.option(
     "--retry-unknown",
     is_flag=True,
-    help="Ask again about what ended unknown, and do it again where nobody knows: it may be the second time.",
+    help="Ask again for unknown outcomes; run the command again if its outcome stays unknown: it may run a second time.",
 )
 @_how
 @click.argument("directory", metavar="[DIR|last]", default="last")
 def resume(directory: str, base: Path, timeout_s: float, broker: str | None, resume_failed: bool, retry_unknown: bool, **how: Any) -> int:
-    """Go on with a run that was killed or interrupted.
+    """Continue a run that was killed or interrupted.
 
-    Its targets stay those it had. What was sent and has no end yet is asked about first, under the request id in the log, so that
-    nothing runs twice; a target that has its end keeps it, unless it is asked for here.
+    It keeps its targets. It first asks for the outcome of commands without an end, under the request ids in the log, so that nothing
+    runs twice. A target that has its end keeps it, unless an option here says otherwise.
     """
     from corral.cli.session import with_client
 

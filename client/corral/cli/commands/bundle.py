@@ -38,10 +38,10 @@ NICENESS = 5
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def bundle() -> None:
-    """Bring root file systems to guests, where `corral run --image NAME` makes containers from them.
+    """Push root file systems to guests, for `corral run --image NAME`.
 
-    A bundle is kept under the digest of its content, and shared by all containers made from it, none of which can change it. Of what a
-    guest has already, in this bundle or in another, nothing is sent again.
+    A bundle is kept under the digest of its content, and shared by all containers made from it, which cannot change it. Only content
+    that a guest lacks is sent.
     """
 
 
@@ -56,7 +56,7 @@ def bundle() -> None:
     ],
 )
 @click.argument("what", metavar="DIR|TAR|LAYOUT[:TAG]")
-@click.option("--name", "names", multiple=True, metavar="NAME[:TAG]", help="What to call it; repeatable. Default: after WHAT.")
+@click.option("--name", "names", multiple=True, metavar="NAME[:TAG]", help="Its name; repeatable. Default: after WHAT.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out paths that match, relative to the root ('dev/*'). Repeatable.")
 @where()
 @options.json_only
@@ -73,14 +73,14 @@ def push(
     timeout_s: float,
     broker: str | None,
 ) -> int:
-    """Bring a root file system to guests, and print what became of it in each.
+    """Push a root file system to guests, and print the outcome of each.
 
     DIR is a root file system, or an OCI bundle, whose config.json then says what runs by default. TAR is one of a root file system (gzip,
     xz and bzip2 are unpacked), or of an OCI image layout. LAYOUT is an OCI image layout, unpacked by umoci; environment, entrypoint,
     command, user and working directory of the image become those of its containers.
 
-    A push that was cut goes on by itself for a minute; typed again, it goes on where it was. Refused are devices, pipes and sockets,
-    links and paths that lead out of the tree, and what does not fit on a guest's disk: nothing of it is left there.
+    An interrupted push resumes by itself for a minute, and later when typed again. Devices, pipes and sockets, links and paths out of
+    the tree, and content that does not fit on a guest's disk are refused: nothing of them stays there.
     """
     from corral import pack_bundle
     from corral.bundle.opening import default_name

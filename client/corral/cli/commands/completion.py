@@ -18,9 +18,9 @@ SHELLS = ("bash", "zsh", "fish")
 )
 @click.argument("shell", type=click.Choice(SHELLS))
 def completion(shell: str) -> int:
-    """Print what makes SHELL complete commands, options, guests, containers, processes, event kinds, signals and contexts.
+    """Print a script that completes commands, options, guests, containers, processes, event kinds, signals and contexts in SHELL.
 
-    Guests and containers are asked of the broker while one types; where it does not answer in a moment nothing is offered.
+    The script asks the broker for guests and containers; it offers none if the broker does not answer at once.
     """
     from click.shell_completion import get_completion_class
 

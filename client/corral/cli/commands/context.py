@@ -36,7 +36,7 @@ def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> "l
         ),
         ("Back to the one on this machine", "corral context use local"),
         ("One command elsewhere", "corral --context prod ps"),
-        ("What there is", "corral context list"),
+        ("All contexts", "corral context list"),
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -44,7 +44,7 @@ def context() -> None:
     """Name brokers and the keys they are dialled with, and choose the one that commands talk to.
 
     Contexts are kept in ~/.config/corral/config.toml ($XDG_CONFIG_HOME), which may be edited by hand. --broker and CORRAL_BROKER go
-    before the current context. `corral up` writes the context `local`, and leaves alone which one is current.
+    before the current context. `corral up` writes the context `local`, and does not change the current one.
     """
 
 
@@ -112,9 +112,7 @@ def list_contexts(form: str | None) -> int:
     return 0
 
 
-@command(
-    "context show", statuses=STATUSES, examples=[("Where do commands go?", "corral context show"), ("One", "corral context show prod")]
-)
+@command("context show", statuses=STATUSES, examples=[("The current one", "corral context show"), ("One", "corral context show prod")])
 @options.formats
 @click.argument("name", default="", shell_complete=_complete)
 def show(name: str, form: str | None) -> int:

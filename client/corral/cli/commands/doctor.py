@@ -25,7 +25,7 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 @command(
     "doctor",
     examples=[
-        ("Is all well?", "corral doctor"),
+        ("All checks", "corral doctor"),
         ("What is wrong, for a script", "corral doctor --json | jq -r 'select(.verdict == \"fail\") | .advice'"),
         ("Before a worker is started with another runtime", "corral doctor --runtime crun --state-dir /srv/corral"),
     ],
@@ -37,8 +37,8 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 @options.formats
 @options.broker
 def doctor(runtime: str, state_dir: Path | None, run_dir: Path | None, form: str | None, broker: str | None) -> int:
-    """Check this machine (runtime, cgroups, permissions, disk, clock, open files) and the way to the broker and to each guest, and say
-    what to do about whatever is not right."""
+    """Check this machine (runtime, cgroups, permissions, disk, clock, open files) and the way to the broker and to each guest, and
+    say what to do about each fault."""
     from corral.cli.checks import machine_findings
     from corral.cli.output import print_records
     from corral.cli.place import default_run_dir, default_state_dir

@@ -29,7 +29,7 @@ def _complete_kinds(ctx: click.Context, param: click.Parameter, incomplete: str)
         ("Exits in one guest, for a script", "corral events --json --guest g1 --kind exit | jq -c '[.container, .data.exit]'"),
         ("In guests chosen by label, those that come later too", "corral events --select role=web"),
         ("What happened in the last hour", "corral events --since 1h --no-follow"),
-        ("On from where a script left off", 'corral events --json --after "$(tail -1 seen.jsonl | jq -r .cursor)" >> seen.jsonl'),
+        ("From where a script stopped", 'corral events --json --after "$(tail -1 seen.jsonl | jq -r .cursor)" >> seen.jsonl'),
     ],
     statuses=(
         ("0", "done (--no-follow)"),
@@ -52,7 +52,7 @@ def _complete_kinds(ctx: click.Context, param: click.Parameter, incomplete: str)
     type=options.TIME,
     default=None,
     metavar="TIME|DURATION",
-    help="Begin with what happened since then: a time, or a duration ago such as 10m.",
+    help="Begin at a time, or a duration ago such as 10m.",
 )
 @click.option("--after", default=None, metavar="CURSOR", help="Begin right behind an event: the cursor that was printed with it.")
 @click.option("--no-follow", is_flag=True, help="End at what there is now; without --since or --after begin with the oldest.")
@@ -74,8 +74,8 @@ def events(
 ) -> int:
     """Follow what happens in all guests: containers created, started, exited, deleted, guests up and down.
 
-    Each event comes once and in its guest's order; where some are missing a line of kind `gap` (or `resync`: take a fresh list) says
-    so. In JSON an event has guest, epoch, seq, prev, time_ns, kind, container, process, instance, process_instance, data and cursor.
+    Each event comes once and in its guest's order; a line of kind `gap` (or `resync`: take a fresh list) reports missing ones. In
+    JSON an event has guest, epoch, seq, prev, time_ns, kind, container, process, instance, process_instance, data and cursor.
     """
     from corral.cli.session import with_client
 

@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 @options.guest
 @choice()
 @options.limit
-@click.option("-i", "--interactive", is_flag=True, help="Keep the process's stdin open, and feed it ours.")
+@click.option("-i", "--interactive", is_flag=True, help="Keep the process's stdin open, and send it yours.")
 @click.option("-t", "--tty", is_flag=True, help="Give the process a terminal.")
 @click.option("-d", "--detach", is_flag=True, help="Leave it running and print GUEST/NAME/EXEC.")
-@click.option("--process", default=None, metavar="EXEC", help="Id of the process, unique in the container; left out, one is made up.")
+@click.option("--process", default=None, metavar="EXEC", help="Id of the process, unique in the container; without it, an id is generated.")
 @click.option("-e", "--env", multiple=True, metavar="K=V", help="Add a variable; K alone takes its value from here. Repeatable.")
 @click.option(
     "--env-file",
@@ -76,9 +76,9 @@ def exec(
 ) -> int:
     """Run one more process in a running container.
 
-    Without -d the command stays until the process has ended and everything it wrote is here; a descendant that still holds its output
-    is not waited for. A process without --process is forgotten by `inspect` once it has ended here; its output and exit stay in the
-    guest for a day.
+    Without -d the command stays until the process has ended and all its output has arrived; it does not wait for a descendant that
+    keeps the output open. A process without --process is forgotten by `inspect` once it has ended here; its output and exit stay in
+    the guest for a day.
 
     With --select it is done in the container NAME of every guest selected (NAME may be a pattern such as 'web-*'): see `corral run`.
     """

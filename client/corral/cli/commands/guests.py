@@ -70,9 +70,9 @@ def guests(select: "Selector | None", form: str | None, timeout_s: float, broker
 @options.broker
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=options.complete_guests)
 def forget(names: Sequence[str], timeout_s: float, broker: str | None) -> int:
-    """Take guests that left for good off the broker's list, and print their names.
+    """Remove guests that left for good from the broker's list, and print their names.
 
-    Where one of them is connected none is forgotten: end its worker first. A guest's key stays accepted (corral keys revoke NAME), and
+    If one of them is connected, none is removed: end its worker first. A guest's key stays accepted (corral keys revoke NAME), and
     one that comes back is listed again.
     """
     from corral.cli.session import with_client

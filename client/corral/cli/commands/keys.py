@@ -37,7 +37,7 @@ def _audit(function: Any) -> Any:
         metavar="FILE|none",
         envvar="CORRAL_AUDIT_LOG",
         show_envvar=True,
-        help="Where the change is noted, with the user who made it. Default: audit.log beside the key directory, which is the broker's.",
+        help="Log of changes, with the user who made each. Default: audit.log beside the key directory, which is the broker's.",
     )(function)
 
 
@@ -51,8 +51,8 @@ ROLE_HELP = "operator (everything), observer (reading), guest (a worker; with --
     examples=[
         ("The broker's own key, once", "corral keys new --broker"),
         ("A key for an operator on this host, accepted at once", "corral keys new alice --role operator"),
-        ("Let a guest in that waits", "corral keys list && corral keys accept 5f1d8a90c3b27e64 --guest vm-7"),
-        ("Shut a key out, now", "corral keys revoke vm-7"),
+        ("Accept a waiting guest", "corral keys list && corral keys accept 5f1d8a90c3b27e64 --guest vm-7"),
+        ("Revoke a key now", "corral keys revoke vm-7"),
     ],
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -118,7 +118,7 @@ def new(name: str, for_broker: bool, path: Path | None, role: str, guest: str, d
 @formats
 @_directory
 def list_(form: str | None, directory: Path) -> int:
-    """List keys: pending, accepted and revoked. What a pending key calls itself is its own claim."""
+    """List keys: pending, accepted and revoked. Names of pending keys are unverified."""
     from corral.cli import key_directory as store
     from corral.cli.output import Column, print_records
 
@@ -182,7 +182,7 @@ def show(which: str, for_broker: bool, directory: Path) -> int:
 @_directory
 @_audit
 def accept(which: str, name: str, role: str, guest: str, expires_in_s: float | None, directory: Path, audit_log: str) -> int:
-    """Let a key in. Compare its fingerprint with the one that its owner sees: the name it waits under is only a claim."""
+    """Accept a key. Its name is unverified: compare the fingerprint with the one that its owner sees."""
     from corral.cli import key_directory as store
     from corral.cli.key_audit import Act, audited
     from corral_schemas.keyfiles import fingerprint
@@ -210,7 +210,7 @@ def accept(which: str, name: str, role: str, guest: str, expires_in_s: float | N
     examples=[("Take a key off the pending list", "corral keys reject 5f1d8a90c3b27e64"), ("For ever", "corral keys reject --bar 5f1d8a")],
 )
 @click.argument("which", metavar="FINGERPRINT")
-@click.option("--bar", is_flag=True, help="Also shut it out, so that it cannot ask again.")
+@click.option("--bar", is_flag=True, help="Also refuse it from now on.")
 @_directory
 @_audit
 def reject(which: str, bar: bool, directory: Path, audit_log: str) -> int:
@@ -234,7 +234,7 @@ def reject(which: str, bar: bool, directory: Path, audit_log: str) -> int:
 @_directory
 @_audit
 def revoke(which: str, directory: Path, audit_log: str) -> int:
-    """Shut a key out: its connections are cut within two seconds, and it is turned away from then on."""
+    """Revoke a key: its connections are cut within two seconds, and later ones are refused."""
     from corral.cli import key_directory as store
     from corral.cli.key_audit import Act, audited
 
@@ -288,7 +288,7 @@ def rotate(name: str, path: Path | None, keep_s: float, directory: Path, audit_l
 @_directory
 @_audit
 def token(guest: str, ttl_s: float, directory: Path, audit_log: str) -> int:
-    """Print a one-time token: `corral worker --token-file FILE` with it, and the worker's key is accepted without anybody looking."""
+    """Print a one-time token for unattended enrolment: the broker accepts the key of a worker started with `--token-file`."""
     from corral.cli import key_directory as store
     from corral.cli.key_audit import Act, audited
 

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     type=options.TIME,
     default=None,
     metavar="TIME|DURATION",
-    help="Only what was written since then: a time, or a duration ago such as 10m.",
+    help="Only output since a time, or a duration ago such as 10m.",
 )
 @click.option("-t", "--timestamps", is_flag=True, help="Before each line the time at which it was written.")
 @click.option("--stdout", "only_stdout", is_flag=True, help="Only stdout.")

@@ -137,7 +137,7 @@ def command_text(args: Sequence[str]) -> str:
 def processes(
     container: str, guest: str, choice: "Choice | None", everything: bool, form: str | None, timeout_s: float, broker: str | None
 ) -> int:
-    """List the processes in a container, whoever started them, with their pids in the guest.
+    """List all processes in a container, with their pids in the guest.
 
     With --select those of the container NAME of every guest selected (NAME may be a pattern such as 'web-*'), in one list.
     """
@@ -175,7 +175,7 @@ def _process_columns(*, of_many: bool) -> "list[Column]":
     examples=[
         ("Everything about it", "corral inspect g1/web"),
         ("One field", "corral inspect --format '{status}' g1/web"),
-        ("What became of it in each guest", "corral inspect --select all --format '{path} {status}' web"),
+        ("Its state in each guest", "corral inspect --select all --format '{path} {status}' web"),
         ("How an exec ended", "corral inspect --json g1/web/backup | jq .exit"),
     ],
 )

@@ -32,7 +32,7 @@ _ARGS = click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[--] C
         ("In the background, with a limit", "corral run -d --name web --memory 64M --bundle /srv/web"),
         ("The same in many guests, a tenth of them at a time", "corral run --rm --select role=web --window 10% --rootfs /srv/bb -- df -h"),
         (
-            "Who has how much, for a script",
+            "One value a guest, for a script",
             "corral run --rm --json --select all --rootfs /srv/bb -- nproc | jq -r 'select(.stream == \"stdout\") | .path, .text'",
         ),
         ("A pipe through a container", "tar c . | corral run -i --rm --rootfs /srv/bb -v /data:/data --rw tar x -C /data"),
@@ -69,16 +69,16 @@ def run(
     """Create and start a container in a guest, with its output here.
 
     Paths are paths in the guest. With --rootfs the guest makes the OCI bundle, its root read-only unless --rw is given; with --bundle
-    the bundle says everything.
+    the bundle defines everything.
 
-    Without -d the command stays until the process has ended and everything it wrote is here. Ctrl-C and SIGTERM go to the process; a
+    Without -d the command stays until the process has ended and all its output has arrived. Ctrl-C and SIGTERM go to the process; a
     third within 2 s detaches, as ctrl-p ctrl-q does on a terminal. If the reader of the output goes away (`| head`), the process is
     ended like one that writes into a broken pipe.
 
-    With --select it runs in every guest selected, under the same name. Each line of output begins with its guest, whatever did not end
-    with 0 is named on stderr, a last line counts ok, failed, timeout and unreachable, and the status is 0 only if all are ok. Signals go
-    to all of them. With --json every line of output is an object as `corral logs --json` prints it, and every end one as
-    `corral wait --json` does, both on stdout.
+    With --select it runs in every guest selected, under the same name. Each line of output begins with its guest, each failure is
+    named on stderr, a last line counts ok, failed, timeout and unreachable, and the status is 0 only if all are ok. Signals go to all
+    of them. With --json every line of output is an object as `corral logs --json` prints it, and every end one as `corral wait
+    --json` does, both on stdout.
     """
     from corral.cli.session import with_client
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @options.guest
 @choice()
 @click.option("-a", "--attach", is_flag=True, help="Stay, with its output here, and end with its status.")
-@click.option("-i", "--interactive", is_flag=True, help="With -a: feed it our stdin too.")
+@click.option("-i", "--interactive", is_flag=True, help="With -a: send it your stdin too.")
 @options.detach_keys
 @options.timeout
 @options.broker

@@ -32,7 +32,7 @@ ORDERS: "dict[str, Order]" = {"c": "cpu", "m": "memory", "o": "output", "n": "na
     examples=[
         ("Everything, until q is pressed", "corral top"),
         ("Some guests, every five seconds", "corral top --select 'role=web' --interval 5s"),
-        ("Over ssh, where a terminal has to be asked for", "ssh -t hub corral top"),
+        ("Over ssh, with a terminal", "ssh -t hub corral top"),
     ],
     statuses=(
         ("0", "ended by q, or SIGTERM"),

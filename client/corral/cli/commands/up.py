@@ -53,7 +53,7 @@ class Plan:
     "up",
     examples=[
         ("A broker and two guests, on this machine", "corral up --guests 2"),
-        ("In a place of its own, found by CORRAL_BROKER", "corral up --state-dir /srv/c/state --run-dir /srv/c/run"),
+        ("In other directories; clients find it by CORRAL_BROKER", "corral up --state-dir /srv/c/state --run-dir /srv/c/run"),
         ("Containers outlive it, and the next one finds them", "corral up --keep"),
     ],
     statuses=(("0", "ended by Ctrl-C or SIGTERM, everything stopped"), ("1", "could not start"), ("2", "wrong usage")),
@@ -108,11 +108,11 @@ def up(
 
     The address is printed, and written to the file `address` in the run directory, where every command looks for it, and to the
     context `local`, unless that belongs to another `corral up` that runs. A broker or worker that dies is started again at once;
-    containers are not touched by that.
+    containers keep running.
 
     At the end containers are stopped and deleted (their output and exits stay readable for a day), then the workers end, then the
-    broker. A second Ctrl-C kills the containers without waiting. With --keep containers go on, and the next `corral up` on the same
-    directories finds them.
+    broker. A second Ctrl-C kills the containers without waiting. With --keep containers keep running, and the next `corral up` on the
+    same directories finds them.
     """
     options = [*(("--runtime", runtime) if runtime else ()), *(("--durability", durability) if durability else ())]
     for label in labels:

@@ -25,7 +25,7 @@ CFS_PERIOD_US = 100_000
     "update",
     examples=[
         ("More memory", "corral update --memory 256M g1/web"),
-        ("Anything OCI's linux.resources knows", 'corral update --resources \'{"cpu": {"shares": 512}}\' g1/web'),
+        ("Any member of OCI's linux.resources", 'corral update --resources \'{"cpu": {"shares": 512}}\' g1/web'),
     ],
 )
 @options.guest

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     "wait",
     examples=[
         ("The code, once it is there", "corral wait g1/job"),
-        ("Not for ever", "corral wait --for 30s g1/job || echo 'still at it'"),
-        ("The same job in every guest: which guests are through, and with what", "corral wait --select all --for 10m job"),
+        ("For a limited time", "corral wait --for 30s g1/job || echo 'still at it'"),
+        ("The same job in every guest, with a limit", "corral wait --select all --for 10m job"),
         ("How it ended, in full", "corral wait --json g1/job"),
     ],
     statuses=(
-        ("0", "all have ended, and how is known"),
-        ("1", "an end is lost, or one of the processes could not be waited for"),
+        ("0", "all have ended, with a known exit"),
+        ("1", "an exit is lost, or one of the processes could not be waited for"),
         ("2", "wrong usage"),
         ("130", "interrupted"),
         ("255", "no broker answered within 5 s"),
@@ -54,7 +54,7 @@ def wait(
     """Wait until processes have ended, and print the code of each: one a line, in the order given.
 
     It may be asked before or after the exit, and again. A process killed by signal N has the code 128+N, one that could not be started
-    127, 126 or 125; where the end is not known `lost` is printed and the status is 1.
+    127, 126 or 125; if the exit is unknown, `lost` is printed and the status is 1.
     """
     ends: list[Exit] = []
 
