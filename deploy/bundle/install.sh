@@ -28,7 +28,7 @@ mkdir -p "$prefix" 2>/dev/null || fail "$prefix cannot be made: run this as root
 [ -x "$prefix/bin/python" ] || "$python" -m venv --without-pip "$prefix" || fail "python3 -m venv failed"
 pip=$(echo "$here"/wheels/pip-*.whl)
 "$prefix/bin/python" "$pip/pip" install --quiet --no-index --disable-pip-version-check --root-user-action=ignore \
-    --upgrade --force-reinstall --find-links "$here/wheels" corral || fail "pip could not install the wheels"
+    --upgrade --force-reinstall --find-links "$here/wheels" --require-hashes --requirement "$here/requirements.lock" || fail "pip could not install the wheels"
 mkdir -p "$prefix/share/doc/corral" "$prefix/share/corral"
 cp -r "$here"/doc/. "$here"/LICENSE "$prefix/share/doc/corral/"
 cp -r "$here"/systemd "$here"/cloud-init.yaml "$prefix/share/corral/"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,14 @@ def test_what_hinders_it_is_said(unpacked: Path, tmp_path: Path) -> None:
     tag.write_text(right)
     assert (done.returncode, "this bundle is for Python 3.99 linux-z80" in done.stderr) == (1, True), done.stderr
     assert not (tmp_path / "never").exists()
+
+
+def test_a_wheel_that_is_not_the_one_of_the_lock_is_not_installed(unpacked: Path, tmp_path: Path) -> None:
+    [wheel] = (unpacked / "wheels").glob("click-*.whl")
+    right = wheel.read_bytes()
+    with zipfile.ZipFile(wheel, "a") as packed:
+        packed.writestr("click/another.py", "")
+    done = install(unpacked, "--prefix", str(tmp_path / "corral"))
+    wheel.write_bytes(right)
+    assert (done.returncode, "DO NOT MATCH THE HASHES" in done.stderr) == (1, True), done.stderr
+    assert not (tmp_path / "corral" / "bin" / "corral").exists()

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from corral_vm.shell import REPOSITORY
-from corral_vm.wheels import OWN_PYTHON, dependency_wheels, own_wheel
+from corral_vm.wheels import OWN_PYTHON, dependency_wheels, locked, own_wheel
 
 FILES = ("LICENSE", "deploy/bundle/install.sh", "deploy/bundle/cloud-init.yaml")
 PAGES = ("README.md", "SECURITY.md", "CHANGELOG.md", "docs/*.md", "schemas/*.md", "schemas/reference/*.md", "deploy/vm/README.md")
@@ -36,6 +36,7 @@ def lay_out(tree: Path, wheel: Path, python: str) -> Path:
     """The bundle as a directory. Raises BuildError."""
     shutil.copytree(dependency_wheels(python), tree / "wheels")
     shutil.copy2(wheel, tree / "wheels")
+    (tree / "requirements.lock").write_text(locked(python, wheel))
     shutil.copytree(REPOSITORY / "deploy" / "systemd", tree / "systemd")
     for file in FILES:
         shutil.copy2(REPOSITORY / file, tree)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import sys
 import tempfile
@@ -36,7 +37,7 @@ def own_wheel() -> Path:
 
 def dependency_wheels(python: str = OWN_PYTHON) -> Path:
     """A directory of the wheels that Corral needs on that Python, pip among them; fetched once per lock. Raises BuildError."""
-    wanted = "".join(_locked(python))
+    wanted = locked(python)
     machine = platform.machine()
     systems = [f"manylinux_2_{minor}_{machine}" for minor in GLIBC_MINORS] + [f"manylinux2014_{machine}"]
     target = ["--python-version", python, "--implementation", "cp", *(word for one in systems for word in ("--platform", one))]
@@ -52,8 +53,14 @@ def dependency_wheels(python: str = OWN_PYTHON) -> Path:
     return cached(CACHE, f"wheels-py{python}", digest([wanted, *target]), fetch)
 
 
+def locked(python: str, wheel: Path | None = None) -> str:
+    """Requirements with hashes, as pip reads them: what the lock says of each package that this Python needs, and that wheel of Corral."""
+    own = [f"corral=={wheel.name.split('-')[1]} \\\n    --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"] if wheel else []
+    return "".join([*_locked(python), *own])
+
+
 def _locked(python: str) -> Iterator[str]:
-    """What the lock says of each package that this Python needs, with its hashes. pip would hold markers to the Python it runs on."""
+    """Leave no marker: pip would hold it to the Python that pip runs on."""
     there = {"python_version": python, "python_full_version": f"{python}.0"}
     running = blocks((REPOSITORY / RUN).read_text())
     for block in (*running.values(), blocks((REPOSITORY / DEVELOP).read_text())[INSTALLER]):
