@@ -13,7 +13,7 @@ from corral_schemas.base import Message
 from corral_schemas.commands import CancelArgs, ContainerTarget, CreateArgs, CreateReply, DeleteArgs, KillArgs, RunArgs, StopArgs, StopReply
 from corral_schemas.containers import ContainerSpec
 from corral_schemas.frames import CommandHeader, decode_reply, pack
-from corral_schemas.queries import Nothing, WaitArgs
+from corral_schemas.queries import ForgetGuestsArgs, Nothing, ReplayArgs, WaitArgs
 from corral_schemas.stdio import CloseStdinArgs, Done, ReadStdioArgs, ReadStdioReply, StdioOptions, WriteStdinArgs, WriteStdinReply
 from corral_testkit.system import CorralSystem
 from corral_testkit.wire_peers import PeerTimeoutError, RawClient
@@ -163,7 +163,9 @@ def test_an_op_asked_of_the_wrong_side(wire: Wire) -> None:
     assert wire.code("state", ContainerTarget(container="c"), guest="") == "bad_request"
     for op in ("hello", "guests"):
         assert wire.code(op, Nothing()) == "unsupported_op"
-    assert wire.code("info", Nothing()) == wire.code("info", Nothing(), guest="") == ""
+    assert wire.code("forget_guests", ForgetGuestsArgs(guests=["g"])) == "unsupported_op"
+    for op, args in {"info": Nothing(), "replay": ReplayArgs()}.items():
+        assert wire.code(op, args) == wire.code(op, args, guest="") == ""
 
 
 def test_what_has_a_readable_id_is_answered_and_what_has_none_is_met_with_silence(wire: Wire) -> None:

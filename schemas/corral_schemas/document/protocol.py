@@ -29,8 +29,12 @@ _ALONE: tuple[type, ...] = (
 """Structs with a part each. All others stand with the op, the event kind or the parts they belong to."""
 
 
+BOTH_SIDES = frozenset({"info", "replay"})
+"""Ops that brokers and guests answer, each about itself."""
+
+
 def asked_of(name: str, op: Op) -> str:
-    return "broker or guest" if name == "info" else "broker" if op.broker else "guest"
+    return "broker or guest" if name in BOTH_SIDES else "broker" if op.broker else "guest"
 
 
 def ops_table() -> str:
