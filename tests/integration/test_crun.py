@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from corral import CorralError, StdioOptions
+from corral import CorralError, Event, StdioOptions
 from corral_testkit.system import CorralSystem
 
 pytestmark = pytest.mark.runc
@@ -22,13 +23,18 @@ exec unshare --mount sh -c 'umount /sys/fs/cgroup/unified 2> /dev/null; exec cru
 
 
 @pytest.fixture
-def system(new_corral: Callable[..., CorralSystem], tmp_path: Path) -> CorralSystem:
+def crun(tmp_path: Path) -> str:
     if shutil.which("crun") is None:
         pytest.skip("needs crun")
     wrapper = tmp_path / "crun"
     wrapper.write_text(WITHOUT_HYBRID)
     wrapper.chmod(0o755)
-    return new_corral(worker_options=("--runtime", str(wrapper), "--runtime-arg=--cgroup-manager=disabled"))
+    return str(wrapper)
+
+
+@pytest.fixture
+def system(new_corral: Callable[..., CorralSystem], crun: str) -> CorralSystem:
+    return new_corral(worker_options=("--runtime", crun, "--runtime-arg=--cgroup-manager=disabled"))
 
 
 def code_of(work: Callable[[], object]) -> str:
@@ -78,3 +84,41 @@ def test_containers_run_on_crun_as_on_runc(system: CorralSystem, bundle_dir: Cal
     system.restart_worker(name)
     killed.kill(signal.SIGKILL)
     assert killed.wait().signal == signal.SIGKILL
+
+
+def test_stop_past_its_grace_and_deletion_by_force_reach_init_where_no_cgroup_is_made(system: CorralSystem) -> None:
+    guest = system.client().guest(system.names[0])
+    ignores_term = system.spec("sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done")
+    first, second = guest.run("first", spec=ignores_term), guest.run("second", spec=ignores_term)
+    for container in (first, second):
+        assert next(container.init.stdout.lines()) == b"up"
+    assert first.stop(0.1).signal == signal.SIGKILL
+    first.delete()
+    began_s = time.monotonic()
+    second.delete(force=True)
+    assert time.monotonic() - began_s < 5.0
+    assert not Path(f"/proc/{second.init.pid}").exists()
+
+
+def test_with_cgroups_what_is_read_from_them_is_there_and_a_paused_container_stays_paused(
+    new_corral: Callable[..., CorralSystem], crun: str
+) -> None:
+    system = new_corral(worker_options=("--runtime", crun))
+    client = system.client()
+    guest = client.guest(system.names[0])
+    container = guest.run("c", spec=system.spec("sleep", "1000"))
+    assert [one.pid for one in container.ps()] == [container.init.pid]
+    assert container.stats().pids == 1
+    container.pause()
+    other = guest.run("other", spec=system.spec("sleep", "1000"))
+    with client.events(guests=[guest.name], kinds=["paused", "resumed"]) as events:
+        by_hand = [crun, "--root", str(system.run_dir(guest.name) / "runc"), "pause", other.instance]
+        subprocess.run(by_hand, check=True)
+        seen = [next(events)]  # all were looked at
+        system.restart_worker(guest.name)
+        container.resume()
+        seen.append(next(events))
+    happened = [(event.header.container, event.header.kind) for event in seen if isinstance(event, Event)]
+    assert happened == [("other", "paused"), ("c", "resumed")]
+    for one in (container, other):
+        one.delete(force=True)
