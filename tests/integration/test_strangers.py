@@ -247,6 +247,21 @@ def test_a_failed_create_leaves_no_cgroup_that_it_named(guest: Guest, bundle: Bu
 
 
 @pytest.mark.guarantee(26)
+def test_a_frozen_cgroup_is_refused_and_stays_frozen(guest: Guest, bundle: Bundle, stranger: Stranger) -> None:
+    paths = {name: path for name in ("cgroup.freeze", "freezer.state") for top in stranger.directories if (path := top / name).exists()}
+    name, file = paths.popitem()
+    frozen, thawed = ("FROZEN", "THAWED") if name == "freezer.state" else ("1", "0")
+    file.write_text(frozen)
+    try:
+        wait_until(lambda: file.read_text().strip() == frozen, "it is frozen")
+        assert refused(lambda: guest.run("b", bundle=bundle("true"))) == "bundle_invalid"
+        assert file.read_text().strip() == frozen
+    finally:
+        file.write_text(thawed)
+    assert stranger.as_before
+
+
+@pytest.mark.guarantee(26)
 def test_what_is_corrals_cannot_be_named(corral: CorralSystem, guest: Guest, bundle: Bundle, named: str) -> None:
     other = guest.run("a", spec=corral.spec("sleep", "1000"))
     mine = guest.run("b", bundle=bundle("sleep", "1000"))

@@ -71,6 +71,20 @@ def test_on_v2_alone_one_that_has_processes_of_others_is_refused_for_its_reason(
     assert cgroup_below("/a/b", OWN, ()) == f"/a/b/corral-{INSTANCE}"
 
 
+@pytest.mark.parametrize(("controller", "file", "state"), [("freezer", "freezer.state", "FROZEN\n"), ("", "cgroup.freeze", "1\n")])
+def test_one_that_is_frozen_is_refused_for_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, controller: str, file: str, state: str
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / file).write_text(state)
+    monkeypatch.setattr(cgroup, "hierarchies", lambda: {controller: str(tmp_path), "pids": str(tmp_path)})
+    assert cgroup_below("/a", OWN, ()) == f"/a/corral-{INSTANCE}"
+    for asked in ("/a/b", "/a/b/c"):
+        with pytest.raises(CorralError, match="/a/b is frozen") as refusal:
+            cgroup_below(asked, OWN, ())
+        assert refusal.value.code == "bundle_invalid"
+
+
 def test_only_one_that_is_named_after_the_instance_is_a_containers_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an earlier Corral let a container into is read, but nobody in it is signalled."""
     monkeypatch.setattr(cgroup, "hierarchies", lambda: {"": str(tmp_path)})

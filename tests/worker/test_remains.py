@@ -16,7 +16,7 @@ from corral_schemas.exits import Exit
 from corral_schemas.queries import WaitArgs
 from corral_testkit.bounded import run
 from corral_testkit.guests import Room, open_room
-from corral_worker import adopt
+from corral_worker import adopt, remains
 from corral_worker.drift import Drift
 from corral_worker.flight import Flight
 from corral_worker.handlers import create, query
@@ -151,6 +151,37 @@ def test_a_shim_of_nobody_that_cannot_delete_is_left_to_be_found_again(tmp_path:
         FakeShim(room, stray, answer={"error": {"kind": "timeout", "text": "it was still queued"}})
         await sweep(room.guest)
         assert room.paths.container(stray).exists()
+
+    in_room(tmp_path, work)
+
+
+def test_what_says_where_a_cgroup_is_stays_until_that_can_be_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Resisting:
+        """One whose processes cannot die yet: somebody has frozen what is above it."""
+
+        free = False
+
+        def kill(self) -> bool:
+            return self.free
+
+        def remove(self) -> bool:
+            return self.free
+
+        def pids(self) -> set[int]:
+            return set()
+
+    cgroup = Resisting()
+    monkeypatch.setattr(remains, "find_cgroup", lambda *_: cgroup)
+    monkeypatch.setattr(remains, "KILL_TIMEOUT_S", 0.02)
+
+    async def work(room: Room) -> None:
+        directory = room.paths.container(room.guest.new_instance())
+        directory.mkdir()
+        await sweep(room.guest)
+        assert directory.exists()
+        cgroup.free = True
+        await sweep(room.guest)
+        assert not directory.exists()
 
     in_room(tmp_path, work)
 

@@ -7,7 +7,7 @@ from typing import Any
 from corral_schemas.errors import error
 from corral_schemas.names import is_instance
 from corral_worker.containment import Roots
-from corral_worker.shim.cgroup import OWN_LEVEL, hierarchies, occupied_unified
+from corral_worker.shim.cgroup import OWN_LEVEL, frozen_at, hierarchies, occupied_unified
 
 CORRALS = "corral"
 """The cgroup, at the top of every hierarchy, in which Corral makes those of containers whose bundles name none."""
@@ -36,6 +36,8 @@ def cgroup_below(asked: Any, own: str, roots: Roots, *, systemd: bool = False) -
     if others := occupied_unified(named):
         text = f"linux.cgroupsPath {asked}: in {others} are processes of others, so that on cgroup v2 no container can be below it"
         raise error("bundle_invalid", text)
+    if frozen := frozen_at(named):
+        raise error("bundle_invalid", f"linux.cgroupsPath {asked}: {frozen} is frozen, so that no container can start below it")
     return f"{named.rstrip('/')}/{OWN_LEVEL}{instance}"
 
 

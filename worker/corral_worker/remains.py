@@ -36,14 +36,20 @@ async def _end_all_in(cgroup: Cgroup, instance: str) -> None:
 
 
 async def remove_remains(guest: Guest, instance: str) -> None:
-    """Removes all of an instance that nobody owns."""
+    """Removes all of an instance that nobody owns. While its cgroup resists, what says where that is stays, for the janitor."""
     cgroup = await end_processes(guest, instance)
-    await asyncio.to_thread(_remove, guest, instance, cgroup)
+    try:
+        async with asyncio.timeout(KILL_TIMEOUT_S):
+            while not await asyncio.to_thread(cgroup.remove):
+                await asyncio.sleep(KILL_PASS_S)
+    except TimeoutError:
+        log.error("instance %s: its cgroup cannot be removed yet", instance)
+        return
+    await asyncio.to_thread(_remove, guest, instance)
 
 
-def _remove(guest: Guest, instance: str, cgroup: Cgroup) -> None:
+def _remove(guest: Guest, instance: str) -> None:
     paths = guest.settings.paths
-    cgroup.remove()
     paths.shim_socket(instance).unlink(missing_ok=True)
     paths.pid_file(instance).unlink(missing_ok=True)
     shutil.rmtree(paths.runtime_root / instance, ignore_errors=True)

@@ -227,8 +227,9 @@ class SimCgroup:
         found = self._guest.kernel.containers.get(self._instance)
         return [one.life.pid for one in found.processes if not one.ended] if found is not None else []
 
-    def remove(self) -> None:
+    def remove(self) -> bool:
         self._guest.kernel.forget(self._instance)
+        return True
 
     def exists(self) -> bool:
         return self._instance in self._guest.kernel.containers

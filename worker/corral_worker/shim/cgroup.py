@@ -22,6 +22,8 @@ OWN_LEVEL = "corral-"
 MADE_HERE = "trusted.corral"
 """Extended attribute of a cgroup that Corral made above a container's own: it goes with the last container in it."""
 MAKE_TRIES_MAX = 10
+_FREEZERS = {"freezer": "freezer.state", "": "cgroup.freeze"}
+_FROZEN = ("FROZEN", "FREEZING", "1")
 _KEYED_COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 KILL_PASSES_MAX = 20
 
@@ -175,6 +177,16 @@ def occupied_unified(path: str) -> str:
         except FileNotFoundError:
             return ""
         except OSError:  # a threaded one, which does not even tell
+            return above
+    return ""
+
+
+def frozen_at(path: str) -> str:
+    """The cgroup at or above this one that is frozen, so that nothing can start below it (nor end, before it thaws); or ""."""
+    mounts, above = hierarchies(), ""
+    for name in path.strip("/").split("/"):
+        above += f"/{name}"
+        if any(_read(Path(mounts[one] + above) / file).strip() in _FROZEN for one, file in _FREEZERS.items() if one in mounts):
             return above
     return ""
 
