@@ -1,6 +1,7 @@
 """Golden samples are the wire as promised: every decoder reads them alike, and bad ones give the stated error."""
 
 import zlib
+from pathlib import Path
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -13,13 +14,14 @@ from corral_schemas.base import Message
 from corral_schemas.document.catalogue import SESSION, messages
 from corral_schemas.document.json_schema import json_schema
 from corral_schemas.errors import CorralError
-from corral_schemas.events import EVENT_KINDS
+from corral_schemas.events import EVENT_KINDS, mark_of
 from corral_schemas.frames import pack, unpack
 from schemas.golden_events import EVENTS, FULL, MORE
 from schemas.golden_examples import EXAMPLES
 from schemas.golden_samples import CRC_HELLO
 from schemas.golden_store import Exchange, ReplyBodyRead, Sample, bad_samples, exchanges, good_samples, jsonable, label
 
+PROTOCOL = Path(__file__).resolve().parents[2] / "schemas" / "PROTOCOL.md"
 each_good = pytest.mark.parametrize("sample", good_samples(), ids=label)
 each_bad = pytest.mark.parametrize("sample", bad_samples(), ids=label)
 
@@ -103,6 +105,14 @@ def test_fields_at_their_default_are_left_out() -> None:
 
 def test_the_sample_checksum_is_that_of_the_sample_bytes() -> None:
     assert zlib.crc32(b"hello\n") == CRC_HELLO
+
+
+def test_the_mark_of_an_event_is_that_of_the_document() -> None:
+    """PROTOCOL.md R-36, by the text that it gives."""
+    header = frames.decode_event_header(next(e.frames for e in exchanges("good") if e.name == "exit of init")[1])
+    text = f"{header.time_ns}/exit/{header.instance}/{header.process_instance}"
+    assert mark_of(header) == zlib.crc32(text.encode())
+    assert f"CRC-32 of `{text}` = `{mark_of(header)}`." in PROTOCOL.read_text()
 
 
 def test_every_event_kind_has_a_sample() -> None:
