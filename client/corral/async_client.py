@@ -34,12 +34,16 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """Talks to guests through a broker; use it as an async context manager, in one event loop.
+    """Talk to guests through a broker; an async context manager, for one event loop.
 
-    broker: address or addresses; None: see `corral.address.resolve_address`. timeout_s: deadline of a command that states none.
-    connect_timeout_s: how long to wait for a broker on entering; guest_unreachable after it. retry_unreachable: whether commands are
-    repeated (under their request id, until their deadline) while their guest is out of reach, instead of failing at once. keys: for
-    tcp; None: see `corral.keys.find_keys`. make_wire: where sockets come from, in place of ZeroMQ.
+    broker: address or addresses; None: see `corral.address.resolve_address`. timeout_s: deadline in seconds of a command that states
+    none. connect_timeout_s: seconds to wait for a broker on entering. retry_unreachable: whether commands are repeated (under their
+    request id, until their deadline) while their guest is out of reach, instead of failing at once. keys: for tcp; None: see
+    `corral.keys.find_keys`. make_wire: the source of sockets, instead of ZeroMQ.
+
+    Entering raises guest_unreachable if no broker answers. Every method that asks raises CorralError: guest_unreachable, guest_busy,
+    unauthorized, deadline_exceeded, and what is named below. Cancelling such a call stops waiting for its reply; a command that was sent
+    may still run.
     """
 
     def __init__(
@@ -66,17 +70,17 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes every socket; commands still waiting are cancelled."""
+        """Close every socket and cancel commands that wait. Closing again does nothing."""
         await self._connection.close()
 
     @property
     def address(self) -> str:
-        """Address of the broker in use."""
+        """Return the address of the broker in use."""
         return self._connection.address
 
     @property
     def hello(self) -> HelloReply:
-        """What the broker in use said of itself."""
+        """Return what the broker in use said of itself."""
         return self._connection.hello
 
     async def call(
@@ -91,15 +95,17 @@ class AsyncClient:
         epoch: str = "",
         age_s: float | None = None,
     ) -> Message:
-        """One command and its reply, repeated under one request id until its deadline; whatever is repeated, it runs at most once.
+        """Send one command and return its reply; repeat it under one request id until its deadline. It runs at most once.
 
-        guest: empty for the broker itself. Repeated on silence, on reconnect, on guest_busy, and on guest_unreachable only with
-        retry_unreachable (None: as the client was made). Raises CorralError with the code in the reply, or deadline_exceeded with
-        details.request_id, under which `result` gives the late reply.
+        guest: empty for the broker. timeout_s: seconds to the deadline; None: the client's. It is repeated on silence, on reconnect, on
+        guest_busy, and on guest_unreachable only with retry_unreachable (None: as the client was made).
 
-        Whoever repeats what an earlier program sent under request_id says what that one knew: epoch, the guest's (`info`) at the time,
-        and age_s, how many seconds ago that was (0: it was never sent before). A guest whose journal was lost or set back since answers
-        outcome_unknown then, and one that may have forgotten the request does too; neither carries it out a second time.
+        A program that repeats what an earlier program sent under request_id states what that one knew: epoch, the guest's (`info`) at the
+        time, and age_s, how many seconds ago it was sent (0: it was never sent before). A guest whose journal was lost or set back since
+        answers outcome_unknown then, and so does one that may have forgotten the request; neither runs it a second time.
+
+        Raises CorralError with the code of the reply, or deadline_exceeded with details.request_id, under which `result` gives the late
+        reply.
         """
         patience_s = None if retry_unreachable is None else (float("inf") if retry_unreachable else 0.0)
         return await self._connection.call(
@@ -107,35 +113,40 @@ class AsyncClient:
         )
 
     async def guests(self) -> list[GuestInfo]:
-        """Every guest the broker knows of, up or down."""
+        """Return every guest that the broker knows of, up or down."""
         return (await self._connection.ask("", "guests", Nothing(), GuestsReply)).guests
 
     async def forget_guests(self, guests: Iterable[str]) -> list[str]:
-        """Takes guests that left for good off the list of every broker; → those that one of them knew. Keys stay accepted.
+        """Remove guests that left for good from the list of every broker; return those that a broker knew. Keys stay accepted.
 
-        Raises guest_connected (details.guests) where a broker has one of them connected and has forgotten none; deadline_exceeded where a
-        broker does not answer, which still knows them then.
+        Raises guest_connected (details.guests) if one of them is connected to a broker, which has then removed none; deadline_exceeded if a
+        broker does not answer, which then still lists them.
         """
         from corral.forgetting import forget_guests
 
         return await forget_guests(self._connection, guests)
 
     async def info(self, guest: str = "") -> InfoReply:
-        """About a guest's worker; with an empty name about the broker."""
+        """Return what a guest's worker says of itself; with an empty name, the broker."""
         return await self._connection.ask(guest, "info", Nothing(), InfoReply)
 
     async def list(self, guests: Iterable[str] | None = None) -> FleetList:
-        """Containers of these guests (None: all the broker knows of), with a cursor to follow on from without a hole."""
+        """Return the containers of these guests (None: all that the broker knows of), with a cursor to follow on from without a hole.
+
+        Guests that do not answer are in `silent`, each with its error.
+        """
         return await list_fleet(self._connection, guests)
 
     async def find(self, name_or_path: str, guest: str | None = None) -> Process | Container:
-        """The container or process meant by GUEST/NAME, GUEST/NAME/EXEC, or a NAME that only one guest has; with `guest`: NAME or
-        NAME/EXEC. Raises name_ambiguous (details.candidates), container_not_found or process_not_found (details.nearest), and
-        guest_unreachable where a NAME is in no guest that answers and some do not (details.silent)."""
+        """Return the container or process that a text means: GUEST/NAME, GUEST/NAME/EXEC, or a NAME that only one guest has.
+
+        guest: the text is NAME or NAME/EXEC in it. Raises name_ambiguous (details.candidates), container_not_found or process_not_found
+        (details.nearest), guest_unreachable if a guest that may have it is silent.
+        """
         return await find(self._connection, name_or_path, guest)
 
     def guest(self, name: str) -> Guest:
-        """A guest by name, without asking anybody."""
+        """Return a guest by name, without asking it."""
         return Guest(self._connection, name)
 
     def events(
@@ -147,12 +158,13 @@ class AsyncClient:
         beacons: bool = False,
         select: "str | Selector | None" = None,
     ) -> "EventStream":
-        """A stream of events; live once entered (`async with`), then iterate.
+        """Return a stream of events. It is live when entered (`async with`); then iterate.
 
-        kinds, guests: only these; None: all. select: only guests that this selector means (see corral.selectors), those that come later
-        too; a guest is judged anew by its labels whenever it registers. after: go on right behind this cursor (guests not in it: from
-        their beginning); None: from now. broker_events: also guest_up and guest_down. beacons: also heartbeats. Raises bad_request for an
-        unreadable cursor or selector.
+        kinds, guests: only these; None: all. select: only guests that this selector means (see `corral.selectors`), later ones too; a
+        guest is judged anew by its labels when it registers. after: continue behind this cursor (guests not in it: from their beginning);
+        None: from now. broker_events: guest_up and guest_down too. beacons: heartbeats too.
+
+        Raises bad_request for a cursor or selector that cannot be read.
         """
         from corral.event_stream import EventStream  # only now: most programs are short, and read no events
         from corral.selectors import parse_selector
@@ -178,12 +190,13 @@ class AsyncClient:
         check: bool = False,
         timeout_s: float | None = None,
     ) -> "Completed":
-        """Runs a program in a new container to its end, keeps all it writes (in memory), and deletes the container: subprocess.run for
-        a guest.
+        """Run a program in a new container to its end, return its exit and output, and delete the container.
 
-        rootfs, or spec (whose args are replaced by `args`): exactly one. stdin: its input, then end of file; None: it has none. check:
-        raise ProcessFailedError if it does not end with 0. timeout_s: seconds after which it is killed and wait_timeout raised; so it is
-        when this call is cancelled. Raises what Guest.run and Process.output raise.
+        It is subprocess.run for a guest; the output is kept in memory. rootfs, or spec (whose args are replaced by `args`): exactly one.
+        stdin: its input, then end of file; None: no input. check: raise ProcessFailedError unless it ends with 0. timeout_s: seconds
+        after which it is killed and wait_timeout raised.
+
+        Raises what Guest.run and Process.output raise. If cancelled, it kills the program and deletes the container.
         """
         from corral.completed import run_to_end
 
@@ -214,11 +227,13 @@ class AsyncClient:
         window: int | str = 16,
         timeout_s: float | None = None,
     ) -> "AsyncIterator[Mapped[Any]]":
-        """The same act in every guest selected, each outcome as it comes; leaving the loop early cancels the rest.
+        """Run the same act in every selected guest, and yield each outcome as it comes.
 
-        select: see corral.selectors. act: a function of a Guest, or a command as (op, args). window: how many at a time, or `10%` of
-        them. timeout_s: for each guest. A CorralError of one guest is its outcome and stops nothing; anything else that `act` raises
-        ends the iteration. Raises bad_request for a selector or window that means nothing, guest_unreachable where no guest is meant.
+        select: see `corral.selectors`. act: a function of a Guest, or a command as (op, args). window: how many at a time, or `10%` of
+        them. timeout_s: seconds for each guest. A CorralError of one guest is its outcome and stops nothing; any other exception of `act`
+        ends the iteration. Leaving the loop early cancels the rest.
+
+        Raises bad_request for a selector or window that means nothing, guest_unreachable if no guest is meant.
         """
         from corral.fleet_map import fleet_map
 
@@ -233,10 +248,10 @@ class AsyncClient:
         window: int | str = 16,
         on_progress: "OnProgress | None" = None,
     ) -> "AsyncIterator[Mapped[Pushed]]":
-        """Brings a packed bundle (`corral.pack_bundle`) to every guest selected, each outcome as it comes.
+        """Push a packed bundle (`corral.pack_bundle`) to every selected guest, and yield each outcome as it comes.
 
-        names: what it is called there, NAME[:TAG]. on_progress: called in the event loop with a PushProgress whenever one guest has come
-        further. See Bundles.push for what a push does and raises, and `map` for the rest.
+        names: its names there, NAME[:TAG]. on_progress: called in the event loop with a PushProgress when a guest has advanced.
+        `Bundles.push` says what a push does and raises, `map` the rest.
         """
         from corral.bundle.messages import Messages
         from corral.bundle.push import Push

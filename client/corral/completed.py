@@ -18,20 +18,24 @@ from corral_schemas.stdio import StdioOptions
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """How it ended, and what it wrote until then."""
+    """How a program ended, and what it wrote until then."""
 
     args: tuple[str, ...]
+    """The program and its arguments."""
     exit: Exit
+    """How it ended: exited, signalled, start_failed or lost."""
     stdout: bytes
+    """All it wrote there."""
     stderr: bytes
+    """All it wrote there."""
 
     @property
     def returncode(self) -> int:
-        """The exit status a shell would show: 128 + signal for a killed one, 125 where the end is not known; see corral.shell_status."""
+        """Return the exit status a shell would show: 128 + signal for a killed one, 125 if the exit is unknown (`corral.shell_status`)."""
         return shell_status(self.exit)
 
     def check(self) -> "Completed":
-        """Itself, if it ended with 0. Raises ProcessFailedError."""
+        """Return itself if the program ended with 0. Raises ProcessFailedError."""
         if self.returncode:
             raise ProcessFailedError(self)
         return self

@@ -71,21 +71,21 @@ class Container:
 
     @cached_property
     def init(self) -> Process:
-        """Its first process."""
+        """Return its first process."""
         instance, pid, fresh, exit = self._init
         return Process(self._connection, self, instance=instance, pid=pid, fresh=fresh, exit=exit)
 
     def process(self, process: str, instance: str = "") -> Process:
-        """A process by its id, without asking the guest."""
+        """Return a process by its id, without asking the guest."""
         return Process(self._connection, self, process, instance)
 
     @property
     def target(self) -> ContainerTarget:
-        """How commands name it."""
+        """Return how commands name it."""
         return ContainerTarget(container=self.name, instance=self.instance)
 
     async def start(self) -> StartReply:
-        """Lets the program of a created container run."""
+        """Start the program of a created container. Raises container_not_running if it has ended, container_still_running."""
         return await self._connection.ask(self.guest, "start", self.target, StartReply)
 
     async def exec(
@@ -101,10 +101,12 @@ class Container:
         request_id: str | None = None,
         timeout_s: float | None = None,
     ) -> Process:
-        """Runs one more program in it; answered once it runs.
+        """Start one more program in it, and return when it runs.
 
-        process: the exec's id, unique in the container; None: one is made up. env: NAME=VALUE. oci: further members of the OCI process
-        object. Raises command_not_found, command_not_executable, process_already_exists too.
+        process: the exec's id, unique in the container; None: one is generated. env: NAME=VALUE. cwd, user: as in the container's spec;
+        empty: its own. oci: further members of the OCI process object.
+
+        Raises container_not_running, container_invalid_state, command_not_found, command_not_executable, process_already_exists.
         """
         spec = OciProcess(args=list(args), env=list(env), cwd=cwd, user=user, oci=oci or {})
         command = ExecArgs(container=self.name, instance=self.instance, process=process or generated_exec(), spec=spec, stdio=stdio)
@@ -123,10 +125,10 @@ class Container:
         check: bool = False,
         timeout_s: float | None = None,
     ) -> "Completed":
-        """Runs one more program in it to its end and keeps all it writes (in memory): exec for who wants the result.
+        """Run one more program in it to its end, and return its exit and output (kept in memory).
 
-        stdin: its input, then end of file; None: it has none. check: raise ProcessFailedError if it does not end with 0. timeout_s:
-        seconds after which it is killed and wait_timeout raised; it is also killed when this call is cancelled.
+        stdin: its input, then end of file; None: no input. check: raise ProcessFailedError unless it ends with 0. timeout_s: seconds
+        after which it is killed and wait_timeout raised. Raises what `exec` raises. If cancelled, it kills the program.
         """
         from corral.completed import complete
 
@@ -141,69 +143,74 @@ class Container:
         return completed.check() if check else completed
 
     async def copy_in(self, source: str | Path, path: str) -> str:
-        """A file of this machine into it, with its mode and time, whole or not at all; → its path there.
+        """Copy a file of this machine into it, with mode and time, whole or not at all; return its path there.
 
-        path: of the file, or of a directory there, which then gets it under its own name. Raises file_not_found, bad_request (no single
-        file, a read-only place), storage_full, OSError.
+        path: of the file, or of a directory there, which gets it under its own name. Raises file_not_found, bad_request (no single file,
+        a read-only place), storage_full, OSError.
         """
         from corral.copying import copy_in
 
         return await copy_in(self._connection, self.guest, self.target, Path(source), path)
 
     async def copy_out(self, path: str, destination: str | Path) -> Path:
-        """One of its files onto this machine, with its mode and time; → where it is. Raises file_not_found, bad_request (no single file),
-        file_changed (it would not stand still), OSError."""
+        """Copy one of its files to this machine, with mode and time; return where it is.
+
+        Raises file_not_found, bad_request (no single file), file_changed (it changed during every attempt), OSError.
+        """
         from corral.copying import copy_out
 
         return await copy_out(self._connection, self.guest, self.target, path, Path(destination))
 
     async def kill(self, signal: int = SIGTERM, all: bool = False) -> KillReply:
-        """Sends a signal to init, or with `all` to each of its processes."""
+        """Send a signal to init, or with `all` to each of its processes. Raises container_not_running."""
         args = KillArgs(container=self.name, instance=self.instance, signal=signal, all=all)
         return await self._connection.ask(self.guest, "kill", args, KillReply)
 
     async def stop(self, grace_s: float = STOP_GRACE_S, signal: int = SIGTERM) -> Exit:
-        """The signal, then SIGKILL after `grace_s` seconds; returns init's exit."""
+        """Send the signal, then SIGKILL after `grace_s` seconds; return init's exit."""
         args = StopArgs(container=self.name, instance=self.instance, signal=signal, grace_ms=int(checked_s(grace_s, "grace_s") * 1000))
         reply = await self._connection.ask(self.guest, "stop", args, StopReply, timeout_s=grace_s + self._connection.timeout_s)
         return reply.exit
 
     async def pause(self) -> None:
-        """Freezes all its processes."""
+        """Freeze all its processes. Raises container_invalid_state, container_not_running."""
         await self._connection.ask(self.guest, "pause", self.target, Done)
 
     async def resume(self) -> None:
-        """Lets them go on."""
+        """Let paused processes continue. Raises container_invalid_state if it is not paused."""
         await self._connection.ask(self.guest, "resume", self.target, Done)
 
     async def state(self) -> ContainerState:
-        """What it is doing."""
+        """Return its state, from the guest's journal."""
         return (await self._connection.ask(self.guest, "state", self.target, StateReply)).state
 
     async def ps(self, all: bool = False) -> list[ContainerProcessState]:
-        """Its processes, whoever started them; with `all` also those that have exited."""
+        """Return its processes, as the kernel shows them; with `all` also those that have exited."""
         args = PsArgs(container=self.name, instance=self.instance, all=all)
         return (await self._connection.ask(self.guest, "ps", args, PsReply)).processes
 
     async def stats(self) -> ContainerStats:
-        """What it has used."""
+        """Return what it has used: processor time, memory, processes, output."""
         return (await self._connection.ask(self.guest, "stats", self.target, ContainerStatsReply)).stats
 
     async def update(self, resources: dict[str, Any]) -> None:
-        """Changes its resources (OCI `linux.resources`)."""
+        """Change its resources (OCI `linux.resources`). Raises container_not_running, runtime_failed."""
         args = UpdateArgs(container=self.name, instance=self.instance, resources=resources)
         await self._connection.ask(self.guest, "update", args, Done)
 
     async def delete(self, force: bool = False) -> None:
-        """Deletes it; with `force` whatever runs in it is killed first. Its exits and output stay readable for their retention time."""
+        """Delete it; with `force` kill its processes first. Its exits and output stay readable for their retention time.
+
+        Raises container_not_stopped without `force`.
+        """
         args = DeleteArgs(container=self.name, instance=self.instance, force=force)
         await self._connection.ask(self.guest, "delete", args, Done)
 
     async def clear(self) -> None:
-        """Kills and deletes it, if it is there and its guest can be reached."""
+        """Kill and delete it, if it exists and its guest can be reached. Never raises for its absence."""
         with contextlib.suppress(NotFoundError, RetryError, DeadlineError):
             await self.delete(force=True)
 
     async def wait(self, timeout_s: float | None = None) -> Exit:
-        """init's exit (see Process.wait)."""
+        """Return init's exit (see `Process.wait`)."""
         return await self.init.wait(timeout_s)

@@ -68,14 +68,14 @@ class EventStream:
 
     @property
     def cursor(self) -> str:
-        """Text to store: a stream opened `after` it goes on behind the last item handed out."""
+        """Return text to store: a stream opened `after` it continues behind the last item handed out."""
         places = dict(self._given)
         if self._follow is not None and not self._waiting:
             places.update(self._follow.places)
         return cursor_to_text(Cursor(places=places))
 
     async def __aenter__(self) -> "EventStream":
-        """Returns when the subscription is live: what happens from now on is given. Raises guest_unreachable when no broker echoes."""
+        """Subscribe, and return when the subscription is live: no later event is missed. Raises guest_unreachable if no broker echoes."""
         loop = asyncio.get_running_loop()
         self._live = loop.create_future()
         heartbeat_s = self._connection.hello.heartbeat_ms / 1000 or HEARTBEAT_IDLE_S
@@ -104,7 +104,7 @@ class EventStream:
         await self.close()
 
     async def close(self) -> None:
-        """Ends the subscription; iterating then stops. Closing again does nothing."""
+        """End the subscription; iterating then stops. Closing again does nothing."""
         self._closed = True
         self._news.set()
         if self._timer is not None:

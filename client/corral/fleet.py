@@ -26,11 +26,12 @@ NEAREST_MAX = 3
 
 @dataclass(frozen=True)
 class FleetList:
-    """Containers of many guests. Following events after `cursor` continues from exactly this list."""
+    """Containers of many guests. Events after `cursor` continue from exactly this list."""
 
     containers: list[ContainerState]
     """By guest, with `guest` filled in."""
     cursor: Cursor
+    """A place in each guest that answered: give it to `events(after=…)`."""
     silent: dict[str, CorralError] = field(default_factory=dict[str, CorralError])
     """Guests that did not answer, and why; nothing is known of their containers."""
 

@@ -24,10 +24,11 @@ Outcome = Literal["ok", "failed", "timeout", "unreachable", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Mapped(Generic[T]):
-    """What came of one guest."""
+    """The outcome of one guest."""
 
     guest: str
     outcome: Outcome
+    """ok; failed, timeout; unreachable (it did not run); unknown (it may have run)."""
     value: T | None = None
     """With ok: what the function gave, or the command's reply."""
     error: CorralError | None = None

@@ -18,7 +18,7 @@ _PLAIN = StdioOptions()
 
 
 class Guest:
-    """A guest by name; nothing is asked of it before a method is called."""
+    """A guest by name. Nothing is asked of it before a method is called."""
 
     def __init__(self, connection: Connection, name: str) -> None:
         self._connection = connection
@@ -37,11 +37,12 @@ class Guest:
         request_id: str | None = None,
         timeout_s: float | None = None,
     ) -> Container:
-        """Makes a container whose init waits for `start`.
+        """Create a container whose program waits for `start`.
 
-        name: None makes one up. bundle (an OCI bundle directory in the guest) or spec: exactly one. request_id: repeat with the same one
-        and the same content to get the same container. Raises container_already_exists, bundle_invalid, command_not_found,
-        runtime_failed, storage_full, bad_request.
+        name: None generates one. bundle (an OCI bundle directory in the guest) or spec: exactly one. request_id: the same one with the
+        same content gives the same container.
+
+        Raises container_already_exists, bundle_invalid, bundle_not_found, command_not_found, runtime_failed, storage_full, bad_request.
         """
         _check_one(bundle, spec)
         args = CreateArgs(container=name or generated_name(), bundle=bundle or "", spec=spec, stdio=stdio)
@@ -58,24 +59,28 @@ class Guest:
         request_id: str | None = None,
         timeout_s: float | None = None,
     ) -> Container:
-        """create and start in one. auto_delete: the worker deletes it after its exit and the end of its output; both stay readable."""
+        """Create and start a container, in one command.
+
+        auto_delete: the worker deletes it after its exit and the end of its output; both stay readable. The other arguments and the
+        errors are those of `create`.
+        """
         _check_one(bundle, spec)
         args = RunArgs(container=name or generated_name(), bundle=bundle or "", spec=spec, stdio=stdio, auto_delete=auto_delete)
         return self._made(await self._connection.ask(self.name, "run", args, CreateReply, timeout_s=timeout_s, request_id=request_id))
 
     async def list(self) -> ListReply:
-        """Its containers, all at one place of its journal."""
+        """Return its containers, all at one place of its journal."""
         return await self._connection.ask(self.name, "list", ListArgs(), ListReply)
 
     @property
     def bundles(self) -> "Bundles":
-        """The bundles that were pushed to it."""
+        """Return the bundles that were pushed to it."""
         from corral.bundle.bundles import Bundles  # only now: it needs what few programs do
 
         return Bundles(self._connection, self.name)
 
     def container(self, name: str, instance: str = "") -> Container:
-        """A container by name, without asking the guest."""
+        """Return a container by name, without asking the guest."""
         return Container(self._connection, self.name, name, instance)
 
     def _made(self, reply: CreateReply) -> Container:

@@ -22,10 +22,10 @@ BUFFERED_BYTES_MAX = 4 << 20
 
 
 class Output:
-    """An iterator over Chunks and Gaps (see Process.output). It reads ahead while the caller works; `aclose` ends that early.
+    """Iterate over Chunks and Gaps (see `Process.output`). It reads ahead while the caller works; `aclose` ends that early.
 
-    Raises CorralError out of the iteration: process_not_found, guest_unreachable, runtime_failed for bytes that do not match their
-    checksum. After the iteration `exit`, `ends` and `next` hold what is known then.
+    Iterating raises process_not_found, guest_unreachable, runtime_failed for bytes that do not match their checksum. After the iteration
+    `exit`, `ends` and `next` hold what is known then.
     """
 
     def __init__(
@@ -54,17 +54,19 @@ class Output:
 
     @property
     def exit(self) -> Exit | None:
-        """The process's exit, once it was seen here."""
+        """Return the process's exit, if it was seen here."""
         return self._pull.exit
 
     @property
     def ends(self) -> dict[str, StreamEnd]:
-        """Streams read to their end → that end."""
+        """Return the streams read to their end, each with that end."""
         return self._pull.ends
 
     @property
     def next(self) -> dict[str, int]:
-        """Stream → offset to go on from (what was handed out already counted, what is read ahead too once the iteration is over)."""
+        """Return for each stream the offset to continue from: behind what was handed out, and after the iteration behind all that was
+        read.
+        """
         at = self._pull.next
         for piece in reversed(self._ready):
             at[piece.stream] = piece.start if isinstance(piece, Gap) else piece.offset
@@ -89,7 +91,7 @@ class Output:
         return piece
 
     async def aclose(self) -> None:
-        """Gives up what is under way. Iterating on afterwards reads it again."""
+        """Give up reads under way. Iterating afterwards reads them again."""
         tasks = list(self._under_way)
         for task in tasks:
             task.cancel()
@@ -155,7 +157,7 @@ async def _ask(connection: Connection, process: "Process", args: ReadStdioArgs, 
 class ByteStream:
     """The bytes of one stream or of both; each iteration, `pieces`, `lines` and `read` begins anew.
 
-    Bytes that are gone are never passed over in silence: cursor_too_old, with details stream, start and end, is raised at that point
+    Bytes that are gone are never skipped in silence: cursor_too_old, with details stream, start and end, is raised at that point
     (`Process.output` gives such gaps as values instead).
     """
 
@@ -163,17 +165,17 @@ class ByteStream:
         self._process, self._streams = process, streams
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        """All bytes from the first to the end of the stream, in pieces as they came."""
+        """Yield all bytes from the first to the end of the stream, in pieces as they came."""
         return self.pieces()
 
     async def pieces(self, offset: int = 0, *, follow: bool = True) -> AsyncGenerator[bytes, None]:
-        """In pieces as they came, from `offset` (bytes since the stream began). follow: to its end, else only what there is now."""
+        """Yield pieces as they came, from `offset` (bytes since the stream began). follow: to the end, else only what there is now."""
         async with contextlib.aclosing(self._output(offset, follow)) as output:
             async for piece in output:
                 yield bytes_of(piece)
 
     async def lines(self, offset: int = 0, *, follow: bool = True) -> AsyncGenerator[bytes, None]:
-        """Line by line, without the newline; the last one also if it has none. Lines of two streams are never mixed."""
+        """Yield lines without their newline, the last one also if it has none. Lines of two streams are never mixed."""
         begun: dict[str, bytes] = {}
         async with contextlib.aclosing(self._output(offset, follow)) as output:
             async for piece in output:
@@ -187,7 +189,7 @@ class ByteStream:
                 yield line
 
     async def read(self, offset: int = 0, *, follow: bool = True) -> bytes:
-        """All of it, once the stream has ended and the process has exited; without `follow` what there is now."""
+        """Return all of it, when the stream has ended and the process has exited; without `follow` what there is now."""
         return b"".join([data async for data in self.pieces(offset, follow=follow)])
 
     def _output(self, offset: int, follow: bool) -> Output:

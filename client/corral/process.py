@@ -51,26 +51,26 @@ class Process:
 
     @property
     def target(self) -> ProcessTarget:
-        """How commands name it."""
+        """Return how commands name it."""
         instance = self.container.instance or self._container_instance
         return ProcessTarget(container=self.container.name, instance=instance, process=self.process, process_instance=self.instance)
 
     def pin(self, instance: str, process_instance: str) -> None:
-        """From now on this very process is meant (of that container instance), whatever bears its name later."""
+        """Keep to this very process (of that container instance), whatever bears its name later."""
         self.instance = self.instance or process_instance
         if self.instance == process_instance:
             self._container_instance = self._container_instance or instance
 
     @property
     def patience_s(self) -> float:
-        """How long its guest may be out of reach in the middle of something: not at all before anything was ever heard of the process."""
+        """Return how many seconds its guest may be out of reach in the middle of something: 0 before anything was heard of it."""
         return self._connection.timeout_s if self.instance or self.container.instance else 0.0
 
     async def wait(self, timeout_s: float | None = None) -> Exit:
-        """Its exit: a repeatable read, before or after it, over reconnects and restarts.
+        """Return its exit: a repeatable read, before or after it, over reconnects and restarts.
 
-        timeout_s: seconds to wait at most; None: as long as it takes. Raises wait_timeout (the process goes on), process_not_found,
-        container_not_found, guest_unreachable.
+        timeout_s: seconds to wait at most; None: as long as it takes. Raises wait_timeout (the process continues), process_not_found,
+        container_not_found, guest_unreachable. Cancelling it changes nothing in the guest.
         """
         if self._exit is not None:
             return self._exit
@@ -112,7 +112,7 @@ class Process:
         )
 
     async def kill(self, signal: int = 15) -> KillReply:
-        """Sends it a signal. Raises container_not_running or process_not_found, with details.outcome, when it has gone already."""
+        """Send it a signal. Raises container_not_running or process_not_found, with details.outcome, if it has gone already."""
         target = self.target
         args = KillArgs(
             container=target.container,
@@ -124,7 +124,7 @@ class Process:
         return await self._connection.ask(self.container.guest, "kill", args, KillReply)
 
     async def end(self) -> None:
-        """Kills an exec, if it lives, and frees its id. Does nothing more once it is gone."""
+        """Kill an exec, if it lives, and free its id. Does nothing if it is gone."""
         with contextlib.suppress(NotFoundError, StateError):
             await self.kill(signal.SIGKILL)
         with contextlib.suppress(NotFoundError):
@@ -132,7 +132,7 @@ class Process:
             await self.delete()
 
     async def resize(self, rows: int, columns: int) -> None:
-        """Sets the size of its terminal, in characters. Raises not_a_tty, process_not_found."""
+        """Set the size of its terminal, in characters. Raises not_a_tty, process_not_found."""
         target = self.target
         args = ResizeArgs(
             container=target.container,
@@ -145,7 +145,7 @@ class Process:
         await self._connection.ask(self.container.guest, "resize", args, Done)
 
     async def delete(self) -> None:
-        """Frees the id of an exec that has exited. Raises container_not_stopped while it runs, bad_request for init."""
+        """Free the id of an exec that has exited. Raises container_not_stopped while it runs, bad_request for init."""
         if self.process == INIT:
             raise error("bad_request", "init goes with its container: delete the container")
         args = DeleteArgs(container=self.container.name, instance=self.container.instance, process=self.process)
@@ -162,11 +162,11 @@ class Process:
         verify: bool = True,
         consumer: str = "",
     ) -> Output:
-        """Its output from the given offsets (bytes since each stream began; None: that stream is not wanted), as Chunks and Gaps.
+        """Return its output as Chunks and Gaps, from the given offsets (bytes since each stream began; None: that stream is left out).
 
-        follow: go on to the end of the streams and the exit; otherwise stop at what there is now. tail_lines, since_ns: begin so many
-        lines before the end, or with what was written at that time (nanoseconds), in place of the offsets. verify: check the running
-        CRC-32. consumer: the name of the one reader a `block` process waits for; all that was taken is acknowledged.
+        follow: continue to the end of the streams and the exit; otherwise stop at what there is now. tail_lines, since_ns: begin that
+        many lines before the end, or with the output of that time (nanoseconds since the epoch of Unix), instead of the offsets. verify:
+        check the running CRC-32. consumer: the name of the one reader that a `block` process waits for; everything taken is acknowledged.
         """
         return Output(
             self._connection,
@@ -182,20 +182,20 @@ class Process:
 
     @property
     def stdout(self) -> ByteStream:
-        """The bytes of its stdout, from the first to the end; each use reads anew."""
+        """Return the bytes of its stdout, from the first to the end; each use reads anew."""
         return ByteStream(self, ("stdout",))
 
     @property
     def stderr(self) -> ByteStream:
-        """The bytes of its stderr, from the first to the end; each use reads anew."""
+        """Return the bytes of its stderr, from the first to the end; each use reads anew."""
         return ByteStream(self, ("stderr",))
 
     @property
     def combined(self) -> ByteStream:
-        """The bytes of both streams in the order in which they were written, as far as the worker could see it."""
+        """Return the bytes of both streams in the order in which they were written, as far as the shim could see it."""
         return ByteStream(self, ("stdout", "stderr"))
 
     @cached_property
     def stdin(self) -> Stdin:
-        """Its stdin, where it was asked for (StdioOptions.stdin)."""
+        """Return its stdin. It must have been asked for (`StdioOptions(stdin=True)`)."""
         return Stdin(self._connection, self, fresh=self._fresh)

@@ -32,10 +32,10 @@ class Stdin:
         """Bytes that the guest has taken from this writer, as far as is known here."""
 
     async def write(self, data: bytes) -> None:
-        """Returns once all of it was taken, so it takes its time while the process does not read.
+        """Write all of it, and return when the guest has taken it; that takes as long as the process does not read.
 
-        Raises stdin_closed, process_not_found, guest_unreachable; `offset` then says how far it came. When it is cancelled, a beginning of
-        the data may have been taken; the next write follows whatever was.
+        Raises stdin_closed, process_not_found, guest_unreachable; `offset` then says how many bytes were taken. If cancelled, a beginning
+        of the data may have been taken; the next write follows it.
         """
         async with self._lock:
             if not self._known:
@@ -57,7 +57,7 @@ class Stdin:
             self._known = True
 
     async def close(self) -> None:
-        """End of file, after everything written so far."""
+        """Send end of file, after everything written so far."""
         async with self._lock:
             target = self._process.target
             args = CloseStdinArgs(

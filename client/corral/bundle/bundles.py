@@ -19,33 +19,36 @@ COLLECT_TIMEOUT_S = 600.0
 
 
 class Bundles:
-    """What was pushed to a guest; nothing is asked of it before a method is called."""
+    """The bundles of a guest. Nothing is asked of it before a method is called."""
 
     def __init__(self, connection: Connection, guest: str) -> None:
         self._connection, self._guest = connection, guest
 
     async def push(self, bundle: Packed, names: Sequence[str] = (), *, on_progress: OnProgress | None = None) -> Pushed:
-        """Brings a packed bundle (`corral.pack_bundle`) over, and gives it names. Only what the guest lacks is sent.
+        """Push a packed bundle (`corral.pack_bundle`), and give it names. Only content that the guest lacks is sent.
 
-        Goes on by itself after a cut, or a restart of broker or worker, of up to a minute; called again later, it goes on too.
-        Raises bundle_invalid, storage_full, guest_unreachable, unauthorized, file_changed.
+        It resumes by itself after a cut, or a restart of broker or worker, of up to a minute; called again later, it resumes too. Raises
+        bundle_invalid, storage_full, guest_unreachable, unauthorized, file_changed.
         """
         return await Push(self._connection, self._guest, bundle, names, on_progress).run()
 
     async def list(self) -> ListBundlesReply:
-        """Those that are there, pushes that were broken off, and the space left."""
+        """Return its bundles, interrupted pushes, and the space left."""
         return await self._connection.ask(self._guest, "list_bundles", ListBundlesArgs(), ListBundlesReply)
 
     async def inspect(self, bundle: str, *, entries_from: int = 0, entries_max: int = 0) -> InspectBundleReply:
-        """One of them, by NAME[:TAG], digest, or NAME@digest; with entries_max also so many of its files. Raises bundle_not_found."""
+        """Return one bundle, by NAME[:TAG], digest, or NAME@digest; with entries_max also that many of its files.
+
+        Raises bundle_not_found.
+        """
         args = InspectBundleArgs(bundle=bundle, entries_from=entries_from, entries_max=entries_max)
         return await self._connection.ask(self._guest, "inspect_bundle", args, InspectBundleReply)
 
     async def remove(self, bundle: str) -> RemovedBundlesReply:
-        """Takes a name away, and with the last one the bundle; by digest: the bundle. Raises bundle_not_found, bundle_in_use."""
+        """Remove a name; the last name, or a digest, removes the bundle. Raises bundle_not_found, bundle_in_use."""
         return await self._connection.ask(self._guest, "remove_bundle", RemoveBundleArgs(bundle=bundle), RemovedBundlesReply)
 
     async def collect(self, *, named: bool = False, idle_s: float = 3_600.0) -> RemovedBundlesReply:
-        """Removes what no container uses and no name keeps (named: whatever its names), and pushes nobody went on with for idle_s."""
+        """Remove bundles that no container uses and no name keeps (named: whatever their names), and pushes idle for idle_s seconds."""
         args = CollectBundlesArgs(named=named, idle_ms=int(idle_s * 1000))
         return await self._connection.ask(self._guest, "collect_bundles", args, RemovedBundlesReply, timeout_s=COLLECT_TIMEOUT_S)

@@ -14,6 +14,7 @@ class Event:
     """One event, delivered once and in its guest's order."""
 
     header: EventHeader
+    """Guest, place, kind, container, process and time."""
     data: dict[str, Any]
     """The payload as a plain map, fields unknown to this version included."""
     payload: Message | None
@@ -31,29 +32,37 @@ class Event:
 
     @property
     def cursor(self) -> str:
-        """Text to store: a stream opened `after` it goes on right behind this event."""
+        """Return text to store: a stream opened `after` it continues right behind this event."""
         return cursor_to_text(Cursor(places=dict(self.places)))
 
 
 @dataclass(frozen=True, slots=True)
 class EventGap:
-    """Events that will not come: all from `start` to `end`, both included. With an empty guest they are a broker's (guest_up, guest_down):
-    `guests` tells the present state."""
+    """Events that will not come: all from `start` to `end`, both included.
+
+    With an empty guest they are a broker's (guest_up, guest_down): `guests` returns the present state.
+    """
 
     guest: str
     epoch: str
+    """The life of the guest's journal in which they are missing."""
     start: int
+    """Seq of the first missing event."""
     end: int
+    """Seq of the last missing event."""
     reason: str
+    """Why, in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resync:
-    """The place followed from is void (a new epoch, or too old). Take a fresh snapshot; the stream goes on right after `place`."""
+    """The place followed from is void (a new epoch, or too old). Take a new list; the stream continues right after `place`."""
 
     guest: str
     reason: str
+    """Why, in words."""
     place: Place
+    """Where the stream continues in the guest's journal."""
 
 
 Item = Event | EventGap | Resync

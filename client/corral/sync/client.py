@@ -33,7 +33,11 @@ T = TypeVar("T")
 
 
 class Client:
-    """AsyncClient without `await`, for any number of threads; use it as a context manager. Parameters and errors as there."""
+    """Talk to guests through a broker without `await`, from any number of threads; a context manager.
+
+    It has AsyncClient's parameters, methods and errors. Ctrl-C during a call cancels it, as cancelling does there. A forked child needs
+    its own Client.
+    """
 
     def __init__(
         self,
@@ -62,7 +66,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes every socket and ends the thread. Closing again does nothing."""
+        """Close every socket and end the thread. Closing again does nothing."""
         if self._portal.running:
             try:
                 self._portal.run(self._client.close())
@@ -71,12 +75,12 @@ class Client:
 
     @property
     def address(self) -> str:
-        """Address of the broker in use."""
+        """Return the address of the broker in use."""
         return self._client.address
 
     @property
     def hello(self) -> HelloReply:
-        """What the broker in use said of itself."""
+        """Return what the broker in use said of itself."""
         return self._client.hello
 
     def call(
@@ -91,7 +95,7 @@ class Client:
         epoch: str = "",
         age_s: float | None = None,
     ) -> Message:
-        """See AsyncClient.call."""
+        """Send one command and return its reply; repeat it under one request id until its deadline. It runs at most once."""
         return self._portal.run(
             self._client.call(
                 guest,
@@ -106,28 +110,28 @@ class Client:
         )
 
     def guests(self) -> list[GuestInfo]:
-        """See AsyncClient.guests."""
+        """Return every guest that the broker knows of, up or down."""
         return self._portal.run(self._client.guests())
 
     def forget_guests(self, guests: Iterable[str]) -> list[str]:
-        """See AsyncClient.forget_guests."""
+        """Remove guests that left for good from the list of every broker; return those that a broker knew. Keys stay accepted."""
         return self._portal.run(self._client.forget_guests(guests))
 
     def info(self, guest: str = "") -> InfoReply:
-        """See AsyncClient.info."""
+        """Return what a guest's worker says of itself; with an empty name, the broker."""
         return self._portal.run(self._client.info(guest))
 
     def list(self, guests: Iterable[str] | None = None) -> FleetList:
-        """See AsyncClient.list."""
+        """Return the containers of these guests (None: all that the broker knows of), with a cursor to follow on from without a hole."""
         return self._portal.run(self._client.list(guests))
 
     def find(self, name_or_path: str, guest: str | None = None) -> Process | Container:
-        """See AsyncClient.find."""
+        """Return the container or process that a text means: GUEST/NAME, GUEST/NAME/EXEC, or a NAME that only one guest has."""
         found = self._portal.run(self._client.find(name_or_path, guest))
         return Container(self._portal, found) if isinstance(found, AsyncContainer) else Process(self._portal, found)
 
     def guest(self, name: str) -> Guest:
-        """See AsyncClient.guest."""
+        """Return a guest by name, without asking it."""
         return Guest(self._portal, self._client.guest(name))
 
     def events(
@@ -139,7 +143,7 @@ class Client:
         beacons: bool = False,
         select: "str | Selector | None" = None,
     ) -> "Events":
-        """See AsyncClient.events."""
+        """Return a stream of events. It is live when entered (`async with`); then iterate."""
         return Events(self._portal, self._client.events(kinds, guests, after, broker_events, beacons, select))
 
     def run(
@@ -153,7 +157,7 @@ class Client:
         check: bool = False,
         timeout_s: float | None = None,
     ) -> "Completed":
-        """See AsyncClient.run."""
+        """Run a program in a new container to its end, return its exit and output, and delete the container."""
         return self._portal.run(self._client.run(guest, args, rootfs=rootfs, spec=spec, stdin=stdin, check=check, timeout_s=timeout_s))
 
     @overload
@@ -174,7 +178,8 @@ class Client:
         window: int | str = 16,
         timeout_s: float | None = None,
     ) -> "Iterator[Mapped[Any]]":
-        """See AsyncClient.map. `act` is called in threads, one for each guest under way; one that has begun is not interrupted."""
+        """Run the same act in every selected guest, and yield each outcome as it comes. `act` is called in threads, one for each guest
+        under way; one that has begun is not interrupted."""
         with ThreadPoolExecutor(thread_name_prefix="corral-map", max_workers=256) as pool:
 
             async def in_thread(guest: AsyncGuest) -> T:
@@ -197,7 +202,8 @@ class Client:
         window: int | str = 16,
         on_progress: "OnProgress | None" = None,
     ) -> "Iterator[Mapped[Pushed]]":
-        """See AsyncClient.push. `on_progress` is called in the client's own thread."""
+        """Push a packed bundle (`corral.pack_bundle`) to every selected guest, and yield each outcome as it comes. `on_progress` is
+        called in the client's own thread."""
         return self._portal.iterate(self._client.push(select, bundle, names, window=window, on_progress=on_progress))
 
 
@@ -230,7 +236,7 @@ class Events(Iterator[Item]):
 
     @property
     def cursor(self) -> str:
-        """See EventStream.cursor."""
+        """Return text to store: a stream opened `after` it continues behind the last item handed out."""
         return self._portal.run(_cursor(self._stream))
 
 

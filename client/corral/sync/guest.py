@@ -27,6 +27,7 @@ class Guest:
 
     @property
     def name(self) -> str:
+        """Return its name."""
         return self._guest.name
 
     def create(
@@ -39,6 +40,7 @@ class Guest:
         request_id: str | None = None,
         timeout_s: float | None = None,
     ) -> "Container":
+        """Create a container whose program waits for `start`."""
         made = self._guest.create(name, bundle=bundle, spec=spec, stdio=stdio, request_id=request_id, timeout_s=timeout_s)
         return Container(self._portal, self._portal.run(made))
 
@@ -53,19 +55,23 @@ class Guest:
         request_id: str | None = None,
         timeout_s: float | None = None,
     ) -> "Container":
+        """Create and start a container, in one command."""
         made = self._guest.run(
             name, bundle=bundle, spec=spec, stdio=stdio, auto_delete=auto_delete, request_id=request_id, timeout_s=timeout_s
         )
         return Container(self._portal, self._portal.run(made))
 
     def list(self) -> ListReply:
+        """Return its containers, all at one place of its journal."""
         return self._portal.run(self._guest.list())
 
     @property
     def bundles(self) -> "Bundles":
+        """Return the bundles that were pushed to it."""
         return Bundles(self._portal, self._guest.bundles)
 
     def container(self, name: str, instance: str = "") -> "Container":
+        """Return a container by name, without asking the guest."""
         return Container(self._portal, self._guest.container(name, instance))
 
 
@@ -76,16 +82,21 @@ class Bundles:
         self._portal, self._bundles = portal, bundles
 
     def push(self, bundle: Packed, names: Sequence[str] = (), *, on_progress: OnProgress | None = None) -> Pushed:
+        """Push a packed bundle (`corral.pack_bundle`), and give it names. Only content that the guest lacks is sent."""
         return self._portal.run(self._bundles.push(bundle, names, on_progress=on_progress))
 
     def list(self) -> ListBundlesReply:
+        """Return its bundles, interrupted pushes, and the space left."""
         return self._portal.run(self._bundles.list())
 
     def inspect(self, bundle: str, *, entries_from: int = 0, entries_max: int = 0) -> InspectBundleReply:
+        """Return one bundle, by NAME[:TAG], digest, or NAME@digest; with entries_max also that many of its files."""
         return self._portal.run(self._bundles.inspect(bundle, entries_from=entries_from, entries_max=entries_max))
 
     def remove(self, bundle: str) -> RemovedBundlesReply:
+        """Remove a name; the last name, or a digest, removes the bundle. Raises bundle_not_found, bundle_in_use."""
         return self._portal.run(self._bundles.remove(bundle))
 
     def collect(self, *, named: bool = False, idle_s: float = 3_600.0) -> RemovedBundlesReply:
+        """Remove bundles that no container uses and no name keeps (named: whatever their names), and pushes idle for idle_s seconds."""
         return self._portal.run(self._bundles.collect(named=named, idle_s=idle_s))

@@ -19,14 +19,18 @@ class Output(PortalIterator[Piece]):
 
     @property
     def exit(self) -> Exit | None:
+        """Return the process's exit, if it was seen here."""
         return self._output.exit
 
     @property
     def ends(self) -> dict[str, StreamEnd]:
+        """Return the streams read to their end, each with that end."""
         return self._output.ends
 
     @property
     def next(self) -> dict[str, int]:
+        """Return for each stream the offset to continue from: behind what was handed out, and after the iteration behind all that was
+        read."""
         return self._output.next
 
 
@@ -40,12 +44,15 @@ class ByteStream:
         return self._portal.iterate(aiter(self._stream))
 
     def pieces(self, offset: int = 0, *, follow: bool = True) -> Iterator[bytes]:
+        """Yield pieces as they came, from `offset` (bytes since the stream began). follow: to the end, else only what there is now."""
         return self._portal.iterate(self._stream.pieces(offset, follow=follow))
 
     def lines(self, offset: int = 0, *, follow: bool = True) -> Iterator[bytes]:
+        """Yield lines without their newline, the last one also if it has none. Lines of two streams are never mixed."""
         return self._portal.iterate(self._stream.lines(offset, follow=follow))
 
     def read(self, offset: int = 0, *, follow: bool = True) -> bytes:
+        """Return all of it, when the stream has ended and the process has exited; without `follow` what there is now."""
         return self._portal.run(self._stream.read(offset, follow=follow))
 
 
@@ -57,10 +64,13 @@ class Stdin:
 
     @property
     def offset(self) -> int:
+        """Return how many bytes the guest has taken."""
         return self._stdin.offset
 
     def write(self, data: bytes) -> None:
+        """Write all of it, and return when the guest has taken it; that takes as long as the process does not read."""
         self._portal.run(self._stdin.write(data))
 
     def close(self) -> None:
+        """Send end of file, after everything written so far."""
         self._portal.run(self._stdin.close())
