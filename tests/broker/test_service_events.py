@@ -39,7 +39,7 @@ def test_the_exchange_passes_a_guests_own_events_only(broker: BrokerProcess, cli
 
 
 @pytest.mark.guarantee(12)
-def test_whoever_is_told_that_a_subscription_is_live_misses_nothing(broker: BrokerProcess, client: RawClient) -> None:
+def test_nothing_is_missed_after_a_subscription_is_confirmed_live(broker: BrokerProcess, client: RawClient) -> None:
     endpoint = joined(broker.address, client.hello().events_out)
     with FakeWorker(broker.address, "vm-1") as worker:
         worker.register()

@@ -47,7 +47,7 @@ def test_killing_a_worker_fails_what_was_sent_to_it_and_frees_its_place_at_once(
 
 
 @pytest.mark.guarantee(14)
-def test_a_stopped_worker_is_down_within_the_limit_and_comes_back_when_it_goes_on(
+def test_a_stopped_worker_is_down_within_the_limit_and_comes_back_when_it_continues(
     broker: BrokerProcess, client: RawClient, start_worker: StartWorker
 ) -> None:
     process = start_worker(broker.address, "vm-1")

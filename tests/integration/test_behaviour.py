@@ -52,7 +52,7 @@ def next_of(events: Events, kind: str, container: Container | None = None) -> Ev
 
 
 @pytest.mark.guarantee(6)
-def test_a_child_that_holds_stdout_holds_up_nothing(corral: CorralSystem, client: Client, guest: Guest) -> None:
+def test_a_child_that_keeps_stdout_open_delays_nothing(corral: CorralSystem, client: Client, guest: Guest) -> None:
     keeper = guest.run("keeper", spec=corral.spec("sh", "-c", "mkfifo /tmp/go; echo ready; sleep 1000"))
     assert next(keeper.init.stdout.lines()) == b"ready"
     process = keeper.exec(["sh", "-c", "(read x < /tmp/go; echo late) & echo hi; exit 3"])

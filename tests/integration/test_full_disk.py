@@ -89,7 +89,9 @@ def _code_of(work: Callable[[], Process]) -> str:
 
 
 @pytest.mark.guarantee(22)
-def test_on_a_full_disk_exits_are_told_and_output_that_does_not_fit_is_a_gap_and_an_event(small: tuple[CorralSystem, SmallDisk]) -> None:
+def test_on_a_full_disk_exits_are_reported_and_output_that_does_not_fit_is_a_gap_and_an_event(
+    small: tuple[CorralSystem, SmallDisk],
+) -> None:
     system, _ = small
     (name,) = system.names
     client = system.client(retry_unreachable=True)

@@ -125,7 +125,7 @@ def test_lists_that_race_creates_and_are_followed_derive_the_real_state(corral: 
 
 
 @pytest.mark.guarantee(14)
-def test_what_was_given_up_while_its_worker_was_frozen_does_not_run_when_it_thaws(corral: CorralSystem, tmp_path: Path) -> None:
+def test_an_abandoned_command_does_not_run_when_its_frozen_worker_thaws(corral: CorralSystem, tmp_path: Path) -> None:
     name = corral.names[0]
     client = corral.client()
     witness = ContainerSpec(

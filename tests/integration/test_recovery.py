@@ -70,7 +70,7 @@ def test_kill_9_of_the_worker_while_a_container_prints_costs_no_byte_and_no_code
 
 
 @pytest.mark.guarantee(1)
-def test_what_ends_while_there_is_no_worker_is_told_by_the_next(corral: CorralSystem, client: Client, guest: Guest) -> None:
+def test_an_exit_while_no_worker_runs_is_reported_by_the_next(corral: CorralSystem, client: Client, guest: Guest) -> None:
     cursor = cursor_now(client, guest.name)
     container = guest.run("ends", spec=corral.spec("sh", "-c", "read go; echo end; exit 9"), stdio=StdioOptions(stdin=True))
     process = container.exec(["sh", "-c", "kill -USR1 $$"], stdio=StdioOptions())

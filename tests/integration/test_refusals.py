@@ -177,7 +177,7 @@ def test_a_program_that_cannot_be_started_is_told_in_under_a_second(
         ({"rlimits": [{"type": "RLIMIT_NO_SUCH", "hard": 1, "soft": 1}]}, "runtime_failed"),
     ],
 )
-def test_an_exec_the_runtime_cannot_carry_out_says_why(guest: Guest, corral: CorralSystem, oci: dict[str, Any], code: str) -> None:
+def test_an_exec_that_the_runtime_refuses_says_why(guest: Guest, corral: CorralSystem, oci: dict[str, Any], code: str) -> None:
     container = guest.run("c", spec=corral.spec("sleep", "1000"))
     failure = refused(lambda: container.exec(["true"], oci=oci))
     assert failure.code == code

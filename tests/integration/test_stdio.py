@@ -97,7 +97,7 @@ def collected(process: Process, pieces: Iterator[Chunk | Gap] | None = None) -> 
 @pytest.mark.guarantee(4)
 @pytest.mark.parametrize("beyond", [-1, 0, 1])
 @pytest.mark.parametrize("powers", [(20, 20), (23, 27)])
-def test_a_slow_reader_has_every_byte_before_the_exit_and_both_tell_the_same_end(
+def test_a_slow_reader_gets_every_byte_before_the_exit_and_both_report_the_same_end(
     corral: CorralSystem, guest: Guest, powers: tuple[int, int], beyond: int
 ) -> None:
     length = (1 << size(*powers)) + beyond

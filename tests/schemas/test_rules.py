@@ -56,7 +56,7 @@ HELD_BY: dict[int, tuple[str, ...]] = {
     28: ("the_result_is_stored_before_the_reply_goes_out", "an_event_is_on_disk_before_it_is_published"),
     29: ("one_command_more_than_the_credits_is_refused_until_one_is_answered", "long_polls_have_credits_of_their_own"),
     30: ("an_event_prefix_matches_exactly_the_guest_and_kind_it_names", "the_topics_as_they_are_written_down"),
-    31: ("whoever_is_told_that_a_subscription_is_live_misses_nothing", "subscribing_to_a_nonce_gives_it_back_once_on_the_same_pair"),
+    31: ("nothing_is_missed_after_a_subscription_is_confirmed_live", "subscribing_to_a_nonce_gives_it_back_once_on_the_same_pair"),
     32: ("a_nonce_is_echoed_again_after_a_reconnect_and_to_readers_of_everything",),
     33: ("inits_exit_comes_after_those_of_its_execs", "no_exit_no_byte_and_no_event_is_lost_and_nothing_runs_twice_under_chaos"),
     34: ("each_event_names_its_forerunner_of_the_same_kind", "one_kind_of_one_guest_is_followed_by_prev_alone"),
@@ -77,7 +77,7 @@ HELD_BY: dict[int, tuple[str, ...]] = {
     46: ("a_flipped_bit_is_an_error_and_not_output", "bytes_after_a_gap_are_verified_too"),
     47: ("a_small_cap_under_much_output_is_bytes_and_gaps_that_make_the_total", "bytes_that_are_gone_are_a_gap_here_and_an_error_there"),
     48: ("ends_and_exit_come_with_the_first_of_many_replies_and_the_stream_is_whole_at_its_total",),
-    49: ("a_stream_left_open_at_the_exit_is_followed_to_its_own_end", "a_child_that_holds_stdout_holds_up_nothing"),
+    49: ("a_stream_left_open_at_the_exit_is_followed_to_its_own_end", "a_child_that_keeps_stdout_open_delays_nothing"),
     50: (
         "block_waits_for_its_one_consumer_who_gets_every_byte_over_a_worker_restart",
         "a_consumer_that_is_not_heard_any_more_holds_up_nothing_and_what_goes_is_a_gap",

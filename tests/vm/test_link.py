@@ -18,7 +18,7 @@ GIVE_UP_S = 15.0
 
 
 @pytest.mark.guarantee(14)
-def test_a_pulled_cable_and_a_frozen_machine_are_told_and_afterwards_nothing_is_lost_or_run_that_was_given_up(
+def test_a_pulled_cable_and_a_frozen_machine_are_reported_and_no_abandoned_command_runs_later(
     vms: VmFleet, took: Callable[[str, float], None]
 ) -> None:
     """Both at the same time, on two guests: a guest is down after GUEST_DOWN_S, and that is long."""

@@ -12,7 +12,7 @@ from corral_vm.shell import REPOSITORY
 from corral_vm.wheels import OWN_PYTHON, dependency_wheels, locked, own_wheel
 
 FILES = ("LICENSE", "deploy/bundle/install.sh", "deploy/bundle/cloud-init.yaml")
-PAGES = ("README.md", "SECURITY.md", "CHANGELOG.md", "docs/*.md", "schemas/*.md", "schemas/reference/*.md", "deploy/vm/README.md")
+PAGES = ("*.md", "docs/*.md", "schemas/*.md", "schemas/reference/*.md", "deploy/vm/README.md")
 """What is in the bundle's `doc`, each page at its place, so that links between them work there too."""
 
 

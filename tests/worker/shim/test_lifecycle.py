@@ -77,7 +77,7 @@ def test_the_exit_of_a_fast_init_comes_after_the_answer_to_start(shim: ShimDrive
 
 @pytest.mark.guarantee(2)
 @pytest.mark.parametrize("number", sorted(set(signal.valid_signals()) - HARMLESS))
-def test_every_signal_is_delivered_and_told_as_what_it_was(signalled: ShimDriver, number: int) -> None:
+def test_every_signal_is_delivered_and_reported_as_itself(signalled: ShimDriver, number: int) -> None:
     process = signalled.exec(["sleep", "1000"])
     assert signalled.kill(process, number) == "delivered"
     told = signalled.notice("exit", process)

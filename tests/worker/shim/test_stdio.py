@@ -23,7 +23,7 @@ MIB = 1024 * 1024
 
 @pytest.mark.guarantee(4)
 @pytest.mark.parametrize("size", [0, 1, 65_536, MIB - 1, MIB, MIB + 1, 16 * MIB + 1])
-def test_all_output_is_in_the_spool_when_the_exit_is_told(shim: ShimDriver, size: int) -> None:
+def test_all_output_is_in_the_spool_when_the_exit_is_reported(shim: ShimDriver, size: int) -> None:
     init = shim.run(["head", "-c", str(size), "/dev/urandom"])
     told = shim.notice("exit", init, timeout_s=30)
     data = shim.output(init)
