@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from corral.bundle.pack import Packed
     from corral.bundle.push import OnProgress, Pushed
     from corral.completed import Completed
+    from corral.core.items import Event
     from corral.event_stream import EventStream
     from corral.fleet_map import Command, Mapped
     from corral.selectors import Selector
@@ -178,6 +179,21 @@ class AsyncClient:
             broker_events=broker_events,
             beacons=beacons,
         )
+
+    def guest_history(self, after: Cursor | str | None = None) -> "AsyncIterator[Event]":
+        """What brokers keep of guests that came and went, and of their own starts and ends, up to now and merged by time.
+
+        after: a cursor of an event that this, or a stream, gave; None: from the oldest. Raises unsupported_op for an older broker.
+        """
+        from corral.broker_history import guest_history
+
+        return guest_history(self._connection, cursor_from_text(after) if isinstance(after, str) else after or Cursor())
+
+    async def keeps_history(self) -> bool:
+        """Whether the broker in use keeps `guest_history` over its restarts (it has a state directory). Raises unsupported_op."""
+        from corral.broker_history import is_kept
+
+        return await is_kept(self._connection)
 
     async def run(
         self,

@@ -11,8 +11,10 @@ from types import TracebackType
 import zmq
 
 from corral.address import joined
+from corral.broker_history import BrokerHistories, put_place
 from corral.channel import Link
 from corral.connection import Connection
+from corral.core.broker_feed import BrokerReplay
 from corral.core.follow import Follow
 from corral.core.guest_feed import Ask, Replay
 from corral.core.items import Advance, Event, EventGap, Item, Resync, Step
@@ -21,7 +23,7 @@ from corral.late_labels import LateLabels
 from corral.selectors import Selector
 from corral_schemas.cursor import Cursor, Place, cursor_to_text
 from corral_schemas.errors import CorralError, error
-from corral_schemas.events import mark_of
+from corral_schemas.events import BROKER_KINDS, mark_of
 from corral_schemas.frames import decode_event
 from corral_schemas.limits import EVENTS_HWM, HEARTBEAT_IDLE_S
 from corral_schemas.queries import GuestInfo, InfoReply, ListArgs, ListReply, Nothing, ReplayArgs, ReplayReply
@@ -50,6 +52,7 @@ class EventStream:
         start = None if after is None else dict(after.places)
         self._want = selection(kinds, guests, select, start, broker_events, beacons)
         self._connection = connection
+        self._histories = BrokerHistories(connection)
         self._labels = LateLabels(connection, self._want.members, self._on_message, self._start)
         self._channels: dict[int, Link] = {}  # link → its subscription
         self._lost: set[int] = set()  # links whose subscription broke and has not come back
@@ -90,6 +93,7 @@ class EventStream:
             for guest in sorted(self._want.guests or ()):
                 if self._want.start is not None:
                     self._put(follow.add_guest(guest, None, loop.time()))
+            settle = await self._histories.begin(follow, self._want.start) if follow.brokers.wanted else lambda: None
         except BaseException:
             await self.close()
             raise
@@ -97,6 +101,9 @@ class EventStream:
         early, self._early = self._early or [], None
         for frames in early:
             self._on_message(frames)
+        settle()
+        for epoch, place in follow.brokers.places().items():
+            put_place(self._given, epoch, place.seq)
         self._go_on()
         return self
 
@@ -145,10 +152,15 @@ class EventStream:
         if isinstance(step, EventGap):
             if step.guest:
                 self._given[step.guest] = Place(epoch=step.epoch, seq=step.end)
+            else:
+                put_place(self._given, step.epoch, step.end)
             return step
         if isinstance(step, Event):
             header = step.header
-            if header.kind not in ("beacon", "guest_up", "guest_down"):
+            if header.kind in BROKER_KINDS:
+                if header.kind != "beacon":
+                    put_place(self._given, header.epoch, header.seq)
+            else:
                 self._given[header.guest] = Place(epoch=header.epoch, seq=header.seq, mark=mark_of(header))
             return replace(step, places=dict(self._given))
         self._given[step.guest] = step.place
@@ -251,6 +263,8 @@ class EventStream:
         if len(self._waiting) < WAITING_MAX:
             for ask in self._follow.asks(loop.time()):
                 self._start(self._ask(self._follow, ask))
+            for of_broker in self._follow.brokers.asks():
+                self._start(self._ask_broker(self._follow, of_broker))
         wake_s = max(self._follow.next_wake_s(), loop.time() + 0.001)
         if self._timer is None or self._timer.cancelled() or self._timer.when() <= loop.time() or self._timer.when() > wake_s:
             if self._timer is not None:
@@ -268,6 +282,10 @@ class EventStream:
         if not task.cancelled() and (failure := task.exception()) is not None:
             self._failure = self._failure or failure
             self._news.set()
+
+    async def _ask_broker(self, follow: Follow, ask: BrokerReplay) -> None:
+        self._put(await self._histories.ask(follow, ask))
+        self._go_on()
 
     async def _ask(self, follow: Follow, ask: Ask) -> None:
         loop = asyncio.get_running_loop()

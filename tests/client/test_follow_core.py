@@ -215,7 +215,9 @@ def test_lost_word_of_guests_coming_and_going_is_a_gap_of_the_broker() -> None:
 
     assert len(follow.on_message(word(1), {"reason": "x"}, 0.0)) == 1
     assert follow.on_message(word(1), {"reason": "x"}, 0.0) == []
-    gap, event = follow.on_message(word(4), {"reason": "x"}, 0.0)
+    assert follow.on_message(word(4), {"reason": "x"}, 0.0) == []
+    (ask,) = follow.brokers.asks()
+    gap, event = follow.brokers.on_failed(ask, "bad_request")
     assert isinstance(gap, EventGap) and (gap.guest, gap.start, gap.end) == ("", 2, 3)
     assert isinstance(event, Event)
 

@@ -1,7 +1,7 @@
 """Events as lines: which are wanted, as JSON records, and for people."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,10 @@ class Wanted:
                 sets["guest"].add(guest)
                 sets["container"] = sets["container"] - {name} | {container}
         return Wanted(frozenset(sets["kind"]), frozenset(sets["guest"]), frozenset(sets["container"]), since_ns)
+
+    def admits_any_of(self, kinds: Collection[str]) -> bool:
+        """Whether events of one of these kinds, about no container, can be wanted."""
+        return not self.containers and (not self.kinds or bool(self.kinds & set(kinds)))
 
     def admits(self, item: "Event | EventGap | Resync") -> bool:
         """Word of missing events is always wanted from the guests that are."""
@@ -130,6 +134,14 @@ def _reason(data: dict[str, Any]) -> str:
     return ": ".join(str(data[name]) for name in ("reason", "warning") if data.get(name))
 
 
+def _began(data: dict[str, Any]) -> str:
+    from corral.units import clock_text
+
+    said = {"stopped": "the one before was stopped", "died": "the one before died"}.get(data.get("previous", ""), "")
+    alive_ns = data.get("alive_ns", 0)
+    return f"{said} after {clock_text(alive_ns)}" if said and alive_ns else said
+
+
 _DETAILS: dict[str, Callable[[dict[str, Any]], str]] = {
     "exit": _exit,
     "created": _pid,
@@ -140,7 +152,9 @@ _DETAILS: dict[str, Callable[[dict[str, Any]], str]] = {
     "oom": lambda data: f"{data.get('kills')} killed",
     "updated": lambda data: str(data.get("resources", "")),
     "deleted": _reason,
+    "guest_up": lambda data: ",".join(f"{key}={value}" for key, value in sorted(data.get("labels", {}).items())),
     "guest_down": _reason,
+    "broker_started": _began,
     "journal_reset": _reason,
     "resync": _reason,
     "worker_started": lambda data: f"{data.get('adopted', 0)} adopted, {data.get('lost', 0)} lost",

@@ -1,4 +1,4 @@
-"""What the journals of guests hold, up to now: without following."""
+"""What the journals of guests hold, and what brokers keep of guests that came and went, up to now: without following."""
 
 from collections.abc import AsyncIterator, Iterable
 from typing import TYPE_CHECKING
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from corral import Cursor, Event
+from corral.broker_history import put_place
 from corral_schemas.base import Message
 from corral_schemas.cursor import Place
 from corral_schemas.events import EVENT_KINDS, mark_of
@@ -16,16 +17,21 @@ if TYPE_CHECKING:
     from corral import AsyncClient
 
 
-async def replayed(client: "AsyncClient", guests: Iterable[str], after: Cursor) -> AsyncIterator[Event]:
-    """Events after the cursor of these guests (none named: all that are up), merged by time. Raises cursor_too_old, guest_unreachable."""
-    names = list(guests) or [guest.guest for guest in await client.guests() if guest.up]
-    sources = {name: _of_guest(client, name, after.places.get(name)) for name in names}
+async def replayed(client: "AsyncClient", guests: Iterable[str], after: Cursor, *, of_brokers: bool = False) -> AsyncIterator[Event]:
+    """Events after the cursor of these guests, merged by time; of_brokers: also brokers' own. Raises cursor_too_old, guest_unreachable."""
+    names = list(guests)
+    sources: dict[str, AsyncIterator[Event]] = {name: _of_guest(client, name, after.places.get(name)) for name in names}
+    if of_brokers:
+        sources[""] = client.guest_history(after)
     heads = {name: event for name, source in sources.items() if (event := await anext(source, None)) is not None}
     places = dict(after.places)
     while heads:
         name = min(heads, key=lambda key: heads[key].header.time_ns)
         event = heads.pop(name)
-        places[name] = Place(epoch=event.header.epoch, seq=event.header.seq, mark=mark_of(event.header))
+        if name:
+            places[name] = Place(epoch=event.header.epoch, seq=event.header.seq, mark=mark_of(event.header))
+        else:
+            put_place(places, event.header.epoch, event.header.seq)
         yield Event(event.header, event.data, event.payload, dict(places))
         following = await anext(sources[name], None)
         if following is not None:

@@ -7,8 +7,9 @@ guests' journals. Steps for the reader come out in order; `asks` says what to as
 import heapq
 from typing import Any
 
+from corral.core.broker_feed import BrokerFeeds
 from corral.core.guest_feed import Ask, AskPlace, GuestFeed, Replay, event_of
-from corral.core.items import EventGap, Step
+from corral.core.items import Step
 from corral.core.selection import Selection
 from corral_schemas.cursor import Place
 from corral_schemas.errors import CorralError
@@ -33,7 +34,7 @@ class Follow:
         self._due: list[tuple[float, str]] = []
         self._asks = 0
         self._scan_s = now_s + self._quiet_s
-        self._brokers: dict[str, int] = {}  # a broker's epoch → seq of its last guest_up or guest_down
+        self.brokers = BrokerFeeds(want)
         self._journals = want.journal_kinds is None or bool(want.journal_kinds)
 
     @property
@@ -88,7 +89,8 @@ class Follow:
         self._note(self._feeds[ask.guest])
 
     def on_reconnect(self, now_s: float) -> None:
-        """A subscription was broken for a while: every journal is asked what came in between."""
+        """A subscription was broken for a while: every journal is asked what came in between, brokers' too."""
+        self.brokers.check()
         for feed in self._feeds.values():
             if not feed.down:
                 feed.check_by(now_s + RECONNECT_GRACE_S)
@@ -117,13 +119,10 @@ class Follow:
     def _on_broker(self, header: EventHeader, data: dict[str, Any], now_s: float) -> list[Step]:
         steps: list[Step] = []
         if header.kind != "beacon":
-            last = self._brokers.get(header.epoch)
-            if last is not None and header.seq <= last:
+            is_news, steps = self.brokers.on_event(header, data)
+            if not is_news:
                 return []
-            if last is not None and header.seq > last + 1 and self.want.guests is None and self.want.gives(header.kind):
-                steps.append(EventGap("", header.epoch, last + 1, header.seq - 1, "word of guests coming or going was lost: ask `guests`"))
-            self._brokers[header.epoch] = header.seq
-        if self.want.gives(header.kind):
+        elif self.want.gives(header.kind):
             steps.append(event_of(header, data))
         if not self._journals:
             return steps

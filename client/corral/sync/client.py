@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from corral.async_client import AsyncClient
 from corral.container import Container as AsyncContainer
-from corral.core.items import Item
+from corral.core.items import Event, Item
 from corral.event_stream import EventStream
 from corral.fleet import FleetList
 from corral.guest import Guest as AsyncGuest
@@ -145,6 +145,14 @@ class Client:
     ) -> "Events":
         """Return a stream of events. It is live when entered (`async with`); then iterate."""
         return Events(self._portal, self._client.events(kinds, guests, after, broker_events, beacons, select))
+
+    def guest_history(self, after: Cursor | str | None = None) -> "Iterator[Event]":
+        """See AsyncClient.guest_history."""
+        return self._portal.iterate(self._client.guest_history(after))
+
+    def keeps_history(self) -> bool:
+        """See AsyncClient.keeps_history."""
+        return self._portal.run(self._client.keeps_history())
 
     def run(
         self,

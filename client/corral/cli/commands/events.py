@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from corral.cli import options
+from corral.cli.away import Away
 from corral.cli.command import command
 from corral.cli.event_text import Wanted, line_for_people, record_of
-from corral.cli.selecting import guests_asked, select
+from corral.cli.failures import FAILED, say
+from corral.cli.selecting import select
 
 if TYPE_CHECKING:
     from corral import AsyncClient, Event, EventGap, Resync
@@ -29,6 +31,7 @@ def _complete_kinds(ctx: click.Context, param: click.Parameter, incomplete: str)
         ("Exits in one guest, for a script", "corral events --json --guest g1 --kind exit | jq -c '[.container, .data.exit]'"),
         ("In guests chosen by label, those that come later too", "corral events --select role=web"),
         ("What happened in the last hour", "corral events --since 1h --no-follow"),
+        ("When and why was vm-7 away last night?", "corral events --since 12h --no-follow -g vm-7 -k guest_up -k guest_down"),
         ("From where a script stopped", 'corral events --json --after "$(tail -1 seen.jsonl | jq -r .cursor)" >> seen.jsonl'),
     ],
     statuses=(
@@ -90,12 +93,17 @@ def events(
         from corral.cli.output import chosen_format, line_of
         from corral.cli.replayed import replayed
         from corral_schemas.cursor import cursor_from_text
+        from corral_schemas.events import BROKER_KINDS
 
         beginning = cursor_from_text(after) if after else Cursor() if since_ns is not None or no_follow else None
         source: AsyncIterator[Event | EventGap | Resync]
+        status = 0
+        of_brokers = wanted.admits_any_of(BROKER_KINDS)
+        if beginning is not None and of_brokers:
+            of_brokers = await _say_what_is_kept(client)
         if no_follow:
-            asked = await guests_asked(client, [], select) if select else wanted.guests
-            source = replayed(client, asked or (), beginning or Cursor())
+            names, status = await _readable(client, wanted, select)
+            source = replayed(client, names, beginning or Cursor(), of_brokers=of_brokers)
         else:
             source = _followed(client, wanted, select, beginning)
         chosen = chosen_format(form)
@@ -103,9 +111,44 @@ def events(
             if wanted.admits(item):
                 click.echo(line_for_people(item) if chosen == "table" else line_of(record_of(item), chosen))
                 sys.stdout.flush()
-        return 0
+        return status
 
     return with_client(broker, body, timeout_s=timeout_s)
+
+
+async def _readable(client: "AsyncClient", wanted: Wanted, select: "Selector | None") -> tuple[list[str], int]:
+    """The guests whose journals are to be read and can be, and the status: that of one asked for by name that is down is said."""
+    from corral.fleet_map import meant
+    from corral_schemas.events import BROKER_KINDS
+
+    if wanted.kinds and wanted.kinds <= BROKER_KINDS:
+        return [], 0
+    known = await client.guests()
+    chosen = meant(select, known) if select else [info for info in known if not wanted.guests or info.guest in wanted.guests]
+    unknown = sorted(wanted.guests - {info.guest for info in chosen})
+    away = Away(wanted.guests, select)
+    left_out = away.left_out(info.guest for info in chosen if not info.up)
+    away.say()
+    failed = [info for info in chosen if not info.up and info.guest not in left_out]
+    for info in failed:
+        say(f"guest {info.guest} is down, and its journal cannot be read: {info.reason}")
+    return [*unknown, *(info.guest for info in chosen if info.up)], FAILED if failed else 0
+
+
+async def _say_what_is_kept(client: "AsyncClient") -> bool:
+    """Whether the broker has any history; what is less than a whole one is said."""
+    from corral import CorralError
+
+    try:
+        if not await client.keeps_history():
+            say(
+                "this broker keeps guests' coming and going since its own start alone",
+                hint="corral broker --state-dir DIR keeps it for good",
+            )
+    except CorralError as why:
+        say(str(why))
+        return False
+    return True
 
 
 async def _followed(
