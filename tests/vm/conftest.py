@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Generator, Iterator
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 TIMEOUT_S = 240
 TOOLS = ("qemu-system-x86_64", "mmdebstrap", "mkfs.erofs")
 HERE = Path(__file__).parent
-IMAGE = pytest.StashKey["Image"]()
-"""What the guests of this run were made from."""
+SUITES = (os.environ.get("SUITE") or "bookworm").split()
+"""Debian releases that the guests of this run have, one after the other."""
+IMAGES = pytest.StashKey["list[Image]"]()
+"""What they were made from."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -45,9 +48,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What the guests ran, and the times that faults took."""
-    if (image := terminalreporter.config.stash.get(IMAGE, None)) is not None:
+    if images := terminalreporter.config.stash.get(IMAGES, []):
         terminalreporter.section("what the guests ran")
-        terminalreporter.write_line(what_runs(image))
+        for image in images:
+            terminalreporter.write_line(what_runs(image))
     passed = terminalreporter.getreports("passed")
     measured = [(name, value) for report in passed for name, value in report.user_properties if str(name).startswith("vm: ")]
     if measured:
@@ -76,13 +80,20 @@ def qemu() -> None:
         pytest.skip(f"NO TEST ON REAL GUESTS: {', '.join(missing)} missing; deploy/vm/setup.sh installs what is needed")
 
 
+@pytest.fixture(scope="session", params=SUITES)
+def suite(request: pytest.FixtureRequest, qemu: None) -> str:
+    """The Debian release of the guests."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
-def _fleet(qemu: None, request: pytest.FixtureRequest) -> Iterator[VmFleet]:
+def _fleet(suite: str, request: pytest.FixtureRequest) -> Iterator[VmFleet]:
     from corral_testkit.vms import VmFleet
     from corral_vm.image import ready_image
     from corral_vm.template import ready_template
 
-    request.config.stash[IMAGE] = image = ready_image()
+    image = ready_image("test", suite)
+    request.config.stash.setdefault(IMAGES, []).append(image)
     with VmFleet(ready_template(image)) as fleet:
         yield fleet
 

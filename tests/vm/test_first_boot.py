@@ -44,10 +44,10 @@ class Booted:
 
 
 @pytest.fixture(scope="module")
-def systemd_guest(qemu: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Booted]]:
+def systemd_guest(suite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[Booted]]:
     """Told by a seed disk. It boots on one core, for half a minute, while the other test has the other core."""
     directory = tmp_path_factory.mktemp("systemd")
-    machine = Machine(ready_image("systemd"), directory / "vm-s")
+    machine = Machine(ready_image("systemd", suite), directory / "vm-s")
     with KeyedHost(directory) as host, machine, ThreadPoolExecutor(1) as pool:  # the machine ends with the thread that started it
         yield pool.submit(_boot_by_seed_disk, host, machine, directory)
 
@@ -80,14 +80,14 @@ def wait_registered(host: KeyedHost, name: str, machine: Machine, former: str = 
 
 
 def test_a_guest_told_by_fw_cfg_enrols_and_stays_itself_after_a_power_cut(
-    host: KeyedHost, tmp_path: Path, took: Callable[[str, float], None]
+    host: KeyedHost, suite: str, tmp_path: Path, took: Callable[[str, float], None]
 ) -> None:
     told = tmp_path / "identity.json"
     fields = {"guest": "vm-f", "broker": host.address_in_guest, "server-key": host.server_key, "token": host.token("vm-f")}
     told.write_text(json.dumps({**fields, "label": {"told": "fw_cfg"}}))
     by_fw_cfg = ("-fw_cfg", f"name=opt/corral/identity,file={told}")
     watch = Stopwatch()
-    with Machine(ready_image(), tmp_path / "vm-f") as machine:
+    with Machine(ready_image("test", suite), tmp_path / "vm-f") as machine:
         machine.boot_with(*by_fw_cfg)
         first = wait_registered(host, "vm-f", machine)
         took("cold boot by fw_cfg, to enrolled with a token", watch.s)

@@ -22,7 +22,7 @@ AFTER = ["cd $OLDPWD"]
 def test_the_session_with_many_vms_shows_what_the_page_shows(vms: VmFleet) -> None:
     for machine in vms.machines.values():
         machine.cut_power()  # the cores are for the session's guests; the next test starts these again
-    typed = []
+    typed, before = [], [*BEFORE, f"export SUITE={vms.image.suite}"]
     with Session(patience_s=PATIENCE_S) as session, contextlib.ExitStack() as whatever_happens:
         whatever_happens.callback(Fleet(lambda _: None).down)  # before the session ends, which waits for all that it started
         session.run(BUSYBOX)
@@ -32,8 +32,8 @@ def test_the_session_with_many_vms_shows_what_the_page_shows(vms: VmFleet) -> No
                 watching = session.start(command)
                 continue
             typed += block.commands
-            shown = session.run([*BEFORE, *(command for command, _ in block.commands), *AFTER])
-            for (command, wanted), lines in zip(block.commands, shown[len(BEFORE) :], strict=False):
+            shown = session.run([*before, *(command for command, _ in block.commands), *AFTER])
+            for (command, wanted), lines in zip(block.commands, shown[len(before) :], strict=False):
                 assert agrees(wanted, lines), f"{command}\n" + "\n".join(lines)
             if "make vm-plug GUEST=vm2" in [command for command, _ in block.commands]:
                 watching.wait_for([ANYTHING, "TIME vm2 guest_down silent", ANYTHING, "TIME vm2 exit job/init exited 7"])

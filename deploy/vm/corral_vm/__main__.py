@@ -14,6 +14,7 @@ from corral_vm.channels import VmError
 from corral_vm.fleet import Fleet
 from corral_vm.image import Kind, ready_image
 from corral_vm.shell import REPOSITORY, BuildError
+from corral_vm.suites import chosen_suites
 from corral_vm.template import ready_template
 from corral_vm.wheels import OWN_PYTHON
 
@@ -71,9 +72,10 @@ def image(kind: Kind) -> None:
 
 @main.command()
 def prepare() -> None:
-    """Make all that the tests on real guests need: both images and the template."""
-    ready_template(ready_image("test"))
-    ready_image("systemd")
+    """Make all that the tests on real guests need: of each Debian that SUITE names both images and the template."""
+    for suite in chosen_suites():
+        ready_template(ready_image("test", suite))
+        ready_image("systemd", suite)
 
 
 @main.command()

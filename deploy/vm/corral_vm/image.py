@@ -13,7 +13,7 @@ from typing import Literal
 from corral_vm.bundle import lay_out
 from corral_vm.cache import cached, digest
 from corral_vm.shell import CACHE, REPOSITORY, run
-from corral_vm.suites import Suite, chosen_suite, ready_suite
+from corral_vm.suites import Suite, chosen_suites, ready_suite
 from corral_vm.wheels import dependency_wheels, own_wheel
 
 GUEST = REPOSITORY / "deploy" / "guest"
@@ -44,9 +44,9 @@ def ready_image(kind: Kind = "test", suite_name: str = "") -> Image:
     """The image of this checkout; making it takes about half a minute where nothing is cached. Raises BuildError.
 
     `test`: a tiny init, and a code disk, so that a change of code needs no new root. `systemd`: a Debian with Corral installed from its
-    bundle; its code disk is there and not looked at. Without a suite's name it is the one that the environment names.
+    bundle; its code disk is there and not looked at. Without a suite's name it is the first that the environment names.
     """
-    suite = ready_suite(suite_name or chosen_suite())
+    suite = ready_suite(suite_name or chosen_suites()[0])
     base = _ready_base(kind, suite)
     python, kernel = _python_of(base), suite.kernel()
     key, build = (_test_image if kind == "test" else _systemd_image)(base, python, kernel)

@@ -12,7 +12,7 @@ from corral_vm.shell import CACHE, REPOSITORY, BuildError, run
 
 NAMES = ("bookworm", "trixie", "sid")
 VARIABLE = "SUITE"
-"""Names the suite in the environment, as `make test-vm SUITE=trixie` does."""
+"""Names suites in the environment, as `make test-vm SUITE=trixie` does."""
 LISTS_KEPT_S = 24 * 3600
 SOURCES = (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list"))
 BUILD_KERNEL = REPOSITORY / "deploy" / "guest" / "build-kernel.sh"
@@ -48,12 +48,12 @@ class Suite:
         return cached(CACHE, f"kernel-{self.name}", digest([BUILD_KERNEL, self.versions(["linux-image-cloud-amd64"])]), build)
 
 
-def chosen_suite() -> str:
-    """The one that the environment names. Raises BuildError."""
-    name = os.environ.get(VARIABLE) or NAMES[0]
-    if name not in NAMES:
-        raise BuildError(f"{VARIABLE}={name}: there are {', '.join(NAMES)}")
-    return name
+def chosen_suites() -> list[str]:
+    """Those that the environment names; where one is wanted, the first. Raises BuildError."""
+    names = os.environ.get(VARIABLE, "").split() or [NAMES[0]]
+    if unknown := [name for name in names if name not in NAMES]:
+        raise BuildError(f"{VARIABLE}={unknown[0]}: there are {', '.join(NAMES)}")
+    return names
 
 
 def ready_suite(name: str) -> Suite:
