@@ -28,7 +28,7 @@ def test_what_uv_was_told_itself_stays() -> None:
 
 
 def test_a_directory_of_wheels_without_any_index_works_too() -> None:
-    assert for_uv(":env:.no-index='1'\n:env:.find-links='/wheels /more'\n", {}) == {"UV_NO_INDEX": "1", "UV_FIND_LINKS": "/wheels /more"}
+    assert for_uv(":env:.no-index='1'\n:env:.find-links='/wheels /more'\n", {}) == {"UV_OFFLINE": "1", "UV_FIND_LINKS": "/wheels /more"}
 
 
 def test_settings_that_uv_has_no_word_for_are_left_out() -> None:

@@ -109,4 +109,4 @@ def _run(argv: list[str], environment: dict[str, str]) -> None:
     done = subprocess.run(argv, cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
     if done.returncode:
         words = [Path(argv[0]).name, *(word for word in argv[1:] if not word.startswith("-"))][:4]
-        raise LockError(f"`{' '.join(words)}` failed (status {done.returncode}), see above; a package index must be reachable")
+        raise LockError(f"`{' '.join(words)}` failed (status {done.returncode}): see above")

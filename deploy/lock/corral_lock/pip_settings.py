@@ -10,7 +10,7 @@ NAMES = {
     "index-url": ("UV_DEFAULT_INDEX", "UV_INDEX_URL"),
     "cert": ("SSL_CERT_FILE",),
     "trusted-host": ("UV_INSECURE_HOST",),
-    "no-index": ("UV_NO_INDEX",),
+    "no-index": ("UV_OFFLINE",),
     "find-links": ("UV_FIND_LINKS",),
 }
 """A setting of pip → the variable that tells uv the same, and others that say it already."""
