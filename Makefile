@@ -70,11 +70,17 @@ SEEDS ?= 2000
 TARGETS += simulate
 simulate: setup ## Search for holes under simulated faults (SEEDS=2000)
 	$(PYTHON) tests/simulation/run.py --seeds $(SEEDS) --jobs 2
+	$(PYTHON) tests/simulation/run.py --first 1000000 --seeds $$(($(SEEDS) / 20)) --jobs 2
 BITES ?= 2000
 TARGETS += bite
 bite: setup ## Break the code in one line, and see how many seeds it takes until that is found (BITES=2000)
 	$(PYTHON) tests/simulation/bite.py --seeds $(BITES) --jobs 2 --write
 endif
+
+SILENCE ?= 200
+TARGETS += test-silence
+test-silence: setup ## Readers of silent processes, in real time (SILENCE=200 seconds; make test spends 40)
+	CORRAL_SILENCE_S=$(SILENCE) $(PYTHON) -m pytest $(PYTEST_FLAGS) tests/integration/test_silence.py
 
 TARGETS += screens
 screens: setup ## Pictures of the command line, drawn from a real terminal: client/screens/*.svg

@@ -17,7 +17,7 @@ _FIELDS: dict[type[Message], str] = {ReadStdioArgs: "wait_ms", WaitArgs: "timeou
 
 
 async def ask_on(connection: Connection, guest: str, op: str, args: Poll, reply: type[R], *, patience_s: float) -> R:
-    """The answer to a long poll, or the error that says which part is gone.
+    """Return the answer to a long poll, or raise the error that says which part is gone.
 
     A poll without an answer by its deadline, or that a busy guest never let in, says nothing of the process. After the first the same
     question without a wait shows whether anybody is there; a busy guest is there, and is asked on. Raises CorralError.

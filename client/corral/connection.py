@@ -12,6 +12,7 @@ import zmq
 from corral.channel import Link, OnMessage, Wire, ZmqWire
 from corral.core.links import Links
 from corral.core.retry import Action, Request, Requests, Send
+from corral.shared_waits import SharedWaits
 from corral.timeouts import checked_s
 from corral.words import new_request_id
 from corral_schemas.base import Message
@@ -45,6 +46,7 @@ class Connection:
         self.hellos: dict[int, HelloReply] = {}
         self.on_hello: list[Callable[[int], None]] = []  # told of every broker that answers; event streams add and remove themselves
         self._patience_s = float("inf") if retry_unreachable else 0.0
+        self.waits = SharedWaits()
         self._links = Links(len(self.addresses))
         self._requests = Requests(self._links)
         self._waiting: dict[str, asyncio.Future[Message]] = {}
@@ -164,7 +166,7 @@ class Connection:
             bulk=op_named(op).bulk and bool(guest),
             poll_s=UPLOAD_SILENCE_S if op_named(op).upload else max(getattr(args, field, 0) for field in _POLL_FIELDS) / 1000,
             patience_s=self._patience_s if patience_s is None else max(patience_s, self._patience_s),
-            asks_on=op_named(op).long_poll and op_named(op).role == "observer",
+            patience_once_there_s=self.timeout_s if op_named(op).long_poll and op_named(op).role == "observer" else 0.0,
             epoch=epoch,
             # a cancel, too, means something from before: it does not move on to a new epoch
             sent_before=bool(age_s) or op == "cancel" or (request_id is not None and age_s is None),

@@ -43,6 +43,7 @@ class Process:
         self.container = container
         self.process = process
         self.instance: str = instance
+        self._heard_of = False  # its guest has said that it is there
         self._container_instance = ""  # learned with it, where the container's handle names the newest
         self.pid = pid
 
@@ -64,7 +65,7 @@ class Process:
     @property
     def patience_s(self) -> float:
         """Return how many seconds its guest may be out of reach in the middle of something: 0 before anything was heard of it."""
-        return self._connection.timeout_s if self.instance or self.container.instance else 0.0
+        return self._connection.timeout_s if self._heard_of or self.instance or self.container.instance else 0.0
 
     async def wait(self, timeout_s: float | None = None) -> Exit:
         """Return its exit: a repeatable read, before or after it, over reconnects and restarts.
@@ -74,32 +75,50 @@ class Process:
         """
         if self._exit is not None:
             return self._exit
-        loop = asyncio.get_running_loop()
         timeout_s = checked_s(timeout_s)
-        until_s = None if timeout_s is None else loop.time() + timeout_s
+        if timeout_s is not None:
+            return await self._wait_for(timeout_s)
+        if pinned := self.instance or (self.container.instance if self.process == INIT else ""):
+            return await self._connection.waits.join(self.container.guest, pinned, self._wait_on)
+        return await self._wait_on()
+
+    async def _wait_for(self, timeout_s: float) -> Exit:
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + timeout_s
         while True:
+            poll_s = min(LONG_POLL_S_MAX, max(0.0, until_s - loop.time()))
+            allowance_s, args = min(1.0, self._connection.timeout_s), self._wait_args(poll_s)
             try:
-                if until_s is None:
-                    reply = await self._wait_on()
-                else:
-                    reply = await self._wait_once(min(LONG_POLL_S_MAX, max(0.0, until_s - loop.time())))
+                return self._told(
+                    await self._connection.ask(
+                        self.container.guest, "wait", args, WaitReply, timeout_s=poll_s + allowance_s, patience_s=self.patience_s
+                    )
+                )
             except DeadlineError as why:
-                if why.code == "cancelled" or (until_s is None and why.code != "wait_timeout"):
-                    raise
-                if until_s is not None and loop.time() >= until_s:
+                self._heard(why)
+                if loop.time() >= until_s:
                     raise error("wait_timeout", f"{self!r} has not ended after {timeout_s} s", timeout_s=timeout_s) from why
-            else:
-                self.instance = self.instance or reply.process_instance
-                return reply.exit
 
-    async def _wait_on(self) -> WaitReply:
-        args = self._wait_args(LONG_POLL_S_MAX)
-        return await ask_on(self._connection, self.container.guest, "wait", args, WaitReply, patience_s=self.patience_s)
+    async def _wait_on(self) -> Exit:
+        """Ask for as long as it takes."""
+        while True:
+            args = self._wait_args(LONG_POLL_S_MAX)
+            try:
+                return self._told(await ask_on(self._connection, self.container.guest, "wait", args, WaitReply, patience_s=self.patience_s))
+            except DeadlineError as why:
+                self._heard(why)
+                if why.code != "wait_timeout":
+                    raise
 
-    async def _wait_once(self, poll_s: float) -> WaitReply:
-        timeout_s = poll_s + min(1.0, self._connection.timeout_s)
-        args = self._wait_args(poll_s)
-        return await self._connection.ask(self.container.guest, "wait", args, WaitReply, timeout_s=timeout_s, patience_s=self.patience_s)
+    def _told(self, reply: WaitReply) -> Exit:
+        self.instance = self.instance or reply.process_instance
+        return reply.exit
+
+    def _heard(self, why: DeadlineError) -> None:
+        """Note that its guest is there after a poll ended; raise it where the wait was given up."""
+        if why.code == "cancelled":
+            raise why
+        self._heard_of = self._heard_of or why.code == "wait_timeout"
 
     def _wait_args(self, poll_s: float) -> WaitArgs:
         target = self.target

@@ -198,10 +198,38 @@ def test_a_wait_is_a_repeatable_read_with_its_own_timeout(broker: FakeBroker, gu
             with pytest.raises(corral.DeadlineError, match="wait_timeout"):
                 await init_of(client).wait(timeout_s=0.1)
             waiters = [asyncio.create_task(init_of(client).wait()) for _ in range(50)]
-            await asyncio.to_thread(broker.wait_for, lambda: len(guest.parked) == 50)
+            by_name = [asyncio.create_task(client.guest("g1").container("c").wait()) for _ in range(2)]
+            await asyncio.to_thread(broker.wait_for, lambda: len(guest.parked) == 3)
+            for given_up in waiters[:20]:
+                given_up.cancel()
+            await asyncio.wait(waiters[:20])
             broker.do(lambda: guest.end(9))
+            waiters = waiters[20:] + by_name
             assert {end.code for end in await asyncio.gather(*waiters)} == {9}
             assert (await init_of(client).wait(timeout_s=5)).code == 9
+
+    run(work())
+
+
+def test_who_waits_for_one_process_shares_a_poll_and_each_gets_an_error_of_his_own(broker: FakeBroker, guest: FakeGuest) -> None:
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            waiters = [asyncio.create_task(init_of(client).wait()) for _ in range(5)]
+            await asyncio.to_thread(broker.wait_for, lambda: len(guest.parked) == 1)
+            (call, _, _) = guest.parked[0]
+            broker.do(lambda: broker.answer(call, error("process_not_found", "its records were lost", process="init")))
+            errors = await asyncio.gather(*waiters, return_exceptions=True)
+            assert {str(one) for one in errors} == {"process_not_found: its records were lost"}
+            assert len({id(one) for one in errors}) == 5
+            late = [asyncio.create_task(init_of(client).wait()) for _ in range(2)]
+            await asyncio.to_thread(broker.wait_for, lambda: len(broker.seen("wait")) == 2 and len(guest.parked) == 2)
+            for waiter in late:
+                waiter.cancel()
+            await asyncio.wait(late)
+            await client.guests()
+            assert asyncio.all_tasks() == {asyncio.current_task()}, "the last of them ends the wait"
+            broker.do(lambda: guest.end(3))
+            assert (await init_of(client).wait()).code == 3
 
     run(work())
 

@@ -20,7 +20,9 @@ def make(*, brokers: int = 1) -> Requests:
     return requests
 
 
-def request(name: str = "r1", *, deadline_s: float = 30.0, patience_s: float = 0.0, poll_s: float = 0.0, asks_on: bool = False) -> Request:
+def request(
+    name: str = "r1", *, deadline_s: float = 30.0, patience_s: float = 0.0, poll_s: float = 0.0, patience_once_there_s: float = 0.0
+) -> Request:
     return Request(
         id=name,
         guest="g",
@@ -30,7 +32,7 @@ def request(name: str = "r1", *, deadline_s: float = 30.0, patience_s: float = 0
         deadline_s=deadline_s,
         patience_s=patience_s,
         poll_s=poll_s,
-        asks_on=asks_on,
+        patience_once_there_s=patience_once_there_s,
     )
 
 
@@ -133,15 +135,17 @@ def test_an_unreachable_guest_is_the_outcome_at_once_unless_the_caller_has_patie
     assert isinstance(outcome, CorralError) and outcome.code == "guest_unreachable"
 
 
-def test_a_poll_whose_answer_was_lost_is_asked_again_without_any_patience_and_the_next_word_of_its_guest_counts() -> None:
+def test_a_poll_that_has_reached_its_guest_outlives_a_short_absence_of_it_without_other_patience() -> None:
     requests = make()
-    requests.submit(request(deadline_s=90.0, poll_s=60.0, asks_on=True), 0.0)
-    lost = error("guest_unreachable", "its second connection was lost", sent=True)
+    requests.submit(request(deadline_s=90.0, poll_s=60.0, patience_once_there_s=5.0), 0.0)
+    lost, down = (error("guest_unreachable", "gone", sent=sent) for sent in (True, False))
     assert requests.on_reply(0, reply(outcome=lost), 31.0) == []
     assert len(sends(requests.expire(31.1))) == 1
-    assert requests.on_reply(0, reply(outcome=lost), 55.0) == []
-    assert len(sends(requests.expire(55.2))) == 1
-    outcome = only_outcome(requests.on_reply(0, reply(outcome=error("guest_unreachable", "down", sent=False)), 55.3))
+    assert requests.on_reply(0, reply(outcome=down), 31.2) == [], "its worker starts again"
+    assert len(sends(requests.expire(32.0))) == 1
+    assert requests.on_reply(0, reply(outcome=lost), 55.0) == [], "and once more"
+    assert len(sends(requests.expire(56.0))) == 1
+    outcome = only_outcome(requests.on_reply(0, reply(outcome=down), 60.1))
     assert isinstance(outcome, CorralError)
     assert (outcome.code, outcome.details["sent"]) == ("guest_unreachable", True)
 

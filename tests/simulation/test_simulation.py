@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from corral_testkit.sim.scenario import SILENT_FROM
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 SEEDS = int(os.environ.get("CORRAL_SIMULATION_SEEDS", "300"))
+SILENT_SEEDS = max(1, SEEDS // 12)
 QUICK_BREAKS = ("g05-drop-without-gap", "g09-before-not-checked", "g13-no-dedupe-after-restart")
 
 
@@ -28,6 +31,14 @@ def test_no_seed_shows_a_broken_promise() -> None:
     done = run("run.py", "--seeds", str(SEEDS), "--jobs", "2", timeout_s=1190)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
     assert f"{SEEDS} seeds in" in done.stdout
+
+
+@pytest.mark.guarantee(25)
+@pytest.mark.timeout(600)
+def test_no_silence_of_hours_costs_a_reader_anything() -> None:
+    done = run("run.py", "--first", str(SILENT_FROM), "--seeds", str(SILENT_SEEDS), "--jobs", "2", timeout_s=590)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-4000:]
+    assert f"{SILENT_SEEDS} seeds in" in done.stdout
 
 
 @pytest.mark.timeout(120)

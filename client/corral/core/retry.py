@@ -41,8 +41,8 @@ class Request:
     """How long the guest may rightly take its time before it answers."""
     patience_s: float = 0.0
     """How long on end the guest may be out of reach before that is the outcome."""
-    asks_on: bool = False
-    """A long poll that changes nothing: when it was lost on its way back it is asked again, whatever the patience."""
+    patience_once_there_s: float = 0.0
+    """The same once it has reached its guest: a long poll, which changes nothing, outlives a restart of the guest's worker."""
     link: int | None = None
     """The only broker it may go to (hello); None: whichever is in use."""
     shared: str = ""
@@ -225,7 +225,8 @@ class Requests:
             return self._send(request, now_s)
         if request.unreachable_since_s is None or why.details.get("sent"):
             request.unreachable_since_s = now_s  # it was there a moment ago
-        if now_s - request.unreachable_since_s < request.patience_s or (request.asks_on and why.details.get("sent")):
+        patience_s = max(request.patience_s, request.patience_once_there_s if request.reached else 0.0)
+        if now_s - request.unreachable_since_s < patience_s:
             return self._try_later(request, why, now_s)
         return [self._finish(request, _marked(why, request))]
 

@@ -80,6 +80,7 @@ class SimBroker:
         self.process: Process = Process(network.loop, host, host.name)
         self.process.alive = False
         self._core: BrokerCore | None = None
+        self._unmatched = 0  # of its earlier lives
 
     # -- life ------------------------------------------------------------------------------------------------------------------
 
@@ -103,6 +104,7 @@ class SimBroker:
             stdio_in=str(PORTS["stdio_in"]),
             stdio_out=str(PORTS["stdio_out"]),
         )
+        self._unmatched = self.unmatched
         self._core = BrokerCore(self, identity, self.network.loop.time(), wall, self._randomness.getrandbits(63))
         self._core.remember(sorted(self.saved.items()))
         self._listen()
@@ -110,6 +112,11 @@ class SimBroker:
 
     def kill(self) -> None:
         self.process.kill()
+
+    @property
+    def unmatched(self) -> int:
+        """Answers of guests, over all its lives, to what it had not asked."""
+        return self._unmatched + (self._core.counters.counts.get("replies_unmatched", 0) if self._core is not None else 0)
 
     def _listen(self) -> None:
         clients = self._listener("clients", pings=True)

@@ -19,9 +19,10 @@ from corral_schemas.frames import decode_stdio_header
 from corral_schemas.queries import ListReply, StateReply, WaitArgs, WaitReply
 from corral_schemas.stdio import Gap
 from corral_testkit.sim.broker import PORTS
-from corral_testkit.sim.history import Asked, History, OutputSeen, RawSeen, StreamSeen
+from corral_testkit.sim.history import Asked, Followed, History, OutputSeen, RawSeen, StreamSeen
 from corral_testkit.sim.network import Network
 from corral_testkit.sim.process import Host, Process
+from corral_testkit.sim.readers import follow
 from corral_testkit.sim.scenario import Step
 from corral_testkit.sim.sockets import SimLink, SimWire
 from corral_testkit.sim.steps import args_of
@@ -81,6 +82,8 @@ class SimClient:
         """It stands still for a while: its deadlines pass unseen."""
         for asked in self._open:
             asked.disturbed = True
+        for followed in self.history.followed:
+            followed.disturbed = followed.disturbed or followed.client == self.name
 
     @property
     def _now_s(self) -> float:
@@ -111,6 +114,8 @@ class SimClient:
             await self._wait(client, step)
         elif step.op == "output":
             await self._output(client, step)
+        elif step.op == "follow":
+            await self._read_to_the_end(client, step)
         elif step.op == "stdin":
             await self._stdin(client, step)
         elif step.op in OPS:
@@ -190,6 +195,20 @@ class SimClient:
             self.history.outputs.append(seen)
             await read_output(process, seen, self.history, lambda: self._now_s)
 
+    async def _read_to_the_end(self, client: AsyncClient, step: Step) -> None:
+        process = await self._known(client, step)
+        if process is None:
+            return
+        guest = self._guests[step.guest]
+        if step.details["by_name"]:
+            process = client.guest(guest).container(step.container).init
+        followed = Followed(guest, step.container, step.token, self.name, step.details["how"])
+        seen = OutputSeen(guest, step.container, "", step.token, self.name)
+        self.history.followed.append(followed)
+        self.history.outputs.append(seen)
+        await follow(process, followed, seen, lambda: self._now_s)
+        self.history.exit_seen(process.instance, f"{followed.how} by {self.name}", self._now_s, followed.exit)
+
     async def _stdin(self, client: AsyncClient, step: Step) -> None:
         process = await self._known(client, step)
         if process is None:
@@ -250,7 +269,8 @@ class SimClient:
                             self.history.exit_seen(
                                 header.process_instance, f"event to {seen.name}", self._now_s, item.payload.exit, header.epoch
                             )
-            except CorralError:
+            except CorralError as failure:
+                seen.failure = failure if seen.stood_at else None
                 await asyncio.sleep(AGAIN_S)
             seen.ended = True
 

@@ -63,6 +63,29 @@ class StreamSeen:
     were_up: list[str] = field(default_factory=list)
     """Guests that every broker had registered then."""
     ended: bool = False
+    failure: CorralError | None = None
+    """What ended it once it stood."""
+
+
+@dataclass
+class Followed:
+    """Somebody who reads or waits to the end of a process, however long it is silent."""
+
+    guest: str
+    container: str
+    token: str
+    client: str
+    how: str
+    began_s: float = 0.0
+    came: list[tuple[str, int, float]] = field(default_factory=list)
+    """(stream, end, when)"""
+    bytes: int = 0
+    exit: Exit | None = None
+    finished_s: float = 0.0
+    failure: CorralError | None = None
+    failed_s: float = 0.0
+    disturbed: bool = False
+    """Its client was frozen meanwhile."""
 
 
 @dataclass
@@ -117,6 +140,7 @@ class History:
         self.transfers: list[Transfer] = []
         self.streams: list[StreamSeen] = []
         self.outputs: list[OutputSeen] = []
+        self.followed: list[Followed] = []
         self.raw: list[RawSeen] = []
         self.exits: dict[str, list[ExitSeen]] = defaultdict(list)  # process instance -> where it was seen
         self.mirrors: dict[str, dict[str, dict[str, str]]] = {}  # client -> guest -> container instance -> status, by list and follow

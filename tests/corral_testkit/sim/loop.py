@@ -64,7 +64,8 @@ class LivelockError(SystemExit):
 class SimLoop:
     """What asyncio needs of a loop without descriptors. `call_soon_threadsafe` and executors run here as well: there is one thread."""
 
-    def __init__(self, executor_delay_s: Callable[[], float]) -> None:
+    def __init__(self, executor_delay_s: Callable[[], float], turns_max: int = TURNS_MAX) -> None:
+        self._turns_max = turns_max
         self._now_s = 1_000.0
         self._executor_delay_s = executor_delay_s
         self._ready: deque[SimHandle] = deque()
@@ -85,7 +86,7 @@ class SimLoop:
         """
         ready, timers, parked, running, pop = self._ready, self._timers, self._parked, RUNNING, heapq.heappop
         asyncio._set_running_loop(self)  # type: ignore[arg-type]
-        turns = self.turns
+        turns, turns_max = self.turns, self._turns_max
         try:
             while True:
                 while ready:
@@ -93,7 +94,7 @@ class SimLoop:
                     if handle._cancelled:
                         continue
                     turns += 1
-                    if turns > TURNS_MAX:
+                    if turns > turns_max:
                         raise LivelockError(f"{turns} callbacks by {self._now_s:.3f} s")
                     context = handle.context
                     process = context.get(running)

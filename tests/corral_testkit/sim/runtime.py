@@ -106,6 +106,7 @@ class Running:
         state = self.life.produced[stream]
         data = generated(self.life.seed + stream, state.offset, count)
         self.life.produced[stream] = StreamState(state.offset + count, 0)
+        self.life.printed_at.append(("stdout" if stream == 1 else "stderr", state.offset + count, self.kernel.process.loop.time()))
         self.pipes[stream].append(data)
         self.on_output(stream)
 

@@ -8,6 +8,8 @@ from typing import Any
 from corral_testkit.sim.runtime import Script
 
 DURATION_S = 40.0
+SILENT_FROM = 1_000_000
+"""Seeds from here on are runs of hours, in which little happens (scenario_silent.py)."""
 STEPS_MIN = 200
 RUNTIME_TEXTS = ('exec: "nope": executable file not found in $PATH: unknown', "something odd happened", "no space left on device")
 FAULTS = {
@@ -38,6 +40,10 @@ FAULTS = {
 """Fault → how often, relative to the others."""
 
 
+def is_silent(seed: int) -> bool:
+    return seed >= SILENT_FROM
+
+
 @dataclass(frozen=True)
 class Step:
     """One thing a client does."""
@@ -47,7 +53,7 @@ class Step:
     client: int
     guest: int
     op: str
-    """An op of the protocol, or `output`, `stdin`, `push`, `bundles` (a look at them)."""
+    """An op of the protocol, or `output`, `stdin`, `push`, `bundles` (a look at them), `follow` (to the end, see readers.py)."""
     container: str
     process: str = "init"
     token: str = ""
@@ -87,6 +93,7 @@ class Scenario:
     clients: int
     steps: list[Step]
     faults: list[Fault]
+    duration_s: float = DURATION_S
 
     def only(self, faults: set[int] | None, steps: set[int] | None) -> Scenario:
         """The same with fewer of them; None: all."""

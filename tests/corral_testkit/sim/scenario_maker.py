@@ -6,12 +6,15 @@ import random
 from typing import Any
 
 from corral_testkit.sim.runtime import Script
-from corral_testkit.sim.scenario import DURATION_S, FAULTS, RUNTIME_TEXTS, STEPS_MIN, Fault, Scenario, Step
+from corral_testkit.sim.scenario import DURATION_S, FAULTS, RUNTIME_TEXTS, STEPS_MIN, Fault, Scenario, Step, is_silent
+from corral_testkit.sim.scenario_silent import make_silent_scenario
 from corral_testkit.sim.scenario_transfers import add_transfers
 
 
 def make_scenario(seed: int) -> Scenario:
     """The same for the same seed."""
+    if is_silent(seed):
+        return make_silent_scenario(seed)
     chance = random.Random(f"scenario {seed}")
     scenario = Scenario(seed, chance.randint(1, 3), chance.randint(1, 2), chance.randint(2, 4), [], [])
     maker = _Maker(chance, scenario)

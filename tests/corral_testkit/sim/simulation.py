@@ -24,12 +24,12 @@ from corral_testkit.sim.disk import place_of
 from corral_testkit.sim.faults import Faults
 from corral_testkit.sim.guest import SimCgroup, SimGuest
 from corral_testkit.sim.history import History
-from corral_testkit.sim.loop import SimLoop
+from corral_testkit.sim.loop import TURNS_MAX, SimLoop
 from corral_testkit.sim.messages import kind_of
 from corral_testkit.sim.network import Network
 from corral_testkit.sim.patches import simulated_world
 from corral_testkit.sim.process import RUNNING, Host
-from corral_testkit.sim.scenario import DURATION_S, Scenario
+from corral_testkit.sim.scenario import Scenario
 from corral_testkit.sim.transfers import Transfers
 from corral_testkit.sim.validators import findings
 from corral_testkit.sim.validators.evidence import Evidence
@@ -40,6 +40,8 @@ SETTLE_S = 35.0
 FREE_BYTES = 1 << 33
 """On a guest's disk, where it is not full."""
 AUDIT_S_MAX = 90.0
+TURNS_PER_S_MAX = 100
+"""Callbacks for each simulated second that a run may have beyond TURNS_MAX."""
 CATCH_UP_S = 13.0
 """After the audit: a subscriber that lost the last event asks after two missed heartbeats."""
 
@@ -64,7 +66,7 @@ class World:
         chance = random.Random(f"world {scenario.seed}")
         self.scenario, self.directory = scenario, directory
         self.chance = chance
-        self.loop = SimLoop(lambda: 0.000_2 + 0.001 * chance.random())
+        self.loop = SimLoop(lambda: 0.000_2 + 0.001 * chance.random(), TURNS_MAX + int(TURNS_PER_S_MAX * scenario.duration_s))
         self.network = Network(self.loop, chance)
         self.witness, self.history = Witness(), History()
         self.rootfs = directory / "rootfs"
@@ -134,7 +136,7 @@ class World:
         for client in self.clients:
             client.start()
         self.faults.schedule()
-        self.run_for(DURATION_S)
+        self.run_for(self.scenario.duration_s)
         self.healed = True
         self.faults.heal_all()
         self.run_for(SETTLE_S / 10)
@@ -189,6 +191,8 @@ class World:
             self.faults.quiet,
             self.zero_s,
             self.audited_s,
+            self.scenario.seed,
+            {broker.host.name: broker.unmatched for broker in self.brokers},
             list(guests),
             self.contents,
             self.rootfs,

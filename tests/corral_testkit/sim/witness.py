@@ -49,6 +49,8 @@ class Life:
     end_unsafe: bool = False
     """A power cut took what the shim wrote."""
     produced: dict[int, StreamState] = field(default_factory=dict)
+    printed_at: list[tuple[str, int, float]] = field(default_factory=list)
+    """(stream, its end then, when)"""
     spool_cut: bool = False
     """A power cut may have taken bytes of its output."""
     stdin: bytearray = field(default_factory=bytearray)

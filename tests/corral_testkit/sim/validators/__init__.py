@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from corral_testkit.sim.validators import commands, ends, events, exits, output, times, transfers
+from corral_testkit.sim.validators import commands, ends, events, exits, output, silence, times, transfers
 from corral_testkit.sim.validators.evidence import Evidence, Findings
 
 VALIDATORS: list[Callable[[Evidence], Findings]] = [
@@ -36,6 +36,9 @@ VALIDATORS: list[Callable[[Evidence], Findings]] = [
     transfers.pushes_that_were_answered_are_there,
     transfers.transfers_fail_for_a_reason,
     transfers.files_are_what_was_written,
+    silence.readers_of_live_processes_get_no_error,
+    silence.readers_hear_of_the_end_and_of_each_byte_in_time,
+    silence.guests_answer_only_what_they_were_asked,
 ]
 
 

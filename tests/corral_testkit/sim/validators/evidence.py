@@ -32,6 +32,9 @@ class Evidence:
     """See Faults.quiet."""
     began_s: float
     audited_s: float
+    seed: int
+    unmatched: dict[str, int]
+    """Broker → answers it got to what it had not asked."""
     names: list[str]
     """Guests by their number in the scenario."""
     contents: Contents
