@@ -140,7 +140,7 @@ def _read_json_lines(text: str) -> Document:
     lines: dict[Path, int] = {}
     problems: list[Problem] = []
     values: list[tuple[int, Any]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:

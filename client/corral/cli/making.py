@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from corral.cli.env_file import variables_of
 from corral.cli.options import SIZE, complete_guests
 
 if TYPE_CHECKING:
@@ -216,9 +217,8 @@ def check_fleet(choice: "Choice | None", limit_s: float | None, *, tty: bool, st
 
 def variables(given: Sequence[str], files: Sequence[Path] = ()) -> list[str]:
     """NAME=VALUE for each, those of files first; a NAME alone gets its value from our environment, or is left out where we have none."""
-    lines = [line for file in files for line in file.read_text().splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    found = []
-    for text in [*lines, *given]:
+    found = [variable for file in files for variable in variables_of(file)]
+    for text in given:
         name, separator, _ = text.partition("=")
         if not name:
             raise click.UsageError(f"--env {text!r} is not K=V")

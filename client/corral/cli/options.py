@@ -140,6 +140,14 @@ def several_guests(default: str = "all") -> Callable[[F], F]:
     )
 
 
+def _check_template(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    if text in (None, "json", "table"):  # most calls: nothing more is to be imported for them
+        return text
+    from corral.cli.template import check_template
+
+    return check_template(context, parameter, text)
+
+
 def formats(function: F) -> F:
     """--format FORMAT and --json; the parameter is `form` (None: left out)."""
     function = click.option("--json", "form", flag_value="json", help="Short for --format json.")(function)
@@ -147,8 +155,9 @@ def formats(function: F) -> F:
         "--format",
         "form",
         metavar="json|table|TEMPLATE",
+        callback=_check_template,
         help="json: JSON Lines, one object a line (the default where stdout is not a terminal). table: for people. "
-        "TEMPLATE: text with {field} and {outer.inner} filled in.",
+        "TEMPLATE: text with {field}, {outer.inner} and {list[0].inner} filled in; `-` stands for what a record has not.",
     )(function)
 
 

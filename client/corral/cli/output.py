@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Record = dict[str, Any]
-_FIELD = re.compile(r"\{([A-Za-z_][\w.\-/]*)\}")
+WIDTH_IN_A_PIPE = 100_000
 
 
 class Column(NamedTuple):
@@ -69,20 +68,6 @@ def _whole(value: object) -> Any:
     return msgspec.to_builtins(value)
 
 
-def fill(template: str, record: Record) -> str:
-    """Replaces each {field} or {outer.inner} by the record's value; `\\t` and `\\n` are a tab and a line break. Raises ValueError."""
-
-    def value(match: re.Match[str]) -> str:
-        found: Any = record
-        for part in match[1].split("."):
-            if not isinstance(found, dict) or part not in found:
-                raise ValueError(f"no field {match[1]!r} here; there are: {', '.join(sorted(record))}")
-            found = found[part]
-        return found if isinstance(found, str) else json_line(found)
-
-    return _FIELD.sub(value, template.replace("\\t", "\t").replace("\\n", "\n"))
-
-
 def print_records(records: Iterable[Record], columns: Sequence[Column], asked: str | None) -> None:
     """Prints a list in the format asked for."""
     form = chosen_format(asked)
@@ -98,6 +83,8 @@ def line_of(record: Record, form: str) -> str:
     """One record as JSON or through a template. Raises click.UsageError for a field the record lacks."""
     if form == "json":
         return json_line(record)
+    from corral.cli.template import fill
+
     try:
         return fill(form, record)
     except ValueError as why:
@@ -127,7 +114,14 @@ def _cell(column: Column, record: Record) -> "Text":
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """A rich console: colour only on a terminal and without NO_COLOR, nothing in the text taken for markup."""
+    """A rich console: colour only on a terminal and without NO_COLOR, nothing in the text taken for markup.
+
+    What is no terminal is as wide as it has to be, unless COLUMNS says otherwise: a program that reads a table reads whole cells.
+    """
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, no_color=bool(os.environ.get("NO_COLOR")) or None)
+    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    width = None if is_terminal or os.environ.get("COLUMNS", "").isdigit() else WIDTH_IN_A_PIPE
+    return Console(
+        stderr=stderr, highlight=False, markup=False, emoji=False, no_color=bool(os.environ.get("NO_COLOR")) or None, width=width
+    )

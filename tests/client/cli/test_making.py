@@ -36,6 +36,27 @@ def test_every_flag_has_its_field() -> None:
     )  # fmt: skip
 
 
+def test_files_of_variables_are_read_as_docker_reads_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OURS", "of ours")
+    monkeypatch.delenv("NOT_OURS", raising=False)
+    content = "\ufeffFIRST=1\r\n  # a comment\n\t LED=by blanks \n\nQUOTED='as it is' # too\nLINE=a\u2028b\x0bc\nOURS\nNOT_OURS\n"
+    content += "EMPTY=\nTWICE=a=b"
+    (tmp_path / "env").write_bytes(content.encode())
+    assert variables(["LAST=1"], [tmp_path / "env"]) == [
+        *("FIRST=1", "LED=by blanks ", "QUOTED='as it is' # too", "LINE=a\u2028b\x0bc", "OURS=of ours", "EMPTY=", "TWICE=a=b", "LAST=1")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(b"A=1\n\xff=2\n", "line 2: not UTF-8"), (b"=1\n", "line 1: no name"), (b"\nA B=1\n", "line 2: the name 'A B' has a blank")],
+)
+def test_a_file_of_variables_that_is_wrong_is_refused_with_its_line(tmp_path: Path, content: bytes, why: str) -> None:
+    (tmp_path / "env").write_bytes(content)
+    with pytest.raises(click.UsageError, match=why):
+        variables([], [tmp_path / "env"])
+
+
 @pytest.mark.parametrize(
     ("given", "overlay", "writable"),
     [

@@ -2,12 +2,14 @@
 
 import json
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.cli.lines import Line, LineSplitter
-from corral.cli.output import as_record, fill, json_line
+from corral.cli.output import Column, as_record, json_line, print_records
+from corral.cli.template import check_template, fill
 from corral_schemas.containers import ContainerState, ProcessInfo
 from corral_schemas.exits import Exit
 
@@ -27,6 +29,33 @@ def test_a_record_has_every_field_defaults_included() -> None:
 
 def test_a_template_reaches_into_a_record() -> None:
     assert fill("{id}\\t{pid}\\n{a.b}", {"id": "web", "pid": 7, "a": {"b": None}}) == "web\t7\nnull"
+
+
+def test_a_template_reaches_into_lists_and_has_a_dash_for_what_one_record_lacks() -> None:
+    record = {"id": "web", "labels": {"role": "front-end", "zone/b": "z"}, "processes": [{"pid": 7}, {"pid": 8}]}
+    assert fill("{labels.role} {labels.zone/b} {labels.nope} {labels.nope.deeper}", record) == "front-end z - -"
+    assert fill("{processes[1].pid} {processes[2].pid} {processes[0].nope}", record) == "8 - -"
+    assert fill('{"id": "{id}"}', record) == '{"id": "web"}'
+
+
+@pytest.mark.parametrize("text", ["{{.Names}}", "{id", "a {id b", "{id}{", "{id[x]}", "{.id}", "{id name}", "{labels.}"])
+def test_braces_that_look_like_a_field_and_are_none_are_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is no field: write"):
+        check_template(click.Context(click.Command("ps")), click.Option(["--format"]), text)
+
+
+@pytest.mark.parametrize("text", ["{id}", "{a.b[0].c-d/e}", '{"id": "{id}"}', "{}", "plain", "json"])
+def test_other_templates_are_taken_as_they_are(text: str) -> None:
+    assert check_template(click.Context(click.Command("ps")), click.Option(["--format"]), text) == text
+
+
+def test_a_table_in_a_pipe_is_as_wide_as_its_cells(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    columns = [Column("NAME", lambda record: record["name"], wide=True), Column("WHY", lambda record: "y" * 300, wraps=True)]
+    print_records([{"name": "x" * 500}], columns, "table")
+    heading, row = capsys.readouterr().out.splitlines()
+    assert row.rstrip() == "x" * 500 + "   " + "y" * 300
+    assert heading.split() == ["NAME", "WHY"]
 
 
 def test_a_template_that_names_no_field_says_which_there_are() -> None:
