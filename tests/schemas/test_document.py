@@ -123,6 +123,10 @@ def test_every_op_is_described_under_the_same_headings_in_the_same_order(op: str
         assert f"[{kind.__name__}](#" in section["about"]
 
 
+def test_the_contents_lead_to_every_op() -> None:
+    assert sorted(re.findall(r"\[`(\w+)`\]\(#", part("contents"))) == sorted(OPS)
+
+
 def test_every_error_that_an_op_is_said_to_give_exists() -> None:
     lines = re.findall(r"\*\*Errors\*\*: (.*?)\n\n", prose(COMMANDS), re.DOTALL)
     said = {code for line in lines for code in re.findall(r"`([a-z]+_[a-z_]+)`", re.sub(r"\(.*?\)", "", line))}

@@ -145,7 +145,19 @@ def generated_parts() -> dict[str, Callable[[], str]]:
 _PART = re.compile(r"(?<=<!-- generated: )(\S+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
+def contents(page: str) -> str:
+    """The sections of a page, and the ops described in each."""
+    lines = []
+    for section in re.split(r"^## ", _PART.sub("", page), flags=re.MULTILINE)[1:]:
+        title = section.partition("\n")[0]
+        ops = [name for name in re.findall(r"^### (\w+)$", section, re.MULTILINE) if name in OPS]
+        if title != "Contents":
+            link = f"[{title}](#{title.lower().replace(' ', '-')})"
+            lines.append(f"- {link}" + (": " if ops else "") + ", ".join(f"[`{name}`](#{name})" for name in ops))
+    return "\n".join(lines)
+
+
 def page_text(page: str, current: str) -> str:
     """One page with its generated parts made anew. Raises KeyError for a part that nothing writes."""
-    write = generated_parts()
+    write = {**generated_parts(), "contents": lambda: contents(current)}
     return _PART.sub(lambda part: f"{part[1]}{part[2]}\n{resolve(write[part[1]](), page)}\n\n", current)
