@@ -159,5 +159,5 @@ def contents(page: str) -> str:
 
 def page_text(page: str, current: str) -> str:
     """One page with its generated parts made anew. Raises KeyError for a part that nothing writes."""
-    write = {**generated_parts(), "contents": lambda: contents(current)}
+    write: dict[str, Callable[[], str]] = {**generated_parts(), "contents": lambda: contents(current)}
     return _PART.sub(lambda part: f"{part[1]}{part[2]}\n{resolve(write[part[1]](), page)}\n\n", current)
