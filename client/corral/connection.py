@@ -256,9 +256,11 @@ class Connection:
 
     def _on_up(self, link: int, bulk: bool) -> None:
         self._up.add((link, bulk))
-        self._carry_out(self._requests.on_up(link, self._now_s(), bulk=bulk))
-        if not bulk and self._loop is not None:
-            task = self._loop.create_task(self._greet(link))
+        actions = self._requests.on_up(link, self._now_s(), bulk=bulk)
+        self._carry_out(actions)
+        says_nothing = bulk and not actions  # with keys a broker cuts such a connection, again and again
+        if self._loop is not None and (not bulk or says_nothing):
+            task = self._loop.create_task(self._greet(link) if not bulk else self._say_hello(link))
             self._greetings.add(task)
             task.add_done_callback(self._greetings.discard)
 
@@ -266,13 +268,18 @@ class Connection:
         self._up.discard((link, bulk))
         self._carry_out(self._requests.on_down(link, self._now_s(), bulk=bulk))
 
+    def _hello(self, link: int, *, bulk: bool = False) -> Request:
+        now_s, deadline_s = self._now_s(), self._now_s() + self.timeout_s
+        args = pack(Nothing())
+        return Request(id=new_request_id(), guest="", op="hello", args=args, first_s=now_s, deadline_s=deadline_s, link=link, bulk=bulk)
+
+    async def _say_hello(self, link: int) -> None:
+        with contextlib.suppress(CorralError):
+            await self._outcome(self._hello(link, bulk=True))
+
     async def _greet(self, link: int) -> None:
-        now_s = self._now_s()
-        request = Request(
-            id=new_request_id(), guest="", op="hello", args=pack(Nothing()), first_s=now_s, deadline_s=now_s + self.timeout_s, link=link
-        )
         try:
-            reply = await self._outcome(request)
+            reply = await self._outcome(self._hello(link))
         except CorralError as why:
             if (
                 why.code != "deadline_exceeded"

@@ -175,6 +175,21 @@ def test_a_reader_of_a_guest_that_nobody_answers_for_is_told_so(
     run(work())
 
 
+def test_a_second_connection_that_comes_back_with_nothing_to_ask_says_hello(broker: FakeBroker, guest: FakeGuest) -> None:
+    """A broker with keys cuts a connection that says nothing for 10 s: an idle client would connect anew for ever."""
+
+    async def work() -> None:
+        async with corral.AsyncClient(broker.address) as client:
+            broker.do(lambda: guest.write("stdout", b"x").end())
+            assert await init_of(client).stdout.read() == b"x"
+            before = len(broker.seen("hello"))
+            broker.stop()
+            broker.start()
+            await asyncio.to_thread(broker.wait_for, lambda: len({call.identity for call in broker.seen("hello")[before:]}) == 2)
+
+    run(work())
+
+
 def test_a_named_consumer_acknowledges_only_what_was_taken(broker: FakeBroker, guest: FakeGuest) -> None:
     async def work() -> None:
         async with corral.AsyncClient(broker.address) as client:
