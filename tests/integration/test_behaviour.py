@@ -108,6 +108,24 @@ def test_a_child_killed_for_want_of_memory_is_seen_while_init_goes_on(corral: Co
     assert container.wait().oom_seen
 
 
+@pytest.mark.parametrize("auto_delete", [False, True])
+def test_a_poststop_hook_that_fails_does_not_keep_its_container(
+    client: Client, guest: Guest, bundle_dir: Callable[..., Path], auto_delete: bool
+) -> None:
+    """Newer runc ends with an error then, though nothing is left: its text is a warning."""
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "echo nobody listens >&2; exit 7"]}
+    container_bundle = str(bundle_dir("true", hooks={"poststop": [hook]}))
+    with client.events(guests=[guest.name], kinds=["deleted"]) as events:
+        container = guest.run("hooked", bundle=container_bundle, auto_delete=auto_delete)
+        container.wait()
+        if not auto_delete:
+            container.delete()
+        event = next(events)
+    assert isinstance(event, Event) and event.header.instance == container.instance
+    assert "poststop" in event.data.get("warning", "poststop")
+    assert guest.list().containers == []
+
+
 def test_stats_are_those_of_the_containers_cgroup(corral: CorralSystem, guest: Guest) -> None:
     work = "i=0; while [ $i -lt 9999 ]; do i=$((i+1)); done"
     container = guest.run("stats", spec=small(corral, f"printf 12345; {work}; echo >&2; sleep 1000"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -291,6 +292,26 @@ def test_allowed_roots_hold_for_the_cgroup_that_a_bundle_names(
     for path in (str(Path(named).parent), f"{named}/../other", "/x"):
         assert refused(lambda path=path: guest.run("a", bundle=bundle("true", cgroups_path=path))) == "bundle_invalid"  # type: ignore[misc]
     guest.run("a", bundle=bundle("true", cgroups_path=None)).wait()
+
+
+@pytest.mark.guarantee(26)
+def test_a_container_that_somebody_runs_by_hand_where_corral_has_its_own_is_not_taken_for_a_leftover(
+    corral: CorralSystem, guest: Guest, bundle: Bundle
+) -> None:
+    root = corral.run_dir(guest.name) / "runc"
+    runc = ["runc", "--root", str(root)]
+    kept = root / ".kept-by-a-runtime"
+    kept.mkdir()
+    made = bundle("sleep", "1000", cgroups_path=None)
+    subprocess.run([*runc, "run", "--detach", "--bundle", made, "by-hand"], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        guest.run("a", spec=corral.spec("true"), auto_delete=True).wait()
+        corral.restart_worker(guest.name)
+        state = json.loads(subprocess.run([*runc, "state", "by-hand"], check=True, capture_output=True).stdout)
+        assert (state["status"], kept.exists()) == ("running", True)
+    finally:
+        subprocess.run([*runc, "delete", "--force", "by-hand"], check=True)
+        kept.rmdir()
 
 
 def _below(named: str) -> list[Path]:

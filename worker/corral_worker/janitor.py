@@ -27,8 +27,10 @@ async def sweep(guest: Guest) -> None:
     found |= {
         "shim": {path.stem for path in paths.sockets.glob("*.sock")},
         "runtime state": {path.name for path in paths.runtime_root.iterdir()},
-        "cgroup": {name for name in cgroups.children(guest.settings.cgroup_parent) if is_instance(name)},
+        "cgroup": cgroups.children(guest.settings.cgroup_parent),
     }
+    # what is not named after an instance is somebody else's: a container that was run there by hand, what a runtime keeps for itself
+    found = {kind: {name for name in names if is_instance(name)} for kind, names in found.items()}
     unknown = _unknown(guest, list(set().union(*found.values())))
     _remove_console_sockets(guest)
     for instance in sorted(found["shim"] - unknown - set(guest.containers)):  # a worker ended between the deletion and its acknowledgement
