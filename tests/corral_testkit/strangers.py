@@ -13,14 +13,15 @@ from corral_worker.shim.cgroup import hierarchies
 
 
 class Stranger:
-    """A `sleep` in a cgroup, in every hierarchy. With cgroup v2 alone it is one level below: beside it no container could be."""
+    """A `sleep` in a cgroup, in every hierarchy. With cgroup v2 alone it is one level below, unless `directly`: beside it no container
+    could be."""
 
-    def __init__(self, cgroup: str) -> None:
+    def __init__(self, cgroup: str, *, directly: bool = False) -> None:
         mounts = set(hierarchies().values())
         self.directories = [Path(mount + cgroup) for mount in mounts]
         self.process = subprocess.Popen(["sleep", "1000"])
         for directory in self.directories:
-            lives = directory / "stranger" if len(mounts) == 1 else directory
+            lives = directory / "stranger" if len(mounts) == 1 and not directly else directory
             lives.mkdir(parents=True)
             with contextlib.suppress(FileNotFoundError):  # no cpuset
                 _fill_cpuset(directory)
@@ -56,9 +57,9 @@ def _fill_cpuset(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def stranger_in(cgroup: str) -> Iterator[Stranger]:
+def stranger_in(cgroup: str, *, directly: bool = False) -> Iterator[Stranger]:
     """A stranger for a while. The cgroup, which has two levels, must not exist yet."""
-    stranger = Stranger(cgroup)
+    stranger = Stranger(cgroup, directly=directly)
     try:
         yield stranger
     finally:

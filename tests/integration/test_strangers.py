@@ -263,6 +263,22 @@ def test_a_frozen_cgroup_is_refused_and_stays_frozen(guest: Guest, bundle: Bundl
 
 
 @pytest.mark.guarantee(26)
+def test_where_the_stranger_is_in_the_named_cgroup_itself_a_container_starts_or_is_refused_and_the_cgroup_stays_as_it_is(
+    guest: Guest, bundle: Bundle, named: str
+) -> None:
+    with stranger_in(named, directly=True) as stranger:
+        before = _settings_of(stranger)
+        if set(hierarchies()) == {""}:  # below what has processes the kernel allows none with controllers
+            assert refused(lambda: guest.run("b", bundle=bundle("true"))) == "bundle_invalid"
+            assert refused(lambda: guest.run("b", bundle=bundle("true", cgroups_path=f"{named}/below"))) == "bundle_invalid"
+        else:
+            container = guest.run("b", bundle=bundle("sleep", "1000"))
+            container.delete(force=True)
+        assert stranger.as_before
+        assert (_settings_of(stranger), _below(named)) == (before, [])
+
+
+@pytest.mark.guarantee(26)
 def test_what_is_corrals_cannot_be_named(corral: CorralSystem, guest: Guest, bundle: Bundle, named: str) -> None:
     other = guest.run("a", spec=corral.spec("sleep", "1000"))
     mine = guest.run("b", bundle=bundle("sleep", "1000"))
@@ -312,6 +328,11 @@ def test_a_container_that_somebody_runs_by_hand_where_corral_has_its_own_is_not_
     finally:
         subprocess.run([*runc, "delete", "--force", "by-hand"], check=True)
         kept.rmdir()
+
+
+def _settings_of(stranger: Stranger) -> list[str]:
+    files = [top / name for top in stranger.directories for name in ("cgroup.type", "cgroup.subtree_control")]
+    return [file.read_text() for file in files if file.exists()]
 
 
 def _below(named: str) -> list[Path]:
