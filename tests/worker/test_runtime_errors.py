@@ -1,4 +1,5 @@
-"""Texts of runtimes → codes: those of runc 1.1.5 and crun 1.8.1 as the programs say them, those of later runc from its users' reports."""
+"""Texts of runtimes → codes: those of runc 1.1.5 and crun 1.8.1 as the programs say them, those of later runc from its users'
+reports, those of later crun from its source."""
 
 from __future__ import annotations
 
@@ -61,6 +62,16 @@ CRUN = [
     ("chdir `/nope`: No such file or directory", "bad_request"),
     ("make `rootfs` private: No such file or directory", "bundle_invalid"),
 ]
+CRUN_1_21_TO_1_28 = [
+    ("the path `/etc/passwd` exists but it is not executable: Operation not permitted", "command_not_executable"),
+    ("the path `/etc` is not a regular file: Operation not permitted", "command_not_executable"),
+    ("executable file `/no/such` not found: No such file or directory", "command_not_found"),
+    ("chdir to `/nope`: No such file or directory", "bad_request"),
+    ("the container `x` is paused", "container_invalid_state"),
+    ("the container `x` is not running", "container_not_running"),
+    ("the rootfs path `/b/rootfs` does not exist: No such file or directory", "bundle_invalid"),
+    ("invalid character `/` in the container ID `a/b`", "invalid_container_id"),
+]
 UNKNOWN = [
     "",
     "cgroups in hybrid mode not supported, drop all controllers from cgroupv2",
@@ -72,7 +83,7 @@ UNKNOWN = [
 
 
 @pytest.mark.guarantee(18)
-@pytest.mark.parametrize(("text", "code"), RUNC_1_1 + RUNC_1_2_AND_1_3 + CRUN)
+@pytest.mark.parametrize(("text", "code"), RUNC_1_1 + RUNC_1_2_AND_1_3 + CRUN + CRUN_1_21_TO_1_28)
 def test_a_known_text_has_its_code(text: str, code: str) -> None:
     assert code_for(text) == code
     assert code in TABLE
