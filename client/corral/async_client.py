@@ -181,7 +181,7 @@ class AsyncClient:
         )
 
     def guest_history(self, after: Cursor | str | None = None) -> "AsyncIterator[Event]":
-        """What brokers keep of guests that came and went, and of their own starts and ends, up to now and merged by time.
+        """Yield what brokers keep of guests that came and went, and of their own starts and ends, up to now and in order of time.
 
         after: a cursor of an event that this, or a stream, gave; None: from the oldest. Raises unsupported_op for an older broker.
         """
@@ -190,7 +190,7 @@ class AsyncClient:
         return guest_history(self._connection, cursor_from_text(after) if isinstance(after, str) else after or Cursor())
 
     async def keeps_history(self) -> bool:
-        """Whether the broker in use keeps `guest_history` over its restarts (it has a state directory). Raises unsupported_op."""
+        """Return whether the broker in use keeps `guest_history` over its restarts (it has a state directory). Raises unsupported_op."""
         from corral.broker_history import is_kept
 
         return await is_kept(self._connection)

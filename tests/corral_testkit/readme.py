@@ -27,6 +27,8 @@ PRIVATE = ("/run/corral", "/var/lib/corral", "/srv/busybox")
 BUSYBOX = ["mkdir -p /srv/busybox/bin", "cp /bin/busybox /srv/busybox/bin/", "/srv/busybox/bin/busybox --install /srv/busybox/bin"]
 """The guide's commands that make a root file system, for pages that take it as given."""
 ANYTHING = "…"
+LEFT_BEFORE = re.compile(r"corral-worker\[.*\] instance \S+ belongs to nobody: ")
+"""Lines about what a run before on this machine left, because it was killed: no page shows them."""
 MARK = "\x02"
 PATIENCE_S = 30.0
 
@@ -98,7 +100,7 @@ class Terminal:
     def wait_for(self, expected: list[str]) -> None:
         """Until it has shown these lines, whatever may follow. AssertionError when they do not come."""
         until_s = time.monotonic() + self._patience_s
-        while not agrees([*expected, ANYTHING], self._shown.splitlines()):
+        while not agrees([*expected, ANYTHING], [line for line in self._shown.splitlines() if not LEFT_BEFORE.search(line)]):
             assert self._read(until_s), f"it ended ({self._process.wait()}) without showing {expected}, only:\n{self._shown}"
 
     def read(self) -> str:

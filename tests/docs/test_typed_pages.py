@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,8 +24,17 @@ def typed(page: Path) -> bool:
     return any(block.language == "console" and not block.note.startswith("elsewhere: ") for block in blocks(page.read_text()))
 
 
+@pytest.fixture(scope="module")
+def alone() -> Iterator[None]:
+    """Wait until no other run of this test is on the machine: their guests have the same directories, their brokers the same ports."""
+    with Path(tempfile.gettempdir(), "corral-typed-pages.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 @pytest.mark.runc
-@pytest.mark.timeout(180)
+@pytest.mark.usefixtures("alone")
+@pytest.mark.timeout(180, func_only=True)
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES if typed(page)])
 def test_every_command_shows_what_the_page_shows(page: Path) -> None:
     text = page.read_text()

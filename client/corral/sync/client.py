@@ -147,11 +147,11 @@ class Client:
         return Events(self._portal, self._client.events(kinds, guests, after, broker_events, beacons, select))
 
     def guest_history(self, after: Cursor | str | None = None) -> "Iterator[Event]":
-        """See AsyncClient.guest_history."""
+        """Yield what brokers keep of guests that came and went, and of their own starts and ends, up to now and in order of time."""
         return self._portal.iterate(self._client.guest_history(after))
 
     def keeps_history(self) -> bool:
-        """See AsyncClient.keeps_history."""
+        """Return whether the broker in use keeps `guest_history` over its restarts (it has a state directory). Raises unsupported_op."""
         return self._portal.run(self._client.keeps_history())
 
     def run(
