@@ -66,7 +66,7 @@ class Uv:
         python = OWN / "bin" / "python"
         if not python.exists():
             _run([sys.executable, "-m", "venv", "--without-pip", "--clear", str(OWN)], dict(os.environ))
-        pip = _pip(python)
+        pip = bundled_pip(python)
         settings = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False).stdout
         self._variables = {**os.environ, **pip_settings.for_uv(settings, os.environ), "VIRTUAL_ENV": str(environment)}
         lock = REPOSITORY / DEVELOP
@@ -93,12 +93,13 @@ class Uv:
             _run([*pip, *install, *(["--require-hashes"] if block else []), "--requirement", wanted.name], dict(os.environ))
 
 
-def _pip(python: Path) -> list[str]:
+def bundled_pip(python: Path) -> list[str]:
     """Run pip in an environment that has none: from the wheel that this Python's ensurepip keeps, which is not worth installing."""
     import ensurepip
 
-    places = [Path(ensurepip.__file__).parent / "_bundled", Path(sysconfig.get_config_var("WHEEL_PKG_DIR") or "/usr/share/python-wheels")]
-    wheels = sorted(wheel for place in places for wheel in place.glob("pip-*.whl"))
+    kept_elsewhere = sysconfig.get_config_var("WHEEL_PKG_DIR")  # by Debian, say
+    place = Path(kept_elsewhere) if kept_elsewhere else Path(ensurepip.__file__).parent / "_bundled"
+    wheels = sorted(place.glob("pip-*.whl"))
     if wheels:
         return [str(python), f"{wheels[-1]}/pip"]
     _run([str(python), "-m", "ensurepip"], dict(os.environ))
