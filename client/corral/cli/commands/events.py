@@ -1,7 +1,7 @@
 """corral events."""
 
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,8 +14,10 @@ from corral.cli.failures import FAILED, say
 from corral.cli.selecting import select
 
 if TYPE_CHECKING:
-    from corral import AsyncClient, Event, EventGap, Resync
+    from corral import AsyncClient
+    from corral.core.items import Item
     from corral.selectors import Selector
+    from corral_schemas.queries import GuestInfo
 
 
 def _complete_kinds(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -96,14 +98,17 @@ def events(
         from corral_schemas.events import BROKER_KINDS
 
         beginning = cursor_from_text(after) if after else Cursor() if since_ns is not None or no_follow else None
-        source: AsyncIterator[Event | EventGap | Resync]
+        source: AsyncIterator[Item]
         status = 0
         of_brokers = wanted.admits_any_of(BROKER_KINDS)
         if beginning is not None and of_brokers:
             of_brokers = await _say_what_is_kept(client)
         if no_follow:
-            names, status = await _readable(client, wanted, select)
+            asked = await _chosen(client, wanted, select)
+            names, status = _readable(asked, wanted, select)
             source = replayed(client, names, beginning or Cursor(), of_brokers=of_brokers)
+            if select:
+                source = _of_guests(source, {info.guest for info in asked})
         else:
             source = _followed(client, wanted, select, beginning)
         chosen = chosen_format(form)
@@ -116,15 +121,20 @@ def events(
     return with_client(broker, body, timeout_s=timeout_s)
 
 
-async def _readable(client: "AsyncClient", wanted: Wanted, select: "Selector | None") -> tuple[list[str], int]:
-    """The guests whose journals are to be read and can be, and the status: that of one asked for by name that is down is said."""
+async def _chosen(client: "AsyncClient", wanted: Wanted, select: "Selector | None") -> "list[GuestInfo]":
+    """The guests meant, up or down."""
     from corral.fleet_map import meant
+
+    known = await client.guests()
+    return meant(select, known) if select else [info for info in known if not wanted.guests or info.guest in wanted.guests]
+
+
+def _readable(chosen: "Sequence[GuestInfo]", wanted: Wanted, select: "Selector | None") -> tuple[list[str], int]:
+    """The guests whose journals are to be read and can be, and the status: that of one asked for by name that is down is said."""
     from corral_schemas.events import BROKER_KINDS
 
     if wanted.kinds and wanted.kinds <= BROKER_KINDS:
         return [], 0
-    known = await client.guests()
-    chosen = meant(select, known) if select else [info for info in known if not wanted.guests or info.guest in wanted.guests]
     unknown = sorted(wanted.guests - {info.guest for info in chosen})
     away = Away(wanted.guests, select)
     left_out = away.left_out(info.guest for info in chosen if not info.up)
@@ -133,6 +143,12 @@ async def _readable(client: "AsyncClient", wanted: Wanted, select: "Selector | N
     for info in failed:
         say(f"guest {info.guest} is down, and its journal cannot be read: {info.reason}")
     return [*unknown, *(info.guest for info in chosen if info.up)], FAILED if failed else 0
+
+
+async def _of_guests(source: "AsyncIterator[Item]", guests: Collection[str]) -> "AsyncIterator[Item]":
+    async for item in source:
+        if item.guest in guests:
+            yield item
 
 
 async def _say_what_is_kept(client: "AsyncClient") -> bool:
@@ -151,9 +167,7 @@ async def _say_what_is_kept(client: "AsyncClient") -> bool:
     return True
 
 
-async def _followed(
-    client: "AsyncClient", wanted: Wanted, select: "Selector | None", beginning: Any
-) -> "AsyncIterator[Event | EventGap | Resync]":
+async def _followed(client: "AsyncClient", wanted: Wanted, select: "Selector | None", beginning: Any) -> "AsyncIterator[Item]":
     stream = client.events(
         kinds=wanted.kinds or None,
         guests=wanted.guests or None,
