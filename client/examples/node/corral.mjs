@@ -111,7 +111,7 @@ export class Client {
   static async dial(address, keys) {
     const client = new Client();
     Object.assign(client, { address, keys, commands: new Connection(address, keys), bulk: new Connection(address, keys) });
-    client.hello = await client.call("", "hello");
+    [client.hello] = await Promise.all([client.call("", "hello"), client.call("", "hello", {}, { bulk: true })]); // on each
     return client;
   }
 
