@@ -102,6 +102,7 @@ def test_a_reader_survives_a_broker_restart_and_a_guest_away_for_a_moment(broker
     run(work())
 
 
+@pytest.mark.guarantee(25)
 def test_a_reader_by_name_learns_at_once_which_process_it_reads_and_stays_with_it(broker: FakeBroker, guest: FakeGuest) -> None:
     async def work() -> None:
         async with corral.AsyncClient(broker.address) as client:
@@ -120,6 +121,7 @@ def test_a_reader_by_name_learns_at_once_which_process_it_reads_and_stays_with_i
     run(work())
 
 
+@pytest.mark.guarantee(25)
 @pytest.mark.parametrize("trouble", ["silence", "guest_busy", "deadline_exceeded"])
 def test_who_reads_or_waits_asks_on_when_a_poll_had_no_answer_or_found_no_place(
     broker: FakeBroker, guest: FakeGuest, monkeypatch: pytest.MonkeyPatch, trouble: str

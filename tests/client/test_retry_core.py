@@ -135,6 +135,7 @@ def test_an_unreachable_guest_is_the_outcome_at_once_unless_the_caller_has_patie
     assert isinstance(outcome, CorralError) and outcome.code == "guest_unreachable"
 
 
+@pytest.mark.guarantee(25)
 def test_a_poll_that_has_reached_its_guest_outlives_a_short_absence_of_it_without_other_patience() -> None:
     requests = make()
     requests.submit(request(deadline_s=90.0, poll_s=60.0, patience_once_there_s=5.0), 0.0)

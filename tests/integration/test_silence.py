@@ -95,6 +95,7 @@ class Readers:
         return {**told, "client.run": (done.returncode, done.stdout), "shell": (self.shell.end(), b"heard\n")}
 
 
+@pytest.mark.runc
 @pytest.mark.guarantee(25)
 @pytest.mark.timeout(SILENCE_S + 100)
 def test_whoever_reads_or_waits_is_served_through_silence_and_a_restart_of_broker_and_worker(up: Up) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from corral_schemas.exits import Exit
 from corral_schemas.queries import ReplayArgs, WaitArgs
 from corral_testkit.desk import Desk, at_desk
@@ -55,6 +57,7 @@ def test_a_poll_that_comes_again_joins_the_one_under_way_and_may_have_a_later_de
     at_desk(tmp_path, work)
 
 
+@pytest.mark.guarantee(25)
 def test_of_polls_that_have_ended_in_a_silent_guest_nothing_stays(tmp_path: Path) -> None:
     async def work(desk: Desk) -> None:
         desk.room.container()

@@ -114,6 +114,7 @@ def test_a_consumer_whose_lease_ends_holds_up_nothing(shim: ShimDriver) -> None:
     assert shim.notice("gap", init)["reason"] == "cap"
 
 
+@pytest.mark.guarantee(25)
 def test_a_process_that_was_silent_for_longer_than_its_consumers_lease_still_waits_for_it(shim: ShimDriver) -> None:
     init = shim.run(["sh", "-c", "sleep 1.7; exec head -c 2097152 /dev/zero"], cap_bytes=MIB, policy="block", lease_ms=1_500)
     assert shim.notice("blocked", init)["since_ns"] is not None
