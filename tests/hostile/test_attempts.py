@@ -15,7 +15,7 @@ from corral_schemas.errors import CorralError
 from corral_schemas.events import EventHeader, Started
 from corral_schemas.frames import CommandHeader, ReplyHeader, encode_command, encode_event, encode_reply, pack
 from corral_schemas.keyfiles import Policy, Rule
-from corral_schemas.queries import ForgetGuestsArgs, GuestsReply, ListArgs, Nothing
+from corral_schemas.queries import ForgetGuestsArgs, GuestsReply, ListArgs, Nothing, ReplayArgs, ReplayReply
 from corral_schemas.topics import event_topic
 from corral_testkit.wire_peers import FakeWorker, Keys, PeerTimeoutError, repeat_until
 from hostile.keyed_broker import KeyedBroker, refused
@@ -371,6 +371,16 @@ def test_a_policy_for_some_guests_lets_no_others_be_forgotten(keyed: KeyedBroker
     lines = keyed.audit(lambda line: line["op"] == "forget_guests" and line["verdict"] == "allowed")
     told = [(line["target"], line["verdict"]) for line in lines if line["op"] == "forget_guests"]
     assert told == [("web-1,db-1", "refused"), ("web-1", "allowed")]
+
+
+def test_a_policy_for_some_guests_lets_no_history_of_all_be_read(keyed: KeyedBroker) -> None:
+    for name, guests in (("some", ["web-*"]), ("every", ["*"])):
+        keyed.policy(name, Policy(allow=[Rule(ops=["replay"], guests=guests)]))
+    some, every, observer = keyed.several_keys(("some", "policy:some"), ("every", "policy:every"), ("watch", "observer"))
+    assert refused(lambda: keyed.client(some).call("replay", ReplayArgs())) == "unauthorized"
+    for keys in (every, observer):
+        reply = keyed.client(keys).call("replay", ReplayArgs())
+        assert isinstance(reply, ReplayReply) and len(reply.events) == 1
 
 
 def test_an_expired_key_may_nothing_any_more(keyed: KeyedBroker) -> None:
