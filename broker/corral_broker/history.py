@@ -47,7 +47,6 @@ class _Reason(msgspec.Struct):
     reason: str = ""
 
 
-_header = msgspec.msgpack.Decoder(EventHeader)
 _reason = msgspec.msgpack.Decoder(_Reason)
 
 
@@ -75,11 +74,10 @@ class History:
         self._keep(header, entry)
         self._store(entry)
 
-    def load(self, entries: Iterable[Entry]) -> dict[str, Standing]:
+    def load(self, events: Iterable[tuple[EventHeader, Entry]]) -> dict[str, Standing]:
         """Takes in what was kept, and tells where each guest stood last."""
         standing: dict[str, Standing] = {}
-        for entry in entries:
-            header = _header.decode(entry.header)
+        for header, entry in events:
             self.seq = max(self.seq, header.seq)
             self._keep(header, entry)
             one = standing.setdefault(header.guest, Standing())

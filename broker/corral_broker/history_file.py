@@ -3,7 +3,8 @@
 What was published is in the kernel before: it survives kill -9 of the broker. A power cut may take the last half minute; then, and where
 the disk was full for a while, the seqs that may have been used are passed over, so that none is used twice.
 
-    file   = head record*            head   = "corral-history 1 " state epoch "\n"     state: = in step, ! behind
+    file   = head record*
+    head   = "corral-history 1 " state epoch " " boot "\n"          state: = in step, ! behind; boot: an id of 36 characters
     record = length u32, crc32 u32, msgpack [header, payload]
 """
 
@@ -13,7 +14,7 @@ import os
 import secrets
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +22,7 @@ import msgspec
 
 from corral_broker.history import HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, Entry, History, Standing
 from corral_broker.whole_file import write_whole
-from corral_schemas.events import BrokerStarted, EventHeader
+from corral_schemas.events import EventHeader
 
 FILE_NAME = "guest-history"
 SEQ_JUMP = 1 << 20
@@ -29,7 +30,8 @@ SEQ_JUMP = 1 << 20
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MAGIC, _IN_STEP, _BEHIND = b"corral-history 1 ", b"=", b"!"
 _EPOCH_CHARS = 16
-_HEAD_BYTES = len(_MAGIC) + 1 + _EPOCH_CHARS + 1
+_BOOT_CHARS = 36
+_HEAD_BYTES = len(_MAGIC) + 1 + _EPOCH_CHARS + 1 + _BOOT_CHARS + 1
 _record = struct.Struct("<II")
 _entry = msgspec.msgpack.Decoder(Entry)
 _header = msgspec.msgpack.Decoder(EventHeader)
@@ -95,17 +97,20 @@ class HistoryFile:
             log.warning("history_unreadable: %s is no history; starting without it", self.path)
             return
         self.history.epoch = epoch
-        entries, whole_bytes = _entries_in(content)
-        self.standing = self.history.load(entries)
-        last = _header.decode(entries[-1].header) if entries else None
+        events, whole_bytes = _events_in(content)
+        self.standing = self.history.load(events)
+        last = events[-1][0] if events else None
         self.written_ns = max(self.written_ns, last.time_ns if last else 0)
         self.previous = "" if last is None else "stopped" if last.kind == "broker_stopped" else "died"
         in_step = content[len(_MAGIC) : len(_MAGIC) + 1] == _IN_STEP and whole_bytes == len(content)
-        if not in_step or (self.previous == "died" and _boot_of(entries) != boot_id()):
+        if not in_step or (self.previous == "died" and not content.startswith(_head(epoch))):
             log.warning("history_cut: the end of %s may be missing; what was published since is a gap", self.path)
             self.history.seq += SEQ_JUMP
             return
-        self._open(whole_bytes, len(entries))
+        try:
+            self._open(whole_bytes, len(events))
+        except OSError as why:
+            self._say(why)
 
     def _store(self, entry: Entry) -> None:
         """Into the kernel. What the disk does not take is tried again with the next event."""
@@ -126,7 +131,7 @@ class HistoryFile:
     def _write_anew(self) -> None:
         self._behind = True
         records = [_packed(entry) for entry in self.history.entries]
-        content = _MAGIC + _IN_STEP + self.history.epoch.encode() + b"\n" + b"".join(records)
+        content = _head(self.history.epoch) + b"".join(records)
         write_whole(self.path, content)
         self._open(len(content), len(records))
 
@@ -134,6 +139,7 @@ class HistoryFile:
         if self._file >= 0:
             os.close(self._file)
         self._file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        os.pwrite(self._file, _head(self.history.epoch), 0)
         self._bytes, self._records, self._behind = size, records, False
 
     def _fall_behind(self) -> None:
@@ -157,6 +163,11 @@ def boot_id() -> str:
         return ""
 
 
+def _head(epoch: str) -> bytes:
+    """Of this boot, and in step."""
+    return _MAGIC + _IN_STEP + f"{epoch} {boot_id():<{_BOOT_CHARS}}\n".encode()
+
+
 def _packed(entry: Entry) -> bytes:
     body = msgspec.msgpack.encode(entry)
     return _record.pack(len(body), zlib.crc32(body)) + body
@@ -167,23 +178,22 @@ def _epoch_in(content: bytes) -> str:
     head = content[:_HEAD_BYTES]
     if len(head) < _HEAD_BYTES or not head.startswith(_MAGIC) or not head.endswith(b"\n"):
         return ""
-    epoch = head[len(_MAGIC) + 1 : -1]
+    epoch = head[len(_MAGIC) + 1 :][:_EPOCH_CHARS]
     return epoch.decode() if epoch.isalnum() else ""
 
 
-def _entries_in(content: bytes) -> tuple[list[Entry], int]:
+def _events_in(content: bytes) -> tuple[list[tuple[EventHeader, Entry]], int]:
     """The records up to the first that is not whole, and where that begins."""
-    entries: list[Entry] = []
+    events: list[tuple[EventHeader, Entry]] = []
     at = _HEAD_BYTES
     for body, end in _bodies(content, at):
         try:
             entry = _entry.decode(body)
-            _header.decode(entry.header)
+            events.append((_header.decode(entry.header), entry))
         except (msgspec.DecodeError, UnicodeDecodeError):
             break
-        entries.append(entry)
         at = end
-    return entries, at
+    return events, at
 
 
 def _bodies(content: bytes, at: int) -> Iterator[tuple[bytes, int]]:
@@ -194,12 +204,3 @@ def _bodies(content: bytes, at: int) -> Iterator[tuple[bytes, int]]:
             return
         at += _record.size + length
         yield body, at
-
-
-def _boot_of(entries: Iterable[Entry]) -> str:
-    """The boot in which the newest broker began."""
-    found = ""
-    for entry in entries:
-        if _header.decode(entry.header).kind == "broker_started":
-            found = msgspec.msgpack.decode(entry.payload, type=BrokerStarted).boot
-    return found

@@ -180,6 +180,8 @@ def test_no_seq_is_used_twice_where_the_end_of_the_file_may_be_missing(tmp_path:
         content[-5] ^= 1
     elif harm == "behind":
         content[17:18] = b"!"
+    else:
+        content[36:40] = b"past"
     path.write_bytes(content)
     again = HistoryFile(tmp_path)
     assert again.history.epoch == file.history.epoch and again.previous == "died"
@@ -214,7 +216,7 @@ def test_what_a_full_disk_did_not_take_is_written_once_there_is_room(tmp_path: P
     again.close()
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"corral-history 1 =0123456789abcdef", b"\0" * 100])
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"corral-history 1 =0123456789abcdef " + 36 * b"x", b"\0" * 100])
 def test_a_file_that_is_no_history_is_said_and_another_begun(tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / FILE_NAME).write_bytes(content)
     file = HistoryFile(tmp_path)
