@@ -214,7 +214,7 @@ class Registration:
 def _checked(frames: list[Opaque]) -> session.Register:
     """Raises bad_request or message_too_large."""
     if len(frames) != 3:
-        raise error("bad_request", f"register has {len(frames) - 1} frames in place of 2")
+        raise error("bad_request", f"register has {len(frames) - 1} frames instead of 2")
     if len(frames[2]) > SESSION_BYTES_MAX:
         raise error("message_too_large", f"register of {len(frames[2])} bytes; the limit is {SESSION_BYTES_MAX}")
     register = unpack(session.Register, frames[2], "register")

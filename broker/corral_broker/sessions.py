@@ -133,7 +133,7 @@ class Sessions:
 def _only_body(frames: list[Opaque]) -> Opaque:
     """The third of three frames. Raises bad_request or message_too_large."""
     if len(frames) != 3:
-        raise error("bad_request", f"{len(frames) - 1} frames in place of 2")
+        raise error("bad_request", f"{len(frames) - 1} frames instead of 2")
     if len(frames[2]) > SESSION_BYTES_MAX:
         raise error("message_too_large", f"{len(frames[2])} bytes; the limit is {SESSION_BYTES_MAX}")
     return frames[2]

@@ -145,13 +145,13 @@ class _Parser:
     def _word(self, what: str) -> tuple[str, int]:
         position, token = self._position(), self._peek()
         if not token or token in ("=", "==", "!=", ",", "(", ")"):
-            raise self._wrong(position, f"{what} is wanted {f'in place of {token!r}' if token else 'at the end'}")
+            raise self._wrong(position, f"{what} is expected {f'instead of {token!r}' if token else 'at the end'}")
         return self._take(), position
 
     def _expect(self, mark: str) -> None:
         if self._peek() != mark:
             found = self._peek()
-            raise self._wrong(self._position(), f"{mark!r} is wanted {f'in place of {found!r}' if found else 'at the end'}")
+            raise self._wrong(self._position(), f"{mark!r} is expected {f'instead of {found!r}' if found else 'at the end'}")
         self._take()
 
     def _wrong(self, position: int, why: str) -> "CorralError":

@@ -92,7 +92,7 @@ def _hint(why: str) -> str:
 
 def _check_count(frames: Sequence[bytes], count: int, what: str) -> None:
     if len(frames) != count:
-        raise error("bad_request", f"{what} has {len(frames)} frames in place of {count}")
+        raise error("bad_request", f"{what} has {len(frames)} frames instead of {count}")
 
 
 def unpack(kind: type[T], frame: bytes, what: str = "message") -> T:

@@ -27,7 +27,7 @@ PRIVATE = ("/run/corral", "/var/lib/corral", "/srv/busybox")
 BUSYBOX = ["mkdir -p /srv/busybox/bin", "cp /bin/busybox /srv/busybox/bin/", "/srv/busybox/bin/busybox --install /srv/busybox/bin"]
 """The guide's commands that make a root file system, for pages that take it as given."""
 ANYTHING = "…"
-LEFT_BEFORE = re.compile(r"corral-worker\[.*\] instance \S+ belongs to nobody: ")
+LEFT_BEFORE = re.compile(r"corral-worker\[.*\] instance \S+ belongs to no container: ")
 """Lines about what a run before on this machine left, because it was killed: no page shows them."""
 MARK = "\x02"
 PATIENCE_S = 30.0

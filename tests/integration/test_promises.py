@@ -232,9 +232,9 @@ def test_what_belongs_to_nobody_is_removed_at_the_start_of_a_worker_which_says_w
     lost = len(corral.workers[name].log)
     corral.restart_worker(name)
     log = corral.workers[name].log[lost:]
-    assert f"instance {stray} belongs to nobody: removing its directory, shim, runtime state" in log
-    assert f"instance {lone.name} belongs to nobody: removing its cgroup" in log
-    assert f"console socket {stray}.tty belongs to nobody" in log
+    assert f"instance {stray} belongs to no container: removing its directory, shim, runtime state" in log
+    assert f"instance {lone.name} belongs to no container: removing its cgroup" in log
+    assert f"console socket {stray}.tty belongs to no container" in log
     wait_until(lambda: not directory.exists() and not lone.exists(), "they are removed", 5.0)
     assert not [path for path in (corral.run_dir(name) / "s").iterdir() if stray in path.name]
     assert keeper.state().status == "running"

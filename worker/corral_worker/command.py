@@ -164,7 +164,7 @@ def _keys(brokers: tuple[str, ...], key_file: Path, server_key: str, token_file:
         return None
     if not server_key:
         if insecure:
-            log.warning("insecure: commands are taken without keys from whoever answers at %s", ", ".join(by_tcp))
+            log.warning("insecure: commands are taken without keys from any broker at %s", ", ".join(by_tcp))
             return None
         raise StartError(
             f"{by_tcp[0]}: without keys anyone on the way could give commands here; give --server-key FILE (broker.public from the "

@@ -39,7 +39,7 @@ async def sweep(guest: Guest) -> None:
             paths.shim_socket(instance).unlink(missing_ok=True)
     for instance in sorted(unknown):
         what = [kind for kind, instances in found.items() if instance in instances]
-        log.warning("instance %s belongs to nobody: removing its %s", instance, ", ".join(what))
+        log.warning("instance %s belongs to no container: removing its %s", instance, ", ".join(what))
         await end_processes(guest, instance)
         if await _end_stray_shim(guest, instance):
             await remove_remains(guest, instance)
@@ -69,7 +69,7 @@ def _remove_console_sockets(guest: Guest) -> None:
     alive = {instance for processes in guest.processes.values() for instance in processes}
     for socket in guest.settings.paths.sockets.glob("*.tty"):
         if socket.stem not in alive:
-            log.warning("console socket %s belongs to nobody: removing it", socket.name)
+            log.warning("console socket %s belongs to no container: removing it", socket.name)
             socket.unlink(missing_ok=True)
 
 

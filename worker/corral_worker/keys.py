@@ -53,7 +53,7 @@ def _make(path: Path) -> None:
     pair = KeyPair(public=public.decode(), secret=secret.decode())
     aside = path.with_name(f"{path.name}.{os.getpid()}")
     with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
-        file.write(text_of(pair, "Secret key of a Corral worker: whoever has it is this guest."))
+        file.write(text_of(pair, "Secret key of a Corral worker: every program that has it acts as this guest."))
         file.flush()
         os.fsync(file.fileno())
     with contextlib.suppress(FileExistsError):  # another start was quicker: its key counts

@@ -172,7 +172,7 @@ class Requests:
         elif known.done:
             self._send(route, header, known.reply)
         else:
-            raise error("outcome_unknown", f"{known.op} was under way when the worker ended, and nobody knows how it went")
+            raise error("outcome_unknown", f"{known.op} was under way when the worker ended, and its outcome is not known")
 
     def _join(self, route: Any, header: CommandHeader, flight: Flight, deadline_s: float) -> None:
         """Adds one who waits for the reply; at his deadline he is told so, and the command goes on (see `result`)."""

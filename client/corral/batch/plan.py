@@ -58,7 +58,7 @@ class StepText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         Literal["each", "any"],
         Meta(description="each: every guest does every item. any: each item is done once, where there is least to do"),
     ] = "each"
-    detach: Annotated[bool, Meta(description="run and exec are done once the process has started, in place of once it has exited")] = False
+    detach: Annotated[bool, Meta(description="run and exec are done when the process has started, not when it has exited")] = False
     window: Annotated[int | str, Meta(description="Most targets under way at a time: a number, or 10% of all")] = WINDOW_DEFAULT
     barrier: Annotated[bool, Meta(description="Wait for a whole window to end before the next; otherwise one in as one goes out")] = False
     timeout: Annotated[Duration | None, Meta(description="Of each attempt at a target; what it started is killed then")] = None

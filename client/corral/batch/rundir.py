@@ -80,7 +80,7 @@ def make_run_dir(base: Path, name: str, plan: bytes, suffix: str, items: dict[st
     path = exact or base / f"{name}-{time.strftime('%Y%m%dT%H%M%S')}-{secrets.token_hex(3)}"
     path.mkdir(parents=True, exist_ok=True)
     if any(path.iterdir()):
-        raise RunDirError(f"{path} is not empty: each run has a directory of its own (go on with an old one: corral batch resume {path})")
+        raise RunDirError(f"{path} is not empty: each run needs an empty directory (continue an old one: corral batch resume {path})")
     for directory in ("items", "targets", "results"):
         (path / directory).mkdir()
     for step, values in items.items():

@@ -101,7 +101,5 @@ def _with_chunks(one: Found) -> BundleEntry:
             if read > one.entry.size:
                 break
     if read != one.entry.size:
-        raise error(
-            "file_changed", f"{one.entry.path} has {read} bytes in place of {one.entry.size}: it is being written to; pack it again"
-        )
+        raise error("file_changed", f"{one.entry.path} has {read} bytes instead of {one.entry.size}: it is being written to; pack it again")
     return msgspec.structs.replace(one.entry, chunks=bytes(digests))

@@ -31,7 +31,7 @@ def plan_given(words: Sequence[str], how: dict[str, Any]) -> tuple[str, bytes, s
             )
         return plan_read(Path(program[0]))
     if how["rootfs"] and how["container"]:
-        raise click.UsageError("--rootfs makes a container of its own for each target, --exec goes into one: give one of them")
+        raise click.UsageError("--rootfs makes a container for each target, --exec uses an existing one: give one of them")
     if not program:
         raise click.UsageError("say what to run after --")
     return "run", _adhoc(program, how), ".json", Path()
@@ -59,7 +59,7 @@ def plan_read(path: Path) -> tuple[str, bytes, str, Path]:
     try:
         return str(path), path.read_bytes(), ".jsonl" if path.suffix == ".jsonl" else ".yaml", path.parent
     except OSError as why:
-        raise Failed(f"{path}: {why.strerror}", status=NOT_RUN, hint="a command in place of a plan needs --rootfs or --exec") from why
+        raise Failed(f"{path}: {why.strerror}", status=NOT_RUN, hint="a command without a plan needs --rootfs or --exec") from why
 
 
 def checked(text: bytes, suffix: str, beside: Path, *, stdin: bool = True) -> "tuple[Plan, dict[str, list[str]]]":

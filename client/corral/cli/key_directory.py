@@ -62,7 +62,7 @@ def make_key_file(path: Path, name: str) -> KeyPair:
     except FileExistsError as why:
         raise KeyFileError(f"{path} is there already; it is left as it is") from why
     with os.fdopen(descriptor, "w") as file:
-        file.write(keyfiles.text_of(pair, f"Secret key of Corral: whoever has this file is {name}."))
+        file.write(keyfiles.text_of(pair, f"Secret key of Corral: every program that has this file acts as {name}."))
     return pair
 
 

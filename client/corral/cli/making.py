@@ -210,7 +210,7 @@ def check_fleet(choice: "Choice | None", limit_s: float | None, *, tty: bool, st
     if choice is not None and (tty or stdin):
         raise click.UsageError("one terminal and one stdin are not for many guests: --select goes without -i and -t")
     if choice is not None and detach and limit_s is not None:
-        raise click.UsageError("--for goes without -d: nobody stays to count")
+        raise click.UsageError("--for needs a run in the foreground: leave out -d")
     if choice is None and as_json and not detach:
         raise click.UsageError("--json goes with -d or --select: output in the foreground is the process's own; see `corral logs --json`")
 

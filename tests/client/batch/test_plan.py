@@ -104,7 +104,7 @@ def test_all_mistakes_are_said_at_once_with_their_lines() -> None:
         4: "did you mean 'run'",
         5: "onn: unknown key; did you mean 'on'?",
         6: "'0%' is not a share",
-        7: "character 9: '(' is wanted",
+        7: "character 9: '(' is expected",
         8: "not a duration",
         11: "steps[1].items[1]: an item is text or a number",
         14: "rows: expected `int` >= 0",

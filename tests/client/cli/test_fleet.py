@@ -177,7 +177,7 @@ def test_a_reader_that_goes_away_ends_all_of_them_quietly(up: Up) -> None:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["ps", "--select", "role="], "a value for role is wanted"),
+        (["ps", "--select", "role="], "a value for role is expected"),
         (["stop", "--select", "all", "g1/x"], "is not NAME"),
         (["kill", "--window", "2", "g1/x"], "--window goes with --select"),
         (["stop", "--select", "all", "--window", "0", "x"], "is not a number from 1 on"),
