@@ -15,7 +15,7 @@ from corral_testkit.bundles import make_bundle
 from corral_testkit.shim_driver import wait_until
 from corral_testkit.vms import ROOTFS, VmFleet
 
-NAMED = "/strangers/same"
+NAMED, OCCUPIED = "/strangers/same", "/strangers/occupied"
 CGROUPS = Mount(source="/sys/fs/cgroup", destination="/sys/fs/cgroup")
 FILES = Mount(source="/tmp", destination="/tmp")
 MEMORY_BYTES = 64 << 20
@@ -91,10 +91,10 @@ def test_the_others_in_a_named_cgroup_of_v2_live_through_failures_ends_and_force
 
 @pytest.mark.guarantee(26)
 def test_a_cgroup_of_v2_that_has_processes_itself_is_refused_and_stays_as_it_is(guest: Guest, hand: Container, bundle: Bundle) -> None:
-    stranger = stranger_in(guest, NAMED)
-    look = ["sh", "-c", f"cd /sys/fs/cgroup{NAMED}; cat cgroup.type cgroup.subtree_control; ls -d */ 2> /dev/null; true"]
+    stranger = stranger_in(guest, OCCUPIED)
+    look = ["sh", "-c", f"cd /sys/fs/cgroup{OCCUPIED}; cat cgroup.type cgroup.subtree_control; ls -d */ 2> /dev/null; true"]
     before = hand.run(look).check().stdout
-    for cgroup in (NAMED, f"{NAMED}/below"):
+    for cgroup in (OCCUPIED, f"{OCCUPIED}/below"):
         failure = refused(lambda cgroup=cgroup: guest.run("b", bundle=bundle("true", cgroups_path=cgroup)))  # type: ignore[misc]
         assert failure.code == "bundle_invalid" and "processes of others" in failure.message
     assert hand.run(look).check().stdout == before

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from corral_worker.cgroups import cgroup_version, is_frozen, pids_in, process_state, remove_empty, stats
+from corral_worker.cgroups import cgroup_version, is_frozen, pids_in, process_state, stats
 
 V1 = {
     "memory/memory.usage_in_bytes": "4096\n",
@@ -88,17 +88,6 @@ def test_the_kind_of_cgroups_is_told(tmp_path: Path) -> None:
     assert cgroup_version(tmp_path) == "hybrid"
     laid_out(tmp_path, {"cgroup.controllers": ""})
     assert cgroup_version(tmp_path) == "v2"
-
-
-def test_an_empty_cgroup_goes_with_its_parents_in_every_hierarchy_and_a_used_one_stays(tmp_path: Path) -> None:
-    for name in ("pids", "memory"):
-        (tmp_path / name / "corral" / "g1").mkdir(parents=True)
-    (tmp_path / "memory" / "corral" / "g2").mkdir()
-    (tmp_path / "freezer").mkdir()
-    remove_empty("/corral/g1", tmp_path)
-    assert not (tmp_path / "pids" / "corral").exists()
-    assert [path.name for path in (tmp_path / "memory" / "corral").iterdir()] == ["g2"]
-    assert (tmp_path / "pids").is_dir()
 
 
 def test_a_process_that_is_gone_has_no_state() -> None:

@@ -1,6 +1,5 @@
 """What a container's cgroup tells: its processes and its figures, on v1, v2 and hybrid."""
 
-import logging
 import os
 import time
 from pathlib import Path
@@ -10,8 +9,6 @@ import msgspec
 from corral_schemas.containers import ContainerProcessState, ContainerStats
 from corral_worker.paths import GuestPaths
 from corral_worker.shim import cgroup
-
-log = logging.getLogger(__name__)
 
 _UNLIMITED = 1 << 60
 _FIGURES = ("cpu_ns", "memory_bytes", "memory_limit_bytes", "memory_max_usage_bytes", "pids", "pids_limit")
@@ -32,24 +29,9 @@ def cgroup_version(root: Path = Path("/sys/fs/cgroup")) -> str:
     return "v1" if any((root / name).is_dir() for name in ("pids", "memory", "systemd")) else "none"
 
 
-def remove_empty(cgroup: str, root: Path = Path("/sys/fs/cgroup")) -> None:
-    """Removes a cgroup and its parents, in every hierarchy, as far as nobody has anything in them."""
-    for mount in [root, *(path for path in root.iterdir() if path.is_dir() and not path.is_symlink())]:
-        directory = mount / cgroup.lstrip("/")
-        while directory != mount:
-            try:
-                directory.rmdir()
-            except FileNotFoundError:
-                log.debug("no cgroup %s", directory)
-            except OSError as why:
-                log.debug("cgroup %s stays: %s", directory, why)
-                break
-            directory = directory.parent
-
-
-def children(cgroup: str, root: Path = Path("/sys/fs/cgroup")) -> set[str]:
+def children(parent: str) -> set[str]:
     """Names of the cgroups in this one, in whatever hierarchy."""
-    tops = [root / cgroup.lstrip("/"), *(mount / cgroup.lstrip("/") for mount in root.iterdir() if mount.is_dir())]
+    tops = [Path(mount + parent) for mount in set(cgroup.hierarchies().values())]
     return {path.name for top in tops if top.is_dir() for path in top.iterdir() if path.is_dir()}
 
 

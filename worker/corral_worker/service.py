@@ -12,7 +12,7 @@ from corral_schemas.frames import CommandHeader
 from corral_schemas.names import new_instance
 from corral_schemas.queries import InfoReply, Nothing
 from corral_schemas.session import Registered
-from corral_worker import adopt, cgroups, retention
+from corral_worker import adopt, retention
 from corral_worker.about import About
 from corral_worker.brokers import BrokerSession, Face, Route
 from corral_worker.bundle_store.unsynced import Memory
@@ -30,6 +30,7 @@ from corral_worker.notices import Notices
 from corral_worker.ops import CHANGES, queries
 from corral_worker.requests import Query, Requests
 from corral_worker.rewind import set_back
+from corral_worker.shim.cgroup import remove_guest_cgroups
 from corral_worker.shims import Shims, UnixShims
 from corral_worker.spools import LOST_WITH_SHIM, Spools
 from corral_worker.stdio_feed import StdioFeed
@@ -149,7 +150,7 @@ class Worker:
         await sweep(self.guest)
         if not self.guest.containers:
             self.guest.shims.quit()
-            await asyncio.to_thread(cgroups.remove_empty, self._settings.cgroup_parent)
+            await asyncio.to_thread(remove_guest_cgroups, self._settings.guest, self._settings.paths.state)
         for link in list(self.guest.links.values()):
             link.close()
         self.guest.shims.close()
