@@ -41,9 +41,11 @@ def anchors(text: str) -> set[str]:
 
 
 def broken(files: list[Path] | None = None) -> list[str]:
-    """Return a line for each link to a file, or to a heading, that is not there. Links into the web are not followed."""
+    """Return a line for each link to a file, or to a heading, that is not there (the web is not asked), and for marks of a merge."""
     wrong = []
     for path in files if files is not None else markdown_files():
+        if re.search(r"^(<<<<<<<|>>>>>>>) ", path.read_text(), re.MULTILINE):
+            wrong.append(f"{_shown(path)}: marks of a merge")
         for target in links(path.read_text()):
             if re.match(r"[a-z]+:", target):
                 continue

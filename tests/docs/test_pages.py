@@ -24,6 +24,8 @@ def test_a_link_to_a_missing_file_or_heading_is_reported(tmp_path: Path) -> None
     )
     found = [line.rpartition(" ")[2] for line in links.broken([page])]
     assert found == ["missing.md", "other.md#missing", "#missing"]
+    page.write_text("# Here\n<<<<<<< HEAD\na\n=======\nb\n>>>>>>> other\n")
+    assert [line.partition(": ")[2] for line in links.broken([page])] == ["marks of a merge"]
 
 
 def test_marked_tests_are_found_without_importing_them(tmp_path: Path) -> None:
