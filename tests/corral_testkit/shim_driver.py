@@ -18,6 +18,7 @@ from typing import Any
 
 from corral_testkit.bundles import make_bundle, make_process, make_rootfs
 from corral_worker.shim.adopt import pid_of_listener
+from corral_worker.shim.cgroup import hierarchies
 from corral_worker.shim.launch import start_zygote
 from corral_worker.shim.spool_read import Chunk, Gap, SpoolReader
 from corral_worker.shim.wire import FrameReader, Message, encode
@@ -294,17 +295,23 @@ class Guest:
         self.zygote.send(message)
         return self.zygote.wait_for(lambda answer: answer["t"] != "shim_gone")
 
-    def container_pids(self) -> set[int]:
-        """Every process in any cgroup of this guest."""
+    @property
+    def cgroup_tops(self) -> list[Path]:
+        """The directory of its cgroup in every hierarchy, there or not."""
+        return [Path(mount + self.cgroup) for mount in sorted(set(hierarchies().values()))]
+
+    def container_pids(self, instance: str = "") -> set[int]:
+        """Every process in any cgroup of this guest, or of one of its containers."""
         pids: set[int] = set()
-        for procs in Path("/sys/fs/cgroup").glob(f"*{self.cgroup}/**/cgroup.procs"):
-            with contextlib.suppress(OSError):
-                pids |= {int(line) for line in procs.read_text().split()}
+        for top in self.cgroup_tops:
+            for procs in (top / instance).glob("**/cgroup.procs"):
+                with contextlib.suppress(OSError):
+                    pids |= {int(line) for line in procs.read_text().split()}
         return pids
 
     def cgroups(self) -> list[Path]:
         """The containers' cgroup directories that are there."""
-        return [path for path in Path("/sys/fs/cgroup").glob(f"*{self.cgroup}/*") if path.is_dir()]
+        return [path for top in self.cgroup_tops for path in top.glob("*") if path.is_dir()]
 
     def close(self) -> None:
         """Kill everything of this guest, remove its cgroups."""
@@ -319,15 +326,15 @@ class Guest:
                 readable(pidfd, 5)
                 os.close(pidfd)
         wait_until(lambda: not self._kill_containers(), "containers end")
-        for mount in Path("/sys/fs/cgroup").iterdir():
-            root = mount / self.cgroup.strip("/")
+        for root in self.cgroup_tops:
             for path in sorted(root.glob("**/"), reverse=True):
                 wait_until(lambda path=path: remove(path), f"{path} can be removed")  # type: ignore[misc]
 
     def _kill_containers(self) -> bool:
         pids = self.container_pids()
-        for frozen in Path("/sys/fs/cgroup").glob(f"*{self.cgroup}/*/freezer.state"):
-            frozen.write_text("THAWED")
+        for top in self.cgroup_tops:
+            for frozen in top.glob("*/freezer.state"):
+                frozen.write_text("THAWED")
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -33,8 +33,7 @@ def _hanging_runtime(directory: Path) -> str:
 
 
 def _pids_in(shim: ShimDriver) -> set[str]:
-    path = Path(f"/sys/fs/cgroup/pids{shim.guest.cgroup}/{shim.instance}/cgroup.procs")
-    return set(path.read_text().split()) if path.exists() else set()
+    return {str(pid) for pid in shim.guest.container_pids(shim.instance)}
 
 
 def _kill(pids: set[str]) -> set[str]:

@@ -199,12 +199,7 @@ def test_with_a_shared_pid_namespace_the_rest_dies_with_the_init(shim: ShimDrive
         kill_rest_on_init_exit=True,
     )
     assert shim.notice("exit", init)["exit"] == {"type": "exited", "code": 4}
-    wait_until(lambda: not shim.guest.container_pids() or not _pids(shim), "the rest was killed")
-
-
-def _pids(shim: ShimDriver) -> list[str]:
-    path = Path(f"/sys/fs/cgroup/pids{shim.guest.cgroup}/{shim.instance}/cgroup.procs")
-    return path.read_text().split() if path.exists() else []
+    wait_until(lambda: not shim.guest.container_pids(shim.instance), "the rest was killed")
 
 
 def test_an_oom_kill_is_seen(shim: ShimDriver) -> None:

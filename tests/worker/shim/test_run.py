@@ -107,8 +107,7 @@ def test_the_rest_of_a_short_run_with_a_shared_pid_namespace_dies_with_its_init(
     fields = _fields(shim, argv, bundle={"shared_pid_namespace": True}, kill_rest_on_init_exit=True)
     shim.do("run", **fields)
     assert shim.notice("exit", fields["process"]["instance"])["exit"] == {"type": "exited", "code": 4}
-    procs = Path(f"/sys/fs/cgroup/pids{shim.guest.cgroup}/{shim.instance}/cgroup.procs")
-    wait_until(lambda: not procs.exists() or not procs.read_text().split(), "the rest was killed")
+    wait_until(lambda: not shim.guest.container_pids(shim.instance), "the rest was killed")
 
 
 def test_an_oom_kill_right_at_the_start_of_a_run_is_seen(shim: ShimDriver) -> None:
