@@ -70,7 +70,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     places = sources()
     names = {place: name for name, place in places.items()}
     name = names[page.file.src_uri]
-    parts = _FENCE.split(_OTHER_TERMINAL.sub("In another terminal:\n\n", markdown))
+    parts = _FENCE.split(_OTHER_TERMINAL.sub("In a separate terminal:\n\n", markdown))
     return "".join(part if index % 2 else linked(part, name, page.file.src_uri, places) for index, part in enumerate(parts))
 
 
