@@ -14,11 +14,11 @@ from corral_schemas.queries import ResultArgs
 from corral_schemas.stdio import Done
 from corral_testkit.bounded import run
 from corral_testkit.guests import Answers, Room, open_room
-from corral_worker.flight import Flight
-from corral_worker.guest import Guest
-from corral_worker.handlers import query
-from corral_worker.requests import Requests
-from corral_worker.tasks import Tasks
+from corral_worker.base.tasks import Tasks
+from corral_worker.commands.execution import Flight
+from corral_worker.commands.handlers import query
+from corral_worker.commands.requests import Requests
+from corral_worker.containers.guest import Guest
 
 KILL = KillArgs(container="c1")
 

@@ -16,14 +16,14 @@ from corral_schemas.containers import ContainerSpec
 from corral_schemas.errors import WireError
 from corral_schemas.events import EventHeader
 from corral_schemas.frames import CommandHeader
-from corral_worker.guest import Guest, Settings
+from corral_worker.base.paths import GuestPaths
+from corral_worker.containers.guest import Guest, Settings
 from corral_worker.journal.journal import Journal
 from corral_worker.journal.port import Store
 from corral_worker.journal.records import ContainerRecord, EventRecord, ProcessRecord, Status
 from corral_worker.journal.store import Durability, SqliteStore
-from corral_worker.paths import GuestPaths
-from corral_worker.runc import Runtime
-from corral_worker.shims import UnixShims
+from corral_worker.runtime.runc import Runtime
+from corral_worker.shims.port import UnixShims
 
 WORKER = "0" * 26
 

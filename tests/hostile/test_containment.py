@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from corral_schemas.commands import CreateArgs
 from corral_schemas.containers import ContainerSpec, Mount
 from corral_schemas.errors import CorralError
-from corral_worker.bundles import make_bundle
+from corral_worker.runtime.bundles import make_bundle
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from corral import CorralError
 from corral_testkit.system import CorralSystem
-from corral_worker.handlers.change import FREEZE_TRIES
+from corral_worker.commands.handlers.change import FREEZE_TRIES
 
 pytestmark = pytest.mark.runc
 

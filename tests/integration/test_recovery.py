@@ -22,9 +22,9 @@ from corral_testkit.cursors import cursor_now
 from corral_testkit.remains import kill_and_wait, processes_at
 from corral_testkit.shim_driver import wait_until
 from corral_testkit.system import CorralSystem
-from corral_worker.paths import GuestPaths
+from corral_worker.base.paths import GuestPaths
 from corral_worker.shim.cgroup import hierarchies
-from corral_worker.shims import ShimGoneError, UnixShims
+from corral_worker.shims.port import ShimGoneError, UnixShims
 
 pytestmark = pytest.mark.runc
 

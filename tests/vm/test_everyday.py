@@ -12,7 +12,7 @@ from corral.sync.container import Container
 from corral.sync.guest import Guest
 from corral_testkit.vms import ROOTFS, Stopwatch, VmFleet, is_event, only_events, until
 from corral_vm.machine import Machine
-from corral_worker.drift import INTERVAL_S
+from corral_worker.reconcile.drift import INTERVAL_S
 
 LIVES_ON = "trap 'exit 3' TERM; echo up; sleep 1000 & wait"
 MEMORY_BYTES = 64 << 20

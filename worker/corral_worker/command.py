@@ -21,13 +21,13 @@ from corral_schemas.errors import CorralError
 from corral_schemas.keyfiles import KeyFileError
 from corral_schemas.names import check_guest_name
 from corral_worker import __version__
-from corral_worker.durable import write_durably
-from corral_worker.guest import Settings
+from corral_worker.base.durable import write_durably
+from corral_worker.base.heap_trim import keep_large_blocks
+from corral_worker.base.keys import Keys, load_keys
+from corral_worker.base.paths import SOCKET_PATH_BYTES_MAX, GuestPaths
+from corral_worker.containers.guest import Settings
 from corral_worker.journal.store import JournalCorruptError
-from corral_worker.keys import Keys, load_keys
-from corral_worker.malloc import keep_large_blocks
-from corral_worker.paths import SOCKET_PATH_BYTES_MAX, GuestPaths
-from corral_worker.runc import Runtime, is_plain_runc
+from corral_worker.runtime.runc import Runtime, is_plain_runc
 from corral_worker.service import Worker, real_parts
 from corral_worker.service_commands import install, zygote
 from corral_worker.service_manager import ServiceManager

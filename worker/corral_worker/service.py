@@ -12,29 +12,29 @@ from corral_schemas.frames import CommandHeader
 from corral_schemas.names import new_instance
 from corral_schemas.queries import InfoReply, Nothing
 from corral_schemas.session import Registered
-from corral_worker import adopt, retention
-from corral_worker.about import About
-from corral_worker.brokers import BrokerSession, Face, Route
+from corral_worker.base.tasks import Tasks
 from corral_worker.bundle_store.unsynced import Memory
-from corral_worker.cut_off import note_reads
-from corral_worker.dialer import Dialer, ZmqDialer
-from corral_worker.drift import Drift
-from corral_worker.guest import Guest, Settings
-from corral_worker.handlers import bundles
-from corral_worker.janitor import sweep
+from corral_worker.commands.handlers import bundles
+from corral_worker.commands.ops import CHANGES, queries
+from corral_worker.commands.requests import Query, Requests
+from corral_worker.containers.guest import Guest, Settings
+from corral_worker.containers.spools import LOST_WITH_SHIM, Spools
 from corral_worker.journal.journal import JOURNAL_MADE, Journal
 from corral_worker.journal.port import OpenStore
 from corral_worker.journal.records import EventRecord
 from corral_worker.journal.store import Durability, SqliteStore
-from corral_worker.notices import Notices
-from corral_worker.ops import CHANGES, queries
-from corral_worker.requests import Query, Requests
-from corral_worker.rewind import set_back
+from corral_worker.reconcile import adopt, retention
+from corral_worker.reconcile.drift import Drift
+from corral_worker.reconcile.janitor import sweep
+from corral_worker.reconcile.notices import Notices
+from corral_worker.reconcile.rollback_check import set_back
+from corral_worker.reconcile.truncated_output import note_reads
 from corral_worker.shim.cgroup import remove_guest_cgroups
-from corral_worker.shims import Shims, UnixShims
-from corral_worker.spools import LOST_WITH_SHIM, Spools
-from corral_worker.stdio_feed import StdioFeed
-from corral_worker.tasks import Tasks
+from corral_worker.shims.port import Shims, UnixShims
+from corral_worker.uplink.about import About
+from corral_worker.uplink.dialer import Dialer, ZmqDialer
+from corral_worker.uplink.session import BrokerSession, Face, Route
+from corral_worker.uplink.stdio_feed import StdioFeed
 
 log = logging.getLogger(__name__)
 

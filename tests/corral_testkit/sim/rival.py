@@ -10,9 +10,9 @@ from corral_testkit.sim.guest import SimGuest
 from corral_testkit.sim.process import Host, Process
 from corral_testkit.sim.shims import SimShims
 from corral_testkit.sim.sockets import SimDialer
-from corral_worker.guest import Settings
-from corral_worker.paths import GuestPaths
-from corral_worker.runc import Runtime
+from corral_worker.base.paths import GuestPaths
+from corral_worker.containers.guest import Settings
+from corral_worker.runtime.runc import Runtime
 from corral_worker.service import Parts, Worker
 
 LIVES_S = 0.5

@@ -1,4 +1,4 @@
-"""The worker's way to its simulated shims (`corral_worker.shims.Shims`): forks, and connections that keep their order."""
+"""The worker's way to its simulated shims (`corral_worker.shims.port.Shims`): forks, and connections that keep their order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from corral_testkit.sim.process import Process
 from corral_testkit.sim.shim import SimShim
 from corral_worker.shim.wire import Message
-from corral_worker.shims import OnGone, OnNotice, ShimGoneError, ShimLink
+from corral_worker.shims.port import OnGone, OnNotice, ShimGoneError, ShimLink
 
 if TYPE_CHECKING:
     from corral_testkit.sim.guest import SimGuest
@@ -29,7 +29,7 @@ class ShimConnection:
         at_s = max(last_s, now_s + 0.000_02 + self._shim.guest.randomness.random() * 0.000_5)
         return at_s, at_s - now_s
 
-    # the worker's end (corral_worker.shim_link.Stream)
+    # the worker's end (corral_worker.shims.shim_link.Stream)
 
     def send(self, message: Message, blob: bytes = b"") -> None:
         if self.alive:

@@ -10,7 +10,7 @@ import zmq
 
 from corral_testkit.sim.network import Connection, Dialler, Frames, Network
 from corral_testkit.sim.process import Process
-from corral_worker.dialer import OnBurst, Purpose
+from corral_worker.uplink.dialer import OnBurst, Purpose
 
 BURST = 100
 QUEUE_MAX = 10_000
@@ -179,7 +179,7 @@ class SimPublisher:
 
 
 class SimDialer:
-    """`corral_worker.dialer.Dialer` of one worker process."""
+    """`corral_worker.uplink.dialer.Dialer` of one worker process."""
 
     def __init__(self, network: Network, process: Process) -> None:
         self._network, self._process = network, process

@@ -24,13 +24,13 @@ from corral_schemas.bundles import BundleEntry, BundleInfo, ImageConfig, Incomin
 from corral_schemas.errors import CorralError, error
 from corral_schemas.limits import BUNDLE_INCOMING_KEPT_S
 from corral_schemas.names import bundle_name, bundle_ref
+from corral_worker.base.durable import write_durably
 from corral_worker.bundle_store.disk import free_bytes, remove_tree, storage_error
 from corral_worker.bundle_store.incoming import MANIFEST, ROOTFS, Pieces
 from corral_worker.bundle_store.pushes import ABOUT, PREFIX, About, Pushes, directories_in
 from corral_worker.bundle_store.syncing import Syncing
 from corral_worker.bundle_store.unsynced import Memory
 from corral_worker.bundle_store.uploads import Uploads
-from corral_worker.durable import write_durably
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corral_schemas.bundles import BundleEntry
+from corral_worker.base.durable import write_durably
 from corral_worker.bundle_store.disk import sync_filesystem, write_out
-from corral_worker.durable import write_durably
 
 log = logging.getLogger(__name__)
 

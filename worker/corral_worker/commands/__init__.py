@@ -1,0 +1,1 @@
+"""From a command's frames to its reply."""

@@ -1,0 +1,160 @@
+"""kill, stop, pause, resume and update: what changes a container that is there."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Iterator
+
+from corral_schemas.commands import SIGKILL, ContainerTarget, KillArgs, KillReply, StopArgs, StopReply, UpdateArgs
+from corral_schemas.errors import CorralError, error
+from corral_schemas.events import Paused, Resumed, Updated
+from corral_schemas.frames import pack
+from corral_schemas.limits import EVENT_BYTES_MAX
+from corral_schemas.stdio import Done
+from corral_worker.commands.execution import Flight
+from corral_worker.containers import lifecycle
+from corral_worker.containers.guest import Guest
+from corral_worker.journal.records import ContainerRecord, ProcessRecord
+from corral_worker.shims.port import ShimGoneError, ShimLink
+
+NOT_FROZEN, FREEZE_TRIES, FREEZE_PAUSE_S = "unable to freeze", 4, 0.05
+"""runc looks so many times whether a v1 freezer has frozen, and then thaws it again: on a busy machine, or while a process in it waits for
+the disk, these are too few, and nothing has changed."""
+
+
+async def linked(guest: Guest, container: ContainerRecord) -> ShimLink:
+    """The shim of a container that runs. Raises runtime_failed where it cannot be had."""
+    try:
+        return await guest.shim(container)
+    except (ShimGoneError, OSError) as why:
+        raise error("runtime_failed", f"no shim could be reached for container {container.name}: {why}") from why
+
+
+@contextlib.contextmanager
+def json_is_the_callers(what: str) -> Iterator[None]:
+    """Where the runtime cannot read JSON that came with the command itself, the request is wrong, not a bundle."""
+    try:
+        yield
+    except CorralError as why:
+        if why.code == "bundle_invalid":
+            raise error("bad_request", f"{what}: {why.message}", **why.details) from why
+        raise
+
+
+async def kill(guest: Guest, args: KillArgs, flight: Flight) -> KillReply:
+    container = guest.find_container(args.container, args.instance)
+    process = guest.find_process(container, guest.processes[container.instance], args.process, args.process_instance)
+    # `all` also reaches what a stopped init left behind (a shared pid namespace), as the runtime's kill --all does
+    if not flight.redo and not (args.all and container.status == "stopped"):
+        lifecycle.check("kill", container)
+    if process.exit is not None and not process.init:
+        raise error("process_not_found", f"process {args.process} has ended already", process=args.process, outcome="already_exited")
+    await signal_process(guest, container, process, args.signal, flight, everything=args.all)
+    return KillReply(outcome="delivered")
+
+
+async def signal_process(
+    guest: Guest,
+    container: ContainerRecord,
+    process: ProcessRecord,
+    signal: int,
+    flight: Flight,
+    *,
+    everything: bool = False,
+    suffix: str = "",
+) -> None:
+    """Has the shim send a signal. Raises container_not_running or process_not_found where there is nobody to get it."""
+    link = await linked(guest, container)
+    ok = await flight.step(link, "signal", suffix=suffix, process=process.instance, signal=signal, all=everything)
+    outcome = ok["outcome"]
+    if outcome == "delivered":
+        return
+    code = "container_not_running" if process.init else "process_not_found"
+    raise error(code, f"{container.name}/{process.id}: {outcome.replace('_', ' ')}", process=process.id, outcome=outcome)
+
+
+async def stop(guest: Guest, args: StopArgs, flight: Flight) -> StopReply:
+    container = guest.find_container(args.container, args.instance)
+    init = guest.processes[container.instance][container.init]
+    if container.status == "creating":
+        lifecycle.check("kill", container)
+    if init.exit is None:
+        grace_s = args.grace_ms / 1000
+        ended = asyncio.ensure_future(guest.waiters.exited(init))
+        try:
+            await _signal_unless_gone(guest, container, init, args.signal, flight)
+            done, _ = await asyncio.wait([ended], timeout=grace_s)
+            if not done:
+                await _signal_unless_gone(guest, container, init, SIGKILL, flight, suffix="/kill")
+                await ended
+        finally:
+            ended.cancel()
+    await guest.waiters.exited(init)
+    assert init.exit is not None
+    return StopReply(exit=init.exit)
+
+
+async def _signal_unless_gone(
+    guest: Guest, container: ContainerRecord, init: ProcessRecord, signal: int, flight: Flight, *, suffix: str = ""
+) -> None:
+    """A container that ended by itself meanwhile is stopped as well."""
+    link = await linked(guest, container)
+    await flight.step(link, "signal", suffix=suffix, process=init.instance, signal=signal, all=signal == SIGKILL)
+
+
+async def pause(guest: Guest, args: ContainerTarget, flight: Flight) -> Done:
+    async with guest.turns.ordered(args.container, flight.deadline_s):
+        container = guest.find_container(args.container, args.instance)
+        if not (flight.redo and container.status == "paused"):
+            await _runtime(guest, container, "pause", flight)
+            guest.journal.event("paused", Paused(), container)
+        return Done()
+
+
+async def resume(guest: Guest, args: ContainerTarget, flight: Flight) -> Done:
+    async with guest.turns.ordered(args.container, flight.deadline_s):
+        container = guest.find_container(args.container, args.instance)
+        if not (flight.redo and container.status != "paused"):
+            await _runtime(guest, container, "resume", flight)
+            guest.journal.event("resumed", Resumed(), container)
+        return Done()
+
+
+async def _runtime(guest: Guest, container: ContainerRecord, verb: lifecycle.Verb, flight: Flight) -> None:
+    lifecycle.check(verb, container)
+    await flight.recorded
+    link = await linked(guest, container)
+    log_path = guest.settings.paths.container(container.instance) / f"{verb}.log"
+    runtime = guest.settings.runtime
+    argv = runtime.pause(container.instance, log_path) if verb == "pause" else runtime.resume(container.instance, log_path)
+    tries = FREEZE_TRIES if verb == "pause" else 1
+    for attempt in range(1, tries + 1):
+        try:
+            await flight.runtime_step(link, verb, argv, suffix=f"/{attempt}" if attempt > 1 else "", log=str(log_path))
+            break
+        except CorralError as why:
+            if attempt == tries or NOT_FROZEN not in why.message:
+                raise
+            await asyncio.sleep(FREEZE_PAUSE_S)
+    lifecycle.apply(container, "paused" if verb == "pause" else "resumed")
+    guest.journal.save(container)
+
+
+async def update(guest: Guest, args: UpdateArgs, flight: Flight) -> Done:
+    async with guest.turns.ordered(args.container, flight.deadline_s):
+        container = guest.find_container(args.container, args.instance)
+        lifecycle.check("update", container)
+        await flight.recorded
+        link = await linked(guest, container)
+        directory = guest.settings.paths.container(container.instance)
+        resources, log_path = directory / "resources.json", directory / "update.log"
+        try:
+            await asyncio.to_thread(resources.write_text, json.dumps(args.resources))
+        except OSError as why:
+            raise error("storage_full", f"cannot write the resources of {container.name}: {why}") from why
+        argv = guest.settings.runtime.update(container.instance, resources, log_path)
+        with json_is_the_callers("resources"):
+            await flight.runtime_step(link, "update", argv, log=str(log_path))
+        event = Updated(resources=args.resources)
+        guest.journal.event("updated", event if len(pack(event)) <= EVENT_BYTES_MAX else Updated(), container)
+        return Done()

@@ -1,0 +1,1 @@
+"""The way to brokers: sockets, sessions, and what is published."""
