@@ -98,7 +98,7 @@ def main() -> None:
     if "--shell" in sys.argv:
         Agent(None).serve()
         return
-    import corral_worker.shim.zygote  # noqa: F401 - a process of its own in every guest: what it reads stays in the page cache
+    import corral_worker.shim.zygote.zygote  # noqa: F401 - a process of its own in every guest: what it reads stays in the page cache
     from corral_worker.command import worker  # everything a worker imports is in memory before a template is frozen
 
     subprocess.run(["runc", "--version"], capture_output=True, check=True)  # the same

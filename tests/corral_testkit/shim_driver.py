@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from corral_testkit.bundles import make_bundle, make_process, make_rootfs
-from corral_worker.shim.adopt import pid_of_listener
-from corral_worker.shim.cgroup import hierarchies
-from corral_worker.shim.launch import start_zygote
-from corral_worker.shim.spool_read import Chunk, Gap, SpoolReader
-from corral_worker.shim.wire import FrameReader, Message, encode
+from corral_worker.shim.base.wire import FrameReader, Message, encode
+from corral_worker.shim.cgroup.cgroup import hierarchies
+from corral_worker.shim.listener import pid_of_listener
+from corral_worker.shim.spool.reader import Chunk, Gap, SpoolReader
+from corral_worker.shim.zygote.launch import start_zygote
 
 CAP_BYTES = 256 * 1024 * 1024
 ANSWER_S = 20.0

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from corral_testkit.shim_driver import remove, wait_until
-from corral_worker.shim.cgroup import hierarchies
+from corral_worker.shim.cgroup.cgroup import hierarchies
 
 
 class Stranger:

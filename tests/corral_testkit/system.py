@@ -19,8 +19,8 @@ from corral import AsyncClient, Client, ContainerSpec, CorralError
 from corral_testkit.bundles import make_rootfs
 from corral_testkit.remains import readable, remains, sweep
 from corral_testkit.shim_driver import wait_until
-from corral_worker.shim.adopt import pid_of_listener
-from corral_worker.shim.zygote import ZYGOTE_SOCKET
+from corral_worker.shim.listener import pid_of_listener
+from corral_worker.shim.zygote.zygote import ZYGOTE_SOCKET
 
 START_S = 60.0
 END_S = 20.0

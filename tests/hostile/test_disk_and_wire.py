@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from corral_testkit.shim_driver import Guest, guest_in_temporary_directory
 from corral_worker.journal.store import JournalCorruptError, SqliteStore
-from corral_worker.shim.end_file import END_FILE_NAME, read_end
-from corral_worker.shim.spool import SpoolWriter
-from corral_worker.shim.spool_read import Chunk, Gap, SpoolReader
-from corral_worker.shim.wire import encode
+from corral_worker.shim.base.wire import encode
+from corral_worker.shim.spool.end_file import END_FILE_NAME, read_end
+from corral_worker.shim.spool.reader import Chunk, Gap, SpoolReader
+from corral_worker.shim.spool.writer import SpoolWriter
 
 READS_MAX = 10_000
 DAMAGE = st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=40)), min_size=1, max_size=8)

@@ -16,7 +16,7 @@ import pytest
 from corral import Client, ContainerSpec
 from corral_testkit.shim_driver import wait_until
 from corral_testkit.system import CorralSystem
-from corral_worker.shim.adopt import pid_of_listener
+from corral_worker.shim.listener import pid_of_listener
 
 WATCHDOG_US = 300_000
 PATIENCE_S = 20.0

@@ -23,7 +23,7 @@ from corral_testkit.remains import kill_and_wait, processes_at
 from corral_testkit.shim_driver import wait_until
 from corral_testkit.system import CorralSystem
 from corral_worker.base.paths import GuestPaths
-from corral_worker.shim.cgroup import hierarchies
+from corral_worker.shim.cgroup.cgroup import hierarchies
 from corral_worker.shims.port import ShimGoneError, UnixShims
 
 pytestmark = pytest.mark.runc

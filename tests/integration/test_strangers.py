@@ -17,7 +17,7 @@ from corral_testkit.remains import kill_and_wait
 from corral_testkit.shim_driver import wait_until
 from corral_testkit.strangers import Stranger, new_cgroup, stranger_in
 from corral_testkit.system import CorralSystem
-from corral_worker.shim.cgroup import hierarchies
+from corral_worker.shim.cgroup.cgroup import hierarchies
 
 pytestmark = [pytest.mark.runc, pytest.mark.timeout(120)]
 

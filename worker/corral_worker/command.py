@@ -31,7 +31,7 @@ from corral_worker.runtime.runc import Runtime, is_plain_runc
 from corral_worker.service import Worker, real_parts
 from corral_worker.service_commands import install, zygote
 from corral_worker.service_manager import ServiceManager
-from corral_worker.shim.launch import ZygoteStartError
+from corral_worker.shim.zygote.launch import ZygoteStartError
 
 log = logging.getLogger("corral_worker")
 

@@ -29,7 +29,7 @@ from corral_worker.reconcile.janitor import sweep
 from corral_worker.reconcile.notices import Notices
 from corral_worker.reconcile.rollback_check import set_back
 from corral_worker.reconcile.truncated_output import note_reads
-from corral_worker.shim.cgroup import remove_guest_cgroups
+from corral_worker.shim.cgroup.cgroup import remove_guest_cgroups
 from corral_worker.shims.port import Shims, UnixShims
 from corral_worker.uplink.about import About
 from corral_worker.uplink.dialer import Dialer, ZmqDialer

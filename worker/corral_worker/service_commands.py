@@ -13,7 +13,7 @@ from corral_schemas.errors import CorralError
 from corral_schemas.keyfiles import KeyFileError
 from corral_worker.base.paths import GuestPaths
 from corral_worker.install import Installation, InstallError, install_units, start_units
-from corral_worker.shim.launch import zygote_argv
+from corral_worker.shim.zygote.launch import zygote_argv
 
 
 @click.command()

@@ -13,7 +13,7 @@ from typing import Any
 
 from corral_testkit.sim.process import Process
 from corral_testkit.sim.witness import Life, Witness, generated
-from corral_worker.shim.spool_format import StreamState
+from corral_worker.shim.spool.format import StreamState
 
 SIGKILL, SIGTERM = 9, 15
 HARMLESS = frozenset({10, 12, *range(34, 65)})

@@ -13,7 +13,7 @@ from corral_testkit.sim.patches import wall_ns
 from corral_testkit.sim.process import Process
 from corral_testkit.sim.runtime import Running, RuntimeError_, Script
 from corral_testkit.sim.shim_process import EARLY_S, ShimProcess, _error
-from corral_worker.shim.wire import Message
+from corral_worker.shim.base.wire import Message
 
 if TYPE_CHECKING:
     from corral_testkit.sim.guest import SimGuest

@@ -12,9 +12,9 @@ from typing import Any
 from corral_testkit.sim.disk import Disk
 from corral_testkit.sim.runtime import Running
 from corral_testkit.sim.witness import Life
-from corral_worker.shim.end_file import EndFile
-from corral_worker.shim.spool import SpoolWriter
-from corral_worker.shim.wire import Message
+from corral_worker.shim.base.wire import Message
+from corral_worker.shim.spool.end_file import EndFile
+from corral_worker.shim.spool.writer import SpoolWriter
 
 STDIN_BYTES_MAX = 1 << 20
 EARLY_S = 0.05

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from corral_testkit.sim.process import Process
 from corral_testkit.sim.shim import SimShim
-from corral_worker.shim.wire import Message
+from corral_worker.shim.base.wire import Message
 from corral_worker.shims.port import OnGone, OnNotice, ShimGoneError, ShimLink
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from corral_worker.shim.spool_format import StreamState
+from corral_worker.shim.spool.format import StreamState
 
 _BLOCK_BYTES = 1 << 16
 _BLOCK = bytes((index * 197 + (index >> 8) * 31) & 255 for index in range(_BLOCK_BYTES)) * 2

@@ -15,7 +15,7 @@ from corral_worker.base.tasks import Tasks
 from corral_worker.commands.handlers import stdio
 from corral_worker.containers.spools import Position, Read, Spools
 from corral_worker.journal.records import ProcessRecord
-from corral_worker.shim.spool import SpoolWriter
+from corral_worker.shim.spool.writer import SpoolWriter
 from corral_worker.uplink.stdio_feed import StdioFeed
 
 WAIT_MS = 600

@@ -25,8 +25,8 @@ from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.reconcile import adopt
 from corral_worker.reconcile.notices import Notices
 from corral_worker.reconcile.truncated_output import note_reads
-from corral_worker.shim.end_file import EndFile
-from corral_worker.shim.spool import SpoolWriter
+from corral_worker.shim.spool.end_file import EndFile
+from corral_worker.shim.spool.writer import SpoolWriter
 
 CAP_BYTES = 1 << 20
 PRINTED_BYTES = 300_000

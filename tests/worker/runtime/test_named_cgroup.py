@@ -9,7 +9,7 @@ import pytest
 from corral_schemas.errors import CorralError
 from corral_worker.runtime import named_cgroup
 from corral_worker.runtime.named_cgroup import cgroup_below
-from corral_worker.shim import cgroup
+from corral_worker.shim.cgroup import cgroup
 
 INSTANCE = "01k9vw2zzzq5t8m2hxj7r4c0ad"
 OWN = f"/corral/g1/0123abcd/{INSTANCE}"

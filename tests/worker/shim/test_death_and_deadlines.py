@@ -14,9 +14,9 @@ import pytest
 
 from corral_testkit.remains import readable
 from corral_testkit.shim_driver import Guest, ShimDriver, Wire, wait_until
-from corral_worker.shim.launch import start_zygote
-from corral_worker.shim.linux import process_table, send_signal
-from corral_worker.shim.record import read_record
+from corral_worker.shim.base.linux import process_table, send_signal
+from corral_worker.shim.ledger.record import read_record
+from corral_worker.shim.zygote.launch import start_zygote
 
 pytestmark = pytest.mark.runc
 
@@ -207,7 +207,7 @@ def test_a_second_zygote_leaves_the_first_alone(own_guest: Guest) -> None:
     start_zygote(own_guest.run_dir, own_guest.state_dir, own_guest.name)
     assert own_guest.zygote_pid == first
     again = subprocess.run(
-        [sys.executable, "-m", "corral_worker.shim.zygote", "--run-dir", own_guest.run_dir, "--state-dir",
+        [sys.executable, "-m", "corral_worker.shim.zygote.zygote", "--run-dir", own_guest.run_dir, "--state-dir",
          own_guest.state_dir, "--guest", own_guest.name],
         capture_output=True, text=True, check=True,
     )  # fmt: skip

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from corral_testkit.shim_driver import Guest, ShimDriver, new_instance, wait_until
-from corral_worker.shim.end_file import read_end
-from corral_worker.shim.record import read_record
+from corral_worker.shim.ledger.record import read_record
+from corral_worker.shim.spool.end_file import read_end
 
 pytestmark = pytest.mark.runc
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from corral_testkit.shim_driver import Guest, ShimDriver, wait_until
-from corral_worker.shim.end_file import read_end
-from corral_worker.shim.record import read_record
-from corral_worker.shim.wire import FrameReader
+from corral_worker.shim.base.wire import FrameReader
+from corral_worker.shim.ledger.record import read_record
+from corral_worker.shim.spool.end_file import read_end
 
 pytestmark = pytest.mark.runc
 

@@ -31,7 +31,7 @@ from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.runtime import overlay
 from corral_worker.runtime.containment import ANYWHERE, Roots
 from corral_worker.runtime.runc import Runtime
-from corral_worker.shim.cgroup import guest_cgroup
+from corral_worker.shim.cgroup.cgroup import guest_cgroup
 from corral_worker.shims.port import Body, ShimGoneError, ShimLink, ShimRefusedError, Shims
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ import logging
 import shutil
 
 from corral_worker.containers.guest import Guest
-from corral_worker.shim.cgroup import Cgroup, cgroup_at, find_cgroup
+from corral_worker.shim.cgroup.cgroup import Cgroup, cgroup_at, find_cgroup
 
 log = logging.getLogger(__name__)
 

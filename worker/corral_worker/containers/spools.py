@@ -8,8 +8,8 @@ from corral_schemas.errors import error
 from corral_schemas.stdio import Chunk, Gap, ReadStdioArgs, StreamName
 from corral_worker.containers.guest import Guest
 from corral_worker.journal.records import ProcessRecord
-from corral_worker.shim.spool_read import Gap as SpoolGap
-from corral_worker.shim.spool_read import SpoolReader
+from corral_worker.shim.spool.reader import Gap as SpoolGap
+from corral_worker.shim.spool.reader import SpoolReader
 
 STREAM_NAMES: dict[int, StreamName] = {1: "stdout", 2: "stderr"}
 STREAM_NUMBERS: dict[str, int] = {name: number for number, name in STREAM_NAMES.items()}

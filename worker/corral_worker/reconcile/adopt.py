@@ -25,8 +25,8 @@ from corral_worker.reconcile.janitor import sweep
 from corral_worker.reconcile.notices import Notices, exit_at_rest
 from corral_worker.reconcile.reach import reach
 from corral_worker.reconcile.truncated_output import end_streams, kept_of
-from corral_worker.shim.end_file import END_FILE_NAME, read_end
-from corral_worker.shim.record import read_record
+from corral_worker.shim.ledger.record import read_record
+from corral_worker.shim.spool.end_file import END_FILE_NAME, read_end
 from corral_worker.shims.port import Body
 
 log = logging.getLogger(__name__)

@@ -14,8 +14,8 @@ from corral_worker.containers.guest import Guest
 from corral_worker.containers.spools import POWER_CUT, SHIM_DIED, STREAM_NAMES, STREAM_NUMBERS, Spools
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.reconcile.notices import Notices
-from corral_worker.shim.end_file import END_FILE_NAME, read_end
-from corral_worker.shim.spool_tail import ends_kept, repair_tail
+from corral_worker.shim.spool.end_file import END_FILE_NAME, read_end
+from corral_worker.shim.spool.tail import ends_kept, repair_tail
 
 log = logging.getLogger(__name__)
 

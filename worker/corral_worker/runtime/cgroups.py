@@ -8,7 +8,7 @@ import msgspec
 
 from corral_schemas.containers import ContainerProcessState, ContainerStats
 from corral_worker.base.paths import GuestPaths
-from corral_worker.shim import cgroup
+from corral_worker.shim.cgroup import cgroup
 
 _UNLIMITED = 1 << 60
 _FIGURES = ("cpu_ns", "memory_bytes", "memory_limit_bytes", "memory_max_usage_bytes", "pids", "pids_limit")

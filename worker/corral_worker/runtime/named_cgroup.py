@@ -7,7 +7,7 @@ from typing import Any
 from corral_schemas.errors import error
 from corral_schemas.names import is_instance
 from corral_worker.runtime.containment import Roots
-from corral_worker.shim.cgroup import OWN_LEVEL, frozen_at, hierarchies, occupied_unified
+from corral_worker.shim.cgroup.cgroup import OWN_LEVEL, frozen_at, hierarchies, occupied_unified
 
 CORRALS = "corral"
 """The cgroup, at the top of every hierarchy, in which Corral makes those of containers whose bundles name none."""

@@ -10,9 +10,9 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from corral_worker.shim.linux import log
-from corral_worker.shim.loop import READABLE, WRITABLE, Loop
-from corral_worker.shim.wire import FrameReader, Message, WireError, encode
+from corral_worker.shim.base.linux import log
+from corral_worker.shim.base.loop import READABLE, WRITABLE, Loop
+from corral_worker.shim.base.wire import FrameReader, Message, WireError, encode
 
 OUT_BYTES_MAX = 1024 * 1024
 READ_BYTES = 64 * 1024

@@ -7,23 +7,23 @@ import signal
 import socket
 import time
 
-from corral_worker.shim.answers import Answers, Key, RequestError
-from corral_worker.shim.calls import CONTAINER_STEPS, PROCESS_STEPS, Call, Calls, read_pid
-from corral_worker.shim.cgroup import Cgroup
-from corral_worker.shim.cleanup import Leftovers
-from corral_worker.shim.container_cgroup import ContainerCgroup
-from corral_worker.shim.direct import DirectSteps
-from corral_worker.shim.light import Any, Path
+from corral_worker.shim.base.light import Any, Path
+from corral_worker.shim.base.linux import log
+from corral_worker.shim.base.loop import Loop
+from corral_worker.shim.base.paths import ShimPlace
+from corral_worker.shim.base.wire import Message
+from corral_worker.shim.calls.calls import CONTAINER_STEPS, PROCESS_STEPS, Call, Calls, read_pid
+from corral_worker.shim.calls.cleanup import Leftovers
+from corral_worker.shim.calls.direct import DirectSteps
+from corral_worker.shim.calls.removal import remove_stopped
+from corral_worker.shim.cgroup.cgroup import Cgroup
+from corral_worker.shim.cgroup.container_cgroup import ContainerCgroup
+from corral_worker.shim.ledger.answers import Answers, Key, RequestError
+from corral_worker.shim.ledger.record import Record
 from corral_worker.shim.link import WorkerLink
-from corral_worker.shim.linux import log
-from corral_worker.shim.loop import Loop
-from corral_worker.shim.output import ReadBuffer
-from corral_worker.shim.place import ShimPlace
-from corral_worker.shim.process import Process
-from corral_worker.shim.processes import Processes
-from corral_worker.shim.record import Record
-from corral_worker.shim.removal import remove_stopped
-from corral_worker.shim.wire import Message
+from corral_worker.shim.process.output import ReadBuffer
+from corral_worker.shim.process.process import Process
+from corral_worker.shim.process.processes import Processes
 
 QUEUED_STEPS = (*PROCESS_STEPS, "start", "pause", "resume", "update", "delete")
 

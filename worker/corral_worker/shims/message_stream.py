@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from corral_worker.shim.wire import FrameReader, WireError, encode
+from corral_worker.shim.base.wire import FrameReader, WireError, encode
 
 log = logging.getLogger(__name__)
 

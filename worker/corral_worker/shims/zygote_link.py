@@ -6,7 +6,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from corral_worker.shim.launch import ZygoteStartError, start_zygote, wait_for_zygote
+from corral_worker.shim.zygote.launch import ZygoteStartError, start_zygote, wait_for_zygote
 from corral_worker.shims.message_stream import Body, MessageStream
 from corral_worker.shims.shim_link import ShimGoneError
 

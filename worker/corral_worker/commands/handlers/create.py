@@ -27,7 +27,7 @@ from corral_worker.runtime.images import layered
 from corral_worker.runtime.overlay import argv_in
 from corral_worker.runtime.runtime_errors import error_for
 from corral_worker.runtime.users import resolve_user
-from corral_worker.shim.cgroup import make_cgroup
+from corral_worker.shim.cgroup.cgroup import make_cgroup
 from corral_worker.shims.port import Body, ShimGoneError, ShimLink
 
 log = logging.getLogger(__name__)
