@@ -11,11 +11,11 @@ from types import FrameType
 
 import click
 
-from corral_broker.addresses import BindError, parse_bind
-from corral_broker.guard import KeyOptions
-from corral_broker.peers import CONNECTIONS_PER_ADDRESS_MAX
+from corral_broker.net.guard import KeyOptions
+from corral_broker.net.peers import CONNECTIONS_PER_ADDRESS_MAX
 from corral_broker.service import Service
 from corral_broker.service_manager import ServiceManager
+from corral_broker.state.addresses import BindError, parse_bind
 from corral_schemas.keyfiles import AUDIT_LOG, BROKER_SECRET
 
 PRIVATE_UMASK = 0o077

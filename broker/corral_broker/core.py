@@ -2,23 +2,24 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from corral_broker.answers import Answers, Identity
-from corral_broker.counters import Counters
-from corral_broker.endings import Endings
-from corral_broker.events import BrokerEvents
-from corral_broker.exchange import Exchange, Pair
-from corral_broker.gate import Gate, OpenGate
-from corral_broker.history import History, Standing
-from corral_broker.interest import StdioInterest
-from corral_broker.moment import Moment
-from corral_broker.ports import Opaque, Ports
-from corral_broker.registration import Registration
-from corral_broker.registry import Guest, Registry
-from corral_broker.returning import Returning
-from corral_broker.router import Router
-from corral_broker.senders import ANYONE, Sender
-from corral_broker.sessions import Sessions
-from corral_broker.telling import StdioTelling
+from corral_broker.access.gate import Gate, OpenGate
+from corral_broker.rules.answers import Answers, Identity
+from corral_broker.rules.endings import Endings
+from corral_broker.rules.exchange import Exchange, Pair
+from corral_broker.rules.registration import Registration
+from corral_broker.rules.returning import Returning
+from corral_broker.rules.router import Router
+from corral_broker.rules.sessions import Sessions
+from corral_broker.rules.stdio_announcements import StdioTelling
+from corral_broker.state.clock import Moment
+from corral_broker.state.counters import Counters
+from corral_broker.state.events import BrokerEvents
+from corral_broker.state.guest import Guest
+from corral_broker.state.history import History, Standing
+from corral_broker.state.ports import Opaque, Ports
+from corral_broker.state.registry import Registry
+from corral_broker.state.senders import ANYONE, Sender
+from corral_broker.state.subscriptions import StdioInterest
 from corral_schemas.cursor import Place
 from corral_schemas.errors import CorralError
 from corral_schemas.events import BrokerStarted

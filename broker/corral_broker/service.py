@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from corral_broker.addresses import NAMES, BindAddress, SocketName
-from corral_broker.answers import Identity, package_version
-from corral_broker.connections import Connections
+from corral_broker.access.keyring import Keyring
 from corral_broker.core import BrokerCore
-from corral_broker.counters import Counters
-from corral_broker.guard import Guard, KeyOptions
-from corral_broker.history_file import HistoryFile, boot_id
-from corral_broker.keyring import Keyring
-from corral_broker.last_seen import LastSeenFile
-from corral_broker.ports import Delivery, Frames, Opaque
-from corral_broker.senders import ANYONE, Sender
-from corral_broker.sockets import Sockets
-from corral_broker.wire import has_message, receive, receive_part, send
+from corral_broker.net.connections import Connections
+from corral_broker.net.guard import Guard, KeyOptions
+from corral_broker.net.sockets import Sockets
+from corral_broker.net.wire import has_message, receive, receive_part, send
+from corral_broker.rules.answers import Identity, package_version
+from corral_broker.state.addresses import NAMES, BindAddress, SocketName
+from corral_broker.state.counters import Counters
+from corral_broker.state.history_file import HistoryFile, boot_id
+from corral_broker.state.last_seen import LastSeenFile
+from corral_broker.state.ports import Delivery, Frames, Opaque
+from corral_broker.state.senders import ANYONE, Sender
 from corral_schemas.events import BrokerStarted
 from corral_schemas.frames import pack
 from corral_schemas.names import new_instance

@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
-from corral_broker.answers import Identity
 from corral_broker.core import BrokerCore
-from corral_broker.ports import Delivery, Frames
+from corral_broker.rules.answers import Identity
+from corral_broker.state.ports import Delivery, Frames
 from corral_schemas import session
 from corral_schemas.base import Message
 from corral_schemas.errors import CorralError

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from broker.conftest import BrokerProcess
-from corral_broker.addresses import BindError, parse_bind
 from corral_broker.command import broker as broker_command
-from corral_broker.ipc_files import IpcFiles
+from corral_broker.net.ipc_files import IpcFiles
+from corral_broker.state.addresses import BindError, parse_bind
 from corral_testkit.wire_peers import RawClient
 
 Start = Callable[..., BrokerProcess]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from broker.core_rig import Rig
-from corral_broker.deadlines import TICK_S, DeadlineWheel
-from corral_broker.pending import Pending
+from corral_broker.state.deadlines import TICK_S, DeadlineWheel
+from corral_broker.state.pending import Pending
 from corral_schemas import session
 from corral_schemas.cursor import Place
 from corral_schemas.limits import DEADLINE_GRACE_S, IN_FLIGHT_PER_GUEST_MAX

@@ -12,9 +12,9 @@ import pytest
 import zmq
 
 from broker.conftest import BrokerProcess
-from corral_broker.addresses import parse_bind
+from corral_broker.net.sockets import CLIENT_REPLIES_HWM
 from corral_broker.service import Service
-from corral_broker.sockets import CLIENT_REPLIES_HWM
+from corral_broker.state.addresses import parse_bind
 from corral_schemas import session
 from corral_schemas.errors import CorralError
 from corral_schemas.events import Started

@@ -13,8 +13,8 @@ from corral_schemas.limits import EVENTS_HWM
 
 BROKER = """
 import time, zmq
-from corral_broker.addresses import parse_bind
-from corral_broker.sockets import Sockets
+from corral_broker.state.addresses import parse_bind
+from corral_broker.net.sockets import Sockets
 
 sockets = Sockets(parse_bind("tcp://127.0.0.1:0"))
 context = zmq.Context()

@@ -6,8 +6,8 @@ import zmq
 
 from corral import AsyncClient
 from corral.keys import Keys as LibraryKeys
-from corral_broker.quotas import TOLERATED_MIN
-from corral_broker.shares import RESERVED
+from corral_broker.access.quotas import TOLERATED_MIN
+from corral_broker.state.shares import RESERVED
 from corral_schemas import session
 from corral_schemas.errors import CorralError
 from corral_schemas.events import Started

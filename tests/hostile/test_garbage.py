@@ -14,8 +14,8 @@ import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from corral_broker.handshakes import PENDING_PER_ADDRESS_MAX
-from corral_broker.peers import SILENT_S
+from corral_broker.net.handshakes import PENDING_PER_ADDRESS_MAX
+from corral_broker.net.peers import SILENT_S
 from corral_schemas.queries import InfoReply, Nothing
 from corral_testkit.wire_peers import Keys, Peer, RawClient, Subscriber, repeat_until
 from hostile.keyed_broker import KeyedBroker

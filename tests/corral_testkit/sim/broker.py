@@ -8,10 +8,10 @@ from typing import Any
 
 from msgspec import structs
 
-from corral_broker.answers import Identity
 from corral_broker.core import BrokerCore
-from corral_broker.exchange import Pair
-from corral_broker.ports import Delivery
+from corral_broker.rules.answers import Identity
+from corral_broker.rules.exchange import Pair
+from corral_broker.state.ports import Delivery
 from corral_schemas.cursor import Place
 from corral_schemas.frames import decode_command_header, pack
 from corral_schemas.names import new_instance

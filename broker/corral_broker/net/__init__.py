@@ -1,0 +1,1 @@
+"""Sockets and connections. Nothing here decides what a message means."""

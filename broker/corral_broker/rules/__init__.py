@@ -1,0 +1,1 @@
+"""What becomes of each message: rules over the state, without sockets and without a clock."""
