@@ -8,7 +8,7 @@ from pathlib import Path
 
 import zmq
 
-from corral.cli import key_directory
+from corral.cli.keys import key_directory
 from corral.keys import Keys
 from corral_schemas.keyfiles import ACCEPTED, AcceptedKey, accepted_file_name, text_of
 from kit.fleet import Daemon, Fleet

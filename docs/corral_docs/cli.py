@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import click
 
-from corral.cli.command import ENVIRONMENT, CorralCommand
 from corral.cli.main import EPILOG, SECTIONS, corral
+from corral.cli.shell.command import ENVIRONMENT, CorralCommand
 from corral_docs.text import bullet, fence, paragraphs
 
 HEAD = """# Commands

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import click
 
-from corral.cli.docker_flags import FLAGS
 from corral.cli.main import corral
+from corral.cli.shell.docker_flags import FLAGS
 from corral_docs.links import markdown_files
 from corral_docs.places import ROOT
 from corral_docs.text import escaped

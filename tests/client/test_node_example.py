@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from corral.cli import key_directory
+from corral.cli.keys import key_directory
 from corral_testkit.shim_driver import wait_until
 from corral_testkit.system import CorralSystem
 from corral_testkit.wire_peers import Keys, RawClient

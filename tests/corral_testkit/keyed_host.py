@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from corral import Client
-from corral.cli import key_directory
+from corral.cli.keys import key_directory
 from corral.keys import load_keys
 from corral_testkit.system import Service
 from corral_testkit.vms import free_ports

@@ -13,7 +13,7 @@ from typing import Any
 
 import zmq
 
-from corral.cli import key_directory
+from corral.cli.keys import key_directory
 from corral_schemas.errors import CorralError
 from corral_schemas.keyfiles import Policy, text_of
 from corral_schemas.queries import InfoReply, Nothing

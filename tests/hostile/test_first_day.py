@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from corral import AsyncClient, ContainerSpec
-from corral.cli import key_directory
+from corral.cli.keys import key_directory
 from corral.keys import Keys
 from hostile.keyed_broker import KeyedBroker
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import zmq
 
-from corral.cli import key_directory
+from corral.cli.keys import key_directory
 from corral_schemas.keyfiles import ACCEPTED, PENDING, AcceptedKey, PendingKey, accepted_file_name, fingerprint, parse, text_of
 from corral_schemas.queries import ListArgs
 from corral_testkit.cli import CORRAL

@@ -7,8 +7,8 @@ import pytest
 import zmq
 from click.testing import CliRunner
 
-from corral.cli import key_directory
 from corral.cli.commands.keys import keys as keys_command
+from corral.cli.keys import key_directory
 from corral_schemas import session
 from corral_schemas.events import Started
 from corral_schemas.keyfiles import KeyPair, parse

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import zmq
 
-from corral.cli import key_directory
+from corral.cli.keys import key_directory
 from corral_schemas.errors import CorralError
 from corral_schemas.queries import Nothing
 from corral_testkit.shim_driver import wait_until

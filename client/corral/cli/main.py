@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from corral.cli.failures import USAGE, Failed, told
+from corral.cli.text.failures import USAGE, Failed, told
 
 ENTRY_POINTS = "corral.commands"
 """Entry-point group in which other packages offer commands: `broker` and `worker` come from there."""
@@ -30,12 +30,12 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "attach": ("attach", "Join a running process's input and output"),
         "logs": ("logs", "Show what a process wrote"),
         "wait": ("wait", "Wait for exits and print their codes"),
-        "kill": ("act", "Send a signal"),
-        "stop": ("act", "Send SIGTERM, then SIGKILL"),
-        "pause": ("act", "Freeze all processes of containers"),
-        "resume": ("act", "Resume paused containers"),
+        "kill": ("lifecycle", "Send a signal"),
+        "stop": ("lifecycle", "Send SIGTERM, then SIGKILL"),
+        "pause": ("lifecycle", "Freeze all processes of containers"),
+        "resume": ("lifecycle", "Resume paused containers"),
         "update": ("update", "Change the resources of containers"),
-        "delete": ("act", "Delete containers (also: rm)"),
+        "delete": ("lifecycle", "Delete containers (also: rm)"),
         "cp": ("cp", "Copy a file into a container or out of one"),
     },
     "Root file systems": {
@@ -45,9 +45,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "batch": ("batch", "Run a plan, or a command for every item, on many guests"),
     },
     "Looking": {
-        "ps": ("look", "List containers over all guests"),
-        "processes": ("look", "List the processes in a container"),
-        "inspect": ("look", "Show the state of containers in full"),
+        "ps": ("listing", "List containers over all guests"),
+        "processes": ("listing", "List the processes in a container"),
+        "inspect": ("listing", "Show the state of containers in full"),
         "stats": ("stats", "Show what containers use"),
         "top": ("top", "Watch guests, containers, exits and rates on the whole screen"),
         "events": ("events", "Follow what happens"),
@@ -140,7 +140,7 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
 
 
 def _complete_contexts(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
-    from corral.cli.complete import contexts
+    from corral.cli.shell.complete import contexts
 
     return contexts(incomplete)
 
@@ -170,7 +170,7 @@ def corral(ctx: click.Context, broker: str | None, context_name: str | None) -> 
     ctx.obj = broker
     if context_name and not broker:
         with told(USAGE):
-            from corral.cli.contexts import named
+            from corral.cli.shell.contexts import named
 
             ctx.obj = named(context_name).broker
 

@@ -7,9 +7,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from corral.cli.command import CorralCommand
-from corral.cli.docker_flags import FLAGS
 from corral.cli.main import ALIASES, SECTIONS, corral
+from corral.cli.shell.command import CorralCommand
+from corral.cli.shell.docker_flags import FLAGS
 
 OURS = [name for rows in SECTIONS.values() for name, (module, _) in rows.items() if module]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from corral.cli.docker_flags import FLAGS
 from corral.cli.main import corral
+from corral.cli.shell.docker_flags import FLAGS
 
 
 @pytest.fixture(autouse=True)

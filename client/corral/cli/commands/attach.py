@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from corral.cli import options
-from corral.cli.command import command
-from corral.cli.targets import find_container, parse_target, path_of
+from corral.cli.shell import options
+from corral.cli.shell.command import command
+from corral.cli.text.targets import find_container, parse_target, path_of
 
 if TYPE_CHECKING:
     from corral import AsyncClient
@@ -33,14 +33,14 @@ def attach(container: str, guest: str, no_stdin: bool, detach_keys: bytes, signa
 
     It shows output from now on; `corral logs` has earlier output. Your stdin goes to the process if it was made with -i.
     """
-    from corral.cli.session import with_client
+    from corral.cli.shell.session import with_client
 
     target = parse_target(container, guest)
 
     async def body(client: "AsyncClient") -> int:
-        from corral.cli.foreground import Foreground, Manner
-        from corral.cli.positions import offsets_now
-        from corral.cli.signals import SignalInbox
+        from corral.cli.foreground.foreground import Foreground, Manner
+        from corral.cli.foreground.positions import offsets_now
+        from corral.cli.foreground.signals import SignalInbox
 
         found = await find_container(client, target)
         wanted = target.process or "init"

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from corral.cli import options
-from corral.cli.batch_plan import NOT_RUN, checked, mistakes, plan_given, plan_read, run_options
-from corral.cli.batch_run import check_targets, conduct, print_dry, with_files
-from corral.cli.command import CommandGroup, CorralCommand
-from corral.cli.failures import Failed
+from corral.cli.batch.plan import NOT_RUN, checked, mistakes, plan_given, plan_read, run_options
+from corral.cli.batch.run import check_targets, conduct, print_dry, with_files
+from corral.cli.shell import options
+from corral.cli.shell.command import CommandGroup, CorralCommand
+from corral.cli.text.failures import Failed
 from corral.plain_text import count_text
 
 if TYPE_CHECKING:
     from corral import AsyncClient
-    from corral.cli.output import Column
+    from corral.cli.text.output import Column
 
 F = TypeVar("F", bound=Callable[..., Any])
 STATUSES = (
@@ -144,7 +144,7 @@ def run(words: Sequence[str], timeout_s: float, broker: str | None, base: Path, 
     """
     from corral.batch.checking import PlanError
     from corral.batch.rundir import make_run_dir
-    from corral.cli.session import with_client
+    from corral.cli.shell.session import with_client
 
     name, text, suffix, beside = plan_given(words, how)
     try:
@@ -196,7 +196,7 @@ def check(plan: Path) -> int:
 def status(directory: str, base: Path, targets: bool, form: str | None) -> int:
     """Show the state of a run from its directory, whether it is running or not."""
     from corral.batch.standing import step_rows, target_rows
-    from corral.cli.output import print_records
+    from corral.cli.text.output import print_records
 
     def show() -> int:
         from corral.batch.rundir import find_run_dir
@@ -235,7 +235,7 @@ def resume(directory: str, base: Path, timeout_s: float, broker: str | None, res
     It keeps its targets. It first asks for the outcome of commands without an end, under the request ids in the log, so that nothing
     runs twice. A target that has its end keeps it, unless an option here says otherwise.
     """
-    from corral.cli.session import with_client
+    from corral.cli.shell.session import with_client
 
     reopen = frozenset({"failed", "timeout", "unreachable", "skipped"} if resume_failed else ()) | ({"unknown"} if retry_unknown else set())
     chosen = run_options(how, reopen)
@@ -256,7 +256,7 @@ def resume(directory: str, base: Path, timeout_s: float, broker: str | None, res
 
 def _step_columns() -> "list[Column]":
     from corral.batch.records import OUTCOMES
-    from corral.cli.output import Column
+    from corral.cli.text.output import Column
 
     def count(name: str) -> "Column":
         return Column(
@@ -272,7 +272,7 @@ def _step_columns() -> "list[Column]":
 
 
 def _target_columns() -> "list[Column]":
-    from corral.cli.output import Column
+    from corral.cli.text.output import Column
 
     def item(record: dict[str, Any]) -> str:
         return "-" if record["item"] is None else str(record["item"])

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from corral.cli import options
-from corral.cli.bundle_guests import say_failure, selection, status_of, where, window_text
-from corral.cli.bundle_kept import DIGEST_SHOWN, STATUSES, gc, inspect, list_, rm
-from corral.cli.command import CommandGroup, command
+from corral.cli.bundle.guests import say_failure, selection, status_of, where, window_text
+from corral.cli.bundle.kept import DIGEST_SHOWN, STATUSES, gc, inspect, list_, rm
+from corral.cli.shell import options
+from corral.cli.shell.command import CommandGroup, command
 
 if TYPE_CHECKING:
     from corral import AsyncClient, Packed, Pushed
@@ -84,7 +84,7 @@ def push(
     """
     from corral import pack_bundle
     from corral.bundle.opening import default_name
-    from corral.cli.session import with_client
+    from corral.cli.shell.session import with_client
     from corral_schemas.names import bundle_name
 
     os.nice(NICENESS)
@@ -107,8 +107,8 @@ async def _push(
 ) -> int:
     from contextlib import nullcontext
 
-    from corral.cli.output import console
-    from corral.cli.push_progress import PushBars
+    from corral.cli.bundle.push_progress import PushBars
+    from corral.cli.text.output import console
 
     bars = PushBars(console(stderr=True)) if sys.stderr.isatty() else None
     failed = 0
@@ -124,7 +124,7 @@ async def _push(
 
 
 def _print_pushed(outcome: "Mapped[Pushed]", *, as_json: bool) -> None:
-    from corral.cli.output import json_line
+    from corral.cli.text.output import json_line
     from corral.units import size_text
 
     pushed = outcome.value

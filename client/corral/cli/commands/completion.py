@@ -2,7 +2,7 @@
 
 import click
 
-from corral.cli.command import command
+from corral.cli.shell.command import command
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -24,12 +24,10 @@ def completion(shell: str) -> int:
     """
     from click.shell_completion import get_completion_class
 
-    from corral.cli.main import corral
-
     made = get_completion_class(shell)
     if made is None:
         raise click.UsageError(f"{shell} is none of {', '.join(SHELLS)}")
-    source = made(corral, {}, "corral", "_CORRAL_COMPLETE").source()
+    source = made(click.get_current_context().find_root().command, {}, "corral", "_CORRAL_COMPLETE").source()
     # click's script for fish cuts words at each comma, and a selector (g1,g2) has some.
     click.echo(source.replace('string split ","', 'string split --max 1 ","') if shell == "fish" else source)
     return 0

@@ -5,21 +5,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from corral.cli import options
-from corral.cli.command import CommandGroup, command
-from corral.cli.failures import Failed
+from corral.cli.shell import options
+from corral.cli.shell.command import CommandGroup, command
+from corral.cli.text.failures import Failed
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-    from corral.cli.contexts import Context
-    from corral.cli.output import Column, Record
+    from corral.cli.shell.contexts import Context
+    from corral.cli.text.output import Column, Record
 
 STATUSES = (("0", "done"), ("1", "failed"), ("2", "wrong usage"))
 
 
 def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-    from corral.cli.complete import contexts
+    from corral.cli.shell.complete import contexts
 
     return contexts(incomplete)
 
@@ -64,7 +64,7 @@ def context() -> None:
 @click.option("--force", is_flag=True, help="Replace one of that name.")
 def add(name: str, broker: str, key: str, server_key: str, current: bool, force: bool) -> int:
     """Add a context: a NAME for the broker at ADDRESS (tcp://HOST:PORT or ipc://PATH, comma separated for several)."""
-    from corral.cli import contexts
+    from corral.cli.shell import contexts
 
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise click.UsageError(f"{name!r} is not a name of letters, digits, '-', '_' and '.'")
@@ -88,7 +88,7 @@ def _absolute(file: str) -> str:
 @click.option("--none", "nothing", is_flag=True, help="Have no current context: commands look for the address file of `corral up`.")
 def use(name: str, nothing: bool) -> int:
     """Make a context the current one: all commands talk to its broker, unless --broker or CORRAL_BROKER say otherwise."""
-    from corral.cli import contexts
+    from corral.cli.shell import contexts
 
     if bool(name) == nothing:
         raise click.UsageError("say which context, or --none")
@@ -105,8 +105,8 @@ def use(name: str, nothing: bool) -> int:
 @options.formats
 def list_contexts(form: str | None) -> int:
     """List contexts; the current one has a star."""
-    from corral.cli import contexts
-    from corral.cli.output import print_records
+    from corral.cli.shell import contexts
+    from corral.cli.text.output import print_records
 
     print_records([_record(one) for one in contexts.known()], _columns(), form)
     return 0
@@ -117,8 +117,8 @@ def list_contexts(form: str | None) -> int:
 @click.argument("name", default="", shell_complete=_complete)
 def show(name: str, form: str | None) -> int:
     """Show the context NAME, or the current one."""
-    from corral.cli import contexts
-    from corral.cli.output import chosen_format, line_of
+    from corral.cli.shell import contexts
+    from corral.cli.text.output import chosen_format, line_of
 
     current = next((one.name for one in contexts.known() if one.current), "")
     if not name and not current:
@@ -137,7 +137,7 @@ def show(name: str, form: str | None) -> int:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=_complete)
 def rm(names: tuple[str, ...]) -> int:
     """Remove contexts from the file. Keys and brokers stay as they are."""
-    from corral.cli import contexts
+    from corral.cli.shell import contexts
 
     for name in names:
         contexts.remove(name)
@@ -154,7 +154,7 @@ def _record(one: "Context") -> "Record":
 
 
 def _columns() -> "list[Column]":
-    from corral.cli.output import Column
+    from corral.cli.text.output import Column
 
     return [
         Column("", lambda r: "*" if r["current"] else " ", "green"),

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from corral.cli import options
-from corral.cli.command import command
+from corral.cli.shell import options
+from corral.cli.shell.command import command
 
 if TYPE_CHECKING:
     from corral import AsyncClient
@@ -33,8 +33,8 @@ def cp(source: str, destination: str, guest: str, timeout_s: float, broker: str 
     machine links are followed; a pipe, a device and a file with several names are written into and stay what they are. A path of this
     machine that has a `:` begins with ./ or /.
     """
-    from corral.cli.session import with_client
-    from corral.cli.targets import container_only, find_container, parse_target
+    from corral.cli.shell.session import with_client
+    from corral.cli.text.targets import container_only, find_container, parse_target
 
     ours, theirs = _split(source), _split(destination)
     if (ours is None) == (theirs is None):
@@ -54,7 +54,7 @@ def cp(source: str, destination: str, guest: str, timeout_s: float, broker: str 
         except BrokenPipeError:  # what reads our output has ended
             raise
         except OSError as why:  # of this machine's own file
-            from corral.cli.failures import Failed
+            from corral.cli.text.failures import Failed
 
             raise Failed(f"{why.filename or destination}: {why.strerror or why}") from why
         return 0

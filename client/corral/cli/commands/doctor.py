@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from corral.cli import options
-from corral.cli.command import command
-from corral.cli.failures import FAILED, NoBroker
+from corral.cli.shell import options
+from corral.cli.shell.command import command
+from corral.cli.text.failures import FAILED, NoBroker
 
 if TYPE_CHECKING:
     from corral import AsyncClient
-    from corral.cli.checks import Finding
-    from corral.cli.output import Column
+    from corral.cli.text.output import Column
+    from corral.cli.up.checks import Finding
 
 GUEST_PATIENCE_S = 5.0
 CLOCK_SKEW_S = 2.0
@@ -39,9 +39,9 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 def doctor(runtime: str, state_dir: Path | None, run_dir: Path | None, form: str | None, broker: str | None) -> int:
     """Check this machine (runtime, cgroups, permissions, disk, clock, open files) and the way to the broker and to each guest, and
     say what to do about each fault."""
-    from corral.cli.checks import machine_findings
-    from corral.cli.output import print_records
-    from corral.cli.place import default_run_dir, default_state_dir
+    from corral.cli.text.output import print_records
+    from corral.cli.up.checks import machine_findings
+    from corral.cli.up.run_dir import default_run_dir, default_state_dir
 
     findings = list(machine_findings(runtime, state_dir or default_state_dir(), run_dir or default_run_dir()))
     findings += asyncio.run(_all(_fleet_findings(broker)))
@@ -56,8 +56,8 @@ async def _all(findings: "AsyncIterator[Finding]") -> "list[Finding]":
 async def _fleet_findings(broker: str | None) -> "AsyncIterator[Finding]":
     """The way to the broker, and to each guest it knows of."""
     from corral import CorralError
-    from corral.cli.checks import Finding
-    from corral.cli.session import opened
+    from corral.cli.shell.session import opened
+    from corral.cli.up.checks import Finding
 
     try:
         client = await opened(broker, timeout_s=GUEST_PATIENCE_S)
@@ -80,7 +80,7 @@ async def _fleet_findings(broker: str | None) -> "AsyncIterator[Finding]":
 
 async def _guest_finding(client: "AsyncClient", name: str) -> "Finding":
     from corral import CorralError
-    from corral.cli.checks import Finding
+    from corral.cli.up.checks import Finding
 
     began_s = time.monotonic()
     try:
@@ -104,7 +104,7 @@ def _ms(began_s: float) -> str:
 
 
 def _columns() -> "list[Column]":
-    from corral.cli.output import Column
+    from corral.cli.text.output import Column
 
     return [
         Column("CHECK", lambda r: r["check"], "bold"),

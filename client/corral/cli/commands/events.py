@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from corral.cli import options
-from corral.cli.away import Away
-from corral.cli.command import command
-from corral.cli.event_text import Wanted, line_for_people, record_of
-from corral.cli.failures import FAILED, say
-from corral.cli.selecting import select
+from corral.cli.fleet.away import Away
+from corral.cli.fleet.selecting import select
+from corral.cli.shell import options
+from corral.cli.shell.command import command
+from corral.cli.text.event_text import Wanted, line_for_people, record_of
+from corral.cli.text.failures import FAILED, say
 
 if TYPE_CHECKING:
     from corral import AsyncClient
@@ -82,7 +82,7 @@ def events(
     Each event comes once and in its guest's order; a line of kind `gap` (or `resync`: take a fresh list) reports missing ones. In
     JSON an event has guest, epoch, seq, prev, time_ns, kind, container, process, instance, process_instance, data and cursor.
     """
-    from corral.cli.session import with_client
+    from corral.cli.shell.session import with_client
 
     if after and since_ns is not None:
         raise click.UsageError("--after and --since are two ways to say where to begin: give one")
@@ -92,8 +92,8 @@ def events(
 
     async def body(client: "AsyncClient") -> int:
         from corral import Cursor
-        from corral.cli.output import chosen_format, line_of
-        from corral.cli.replayed import replayed
+        from corral.cli.text.output import chosen_format, line_of
+        from corral.cli.text.replayed import replayed
         from corral_schemas.cursor import cursor_from_text
         from corral_schemas.events import BROKER_KINDS
 

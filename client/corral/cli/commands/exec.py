@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from corral.cli import making, options
-from corral.cli.command import command
-from corral.cli.selecting import choice
-from corral.cli.targets import Target, container_only, find_container, parse_target, path_of
+from corral.cli.fleet import container_options
+from corral.cli.fleet.selecting import choice
+from corral.cli.shell import options
+from corral.cli.shell.command import command
+from corral.cli.text.targets import Target, container_only, find_container, parse_target, path_of
 
 if TYPE_CHECKING:
     from corral import AsyncClient
-    from corral.cli.selecting import Choice
-    from corral.cli.sweep import Manner
+    from corral.cli.fleet.selecting import Choice
+    from corral.cli.fleet.sweep import Manner
     from corral.process import Process
 
 
@@ -82,20 +83,20 @@ def exec(
 
     With --select it is done in the container NAME of every guest selected (NAME may be a pattern such as 'web-*'): see `corral run`.
     """
-    from corral.cli.session import with_client
-    from corral.cli.sweep import Manner, check_names
+    from corral.cli.fleet.sweep import Manner, check_names
+    from corral.cli.shell.session import with_client
 
     program = list(args[1:] if args[0] == "--" else args)
     if not program:
         raise click.UsageError("say what to run after --")
-    making.check_fleet(choice, limit_s, tty=tty, stdin=interactive, detach=detach, as_json=as_json)
+    container_options.check_fleet(choice, limit_s, tty=tty, stdin=interactive, detach=detach, as_json=as_json)
     if choice:
         check_names([container], processes=False)
     target = Target(container, "", container, "") if choice else container_only(parse_target(container, guest))
     if not detach:
-        making.check_terminal(tty=tty, stdin=interactive)
+        container_options.check_terminal(tty=tty, stdin=interactive)
     oci = _process_members(rest["process_json"])
-    env = making.variables(rest["env"], rest["env_file"])
+    env = container_options.variables(rest["env"], rest["env_file"])
 
     async def start(client: "AsyncClient", target: Target) -> "Process":
         found = await find_container(client, target)
@@ -105,7 +106,7 @@ def exec(
             env=env,
             cwd=rest["workdir"],
             user=rest["user"],
-            stdio=making.stdio_options(tty=tty, stdin=interactive),
+            stdio=container_options.stdio_options(tty=tty, stdin=interactive),
             oci=oci,
         )
 
@@ -140,8 +141,8 @@ async def _over_fleet(
     named: bool,
 ) -> int:
     """One more process in each container of that name."""
-    from corral.cli.crowd import crowd
-    from corral.cli.sweep import sweep
+    from corral.cli.fleet.attach_many import crowd
+    from corral.cli.fleet.sweep import sweep
 
     async def start_and_tell(target: Target, _: object) -> str:
         return _started_text(await start(client, target), as_json=as_json)
@@ -172,8 +173,8 @@ async def _forget(process: "Process") -> None:
 
 
 async def _in_foreground(starting: "Coroutine[Any, Any, Process]", *, tty: bool, stdin: bool, keys: bytes, proxy: bool, named: bool) -> int:
-    from corral.cli.foreground import Foreground, Manner
-    from corral.cli.signals import SignalInbox
+    from corral.cli.foreground.foreground import Foreground, Manner
+    from corral.cli.foreground.signals import SignalInbox
 
     with SignalInbox(passed_on=proxy) as inbox:
         process: Process = await inbox.during(starting, "the process")
@@ -199,7 +200,7 @@ def _process_members(file: Any) -> dict[str, Any] | None:
 
 
 def _started_text(process: "Process", *, as_json: bool) -> str:
-    from corral.cli.output import json_line
+    from corral.cli.text.output import json_line
 
     container = process.container
     if not as_json:

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from corral.cli import options
-from corral.cli.command import command
-from corral.cli.patience import waiting
+from corral.cli.shell import options
+from corral.cli.shell.command import command
+from corral.cli.text.progress import waiting
 
 if TYPE_CHECKING:
     from corral import AsyncClient
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 @click.argument("guest", default="", metavar="[GUEST]", shell_complete=options.complete_guests)
 def info(guest: str, form: str | None, timeout_s: float, broker: str | None) -> int:
     """Show what the broker is, or what a guest's worker is: version, place, limits, counters."""
-    from corral.cli.session import with_client
+    from corral.cli.shell.session import with_client
 
     async def body(client: "AsyncClient") -> int:
-        from corral.cli.output import as_record, chosen_format, line_of
+        from corral.cli.text.output import as_record, chosen_format, line_of
 
         async with waiting(f"asking {guest or 'the broker'}"):
             record = {**as_record(await client.info(guest)), "address": client.address}

@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from corral.cli import options
-from corral.cli.command import PLAIN_STATUSES, CommandGroup, command, is_for_another
-from corral.cli.failures import FAILED, say
-from corral.cli.patience import waiting
-from corral.cli.selecting import select
+from corral.cli.fleet.selecting import select
+from corral.cli.shell import options
+from corral.cli.shell.command import PLAIN_STATUSES, CommandGroup, command, is_for_another
+from corral.cli.text.failures import FAILED, say
+from corral.cli.text.progress import waiting
 
 if TYPE_CHECKING:
     from corral import AsyncClient
-    from corral.cli.output import Column
+    from corral.cli.text.output import Column
     from corral.selectors import Selector
 
 
@@ -40,13 +40,13 @@ def guests(select: "Selector | None", form: str | None, timeout_s: float, broker
     STATE says why a guest is down, and what is wrong with one that is up: a clock that is off, an older version of Corral, another
     worker that claims its name. One that left for good is listed until it is forgotten.
     """
-    from corral.cli.session import with_client
+    from corral.cli.shell.session import with_client
 
     if is_for_another():
         return 0
 
     async def body(client: "AsyncClient") -> int:
-        from corral.cli.output import as_record, print_records
+        from corral.cli.text.output import as_record, print_records
         from corral.fleet_map import meant
 
         async with waiting("asking the broker"):
@@ -75,7 +75,7 @@ def forget(names: Sequence[str], timeout_s: float, broker: str | None) -> int:
     If one of them is connected, none is removed: end its worker first. A guest's key stays accepted (corral keys revoke NAME), and
     one that comes back is listed again.
     """
-    from corral.cli.session import with_client
+    from corral.cli.shell.session import with_client
 
     async def body(client: "AsyncClient") -> int:
         async with waiting("asking the broker"):
@@ -98,7 +98,7 @@ guests.add_command(forget, "forget")
 
 
 def _columns() -> "list[Column]":
-    from corral.cli.output import Column
+    from corral.cli.text.output import Column
     from corral.units import duration_text
 
     def labels(record: Any) -> str:

@@ -5,13 +5,13 @@ from typing import Any
 
 import click
 
-from corral.cli.command import CommandGroup, command
-from corral.cli.failures import Failed
-from corral.cli.options import DURATION, formats
+from corral.cli.shell.command import CommandGroup, command
+from corral.cli.shell.options import DURATION, formats
+from corral.cli.text.failures import Failed
 
 
 def _default_directory() -> Path:
-    from corral.cli.place import default_state_dir
+    from corral.cli.up.run_dir import default_state_dir
 
     return default_state_dir() / "broker" / "keys"
 
@@ -82,8 +82,8 @@ def keys() -> None:
 @_audit
 def new(name: str, for_broker: bool, path: Path | None, role: str, guest: str, directory: Path, audit_log: str) -> int:
     """Make a key: a file that only its owner can read."""
-    from corral.cli import key_directory as store
-    from corral.cli.key_audit import Act, audited
+    from corral.cli.keys import key_directory as store
+    from corral.cli.keys.key_audit import Act, audited
     from corral_schemas.keyfiles import BROKER_SECRET, fingerprint
 
     with store.failures_told():
@@ -119,8 +119,8 @@ def new(name: str, for_broker: bool, path: Path | None, role: str, guest: str, d
 @_directory
 def list_(form: str | None, directory: Path) -> int:
     """List keys: pending, accepted and revoked. Names of pending keys are unverified."""
-    from corral.cli import key_directory as store
-    from corral.cli.output import Column, print_records
+    from corral.cli.keys import key_directory as store
+    from corral.cli.text.output import Column, print_records
 
     with store.failures_told():
         records = store.records(directory)
@@ -152,8 +152,8 @@ def list_(form: str | None, directory: Path) -> int:
 @_directory
 def show(which: str, for_broker: bool, directory: Path) -> int:
     """Show a key as JSON, its public key included; or the broker's public key."""
-    from corral.cli import key_directory as store
-    from corral.cli.output import json_line
+    from corral.cli.keys import key_directory as store
+    from corral.cli.text.output import json_line
 
     with store.failures_told():
         if for_broker:
@@ -183,8 +183,8 @@ def show(which: str, for_broker: bool, directory: Path) -> int:
 @_audit
 def accept(which: str, name: str, role: str, guest: str, expires_in_s: float | None, directory: Path, audit_log: str) -> int:
     """Accept a key. Its name is unverified: compare the fingerprint with the one that its owner sees."""
-    from corral.cli import key_directory as store
-    from corral.cli.key_audit import Act, audited
+    from corral.cli.keys import key_directory as store
+    from corral.cli.keys.key_audit import Act, audited
     from corral_schemas.keyfiles import fingerprint
 
     with store.failures_told():
@@ -215,8 +215,8 @@ def accept(which: str, name: str, role: str, guest: str, expires_in_s: float | N
 @_audit
 def reject(which: str, bar: bool, directory: Path, audit_log: str) -> int:
     """Take a key off the pending list."""
-    from corral.cli import key_directory as store
-    from corral.cli.key_audit import Act, audited
+    from corral.cli.keys import key_directory as store
+    from corral.cli.keys.key_audit import Act, audited
 
     with store.failures_told(), audited(directory, audit_log, Act("keys reject", which)) as act:
         pending = store.reject(directory, which, bar=bar)
@@ -235,8 +235,8 @@ def reject(which: str, bar: bool, directory: Path, audit_log: str) -> int:
 @_audit
 def revoke(which: str, directory: Path, audit_log: str) -> int:
     """Revoke a key: its connections are cut within two seconds, and later ones are refused."""
-    from corral.cli import key_directory as store
-    from corral.cli.key_audit import Act, audited
+    from corral.cli.keys import key_directory as store
+    from corral.cli.keys.key_audit import Act, audited
 
     with store.failures_told(), audited(directory, audit_log, Act("keys revoke", which)) as act:
         revoked = store.revoke(directory, which)
@@ -267,8 +267,8 @@ def revoke(which: str, directory: Path, audit_log: str) -> int:
 @_audit
 def rotate(name: str, path: Path | None, keep_s: float, directory: Path, audit_log: str) -> int:
     """Make a second key for a name, with the same role, and let the first one expire: nothing is interrupted."""
-    from corral.cli import key_directory as store
-    from corral.cli.key_audit import Act, audited
+    from corral.cli.keys import key_directory as store
+    from corral.cli.keys.key_audit import Act, audited
 
     made_at = path or Path(f"{name}.new.key")
     with store.failures_told(), audited(directory, audit_log, Act("keys rotate", name)) as act:
@@ -289,8 +289,8 @@ def rotate(name: str, path: Path | None, keep_s: float, directory: Path, audit_l
 @_audit
 def token(guest: str, ttl_s: float, directory: Path, audit_log: str) -> int:
     """Print a one-time token for unattended enrolment: the broker accepts the key of a worker started with `--token-file`."""
-    from corral.cli import key_directory as store
-    from corral.cli.key_audit import Act, audited
+    from corral.cli.keys import key_directory as store
+    from corral.cli.keys.key_audit import Act, audited
 
     with store.failures_told(), audited(directory, audit_log, Act("keys token", "a token", guest, {"ttl_s": f"{ttl_s:g}"})):
         made = store.make_token(directory, guest, ttl_s)

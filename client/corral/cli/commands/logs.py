@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from corral.cli import options
-from corral.cli.command import command
-from corral.cli.failures import say
-from corral.cli.selecting import choice
-from corral.cli.targets import find_process, parse_target
+from corral.cli.fleet.selecting import choice
+from corral.cli.shell import options
+from corral.cli.shell.command import command
+from corral.cli.text.failures import say
+from corral.cli.text.targets import find_process, parse_target
 
 if TYPE_CHECKING:
     from corral import AsyncClient, Chunk, Gap
-    from corral.cli.bounds import Bound
-    from corral.cli.lines import Line, LineSplitter
-    from corral.cli.selecting import Choice
-    from corral.cli.tagged import TaggedOutput
-    from corral.cli.targets import Target
+    from corral.cli.fleet.selecting import Choice
+    from corral.cli.fleet.tagged import TaggedOutput
+    from corral.cli.text.bounds import Bound
+    from corral.cli.text.lines import Line, LineSplitter
+    from corral.cli.text.targets import Target
     from corral.process import Process
 
 
@@ -77,20 +77,20 @@ def logs(
     Output stays readable after the process has ended and, for a day, after its container was deleted. Bytes that the guest had to drop
     are announced on stderr, with their number.
     """
-    from corral.cli.session import with_client
+    from corral.cli.shell.session import with_client
 
     if tail != "all" and not tail.isdecimal():
         raise click.UsageError(f"--tail: {tail!r} is neither a number nor all")
     wanted = _Wanted(follow, tail, since_ns, timestamps, _hidden(only_stdout, only_stderr), as_json)
     if choice:
-        from corral.cli.sweep import check_names
+        from corral.cli.fleet.sweep import check_names
 
         check_names([container])
         return with_client(broker, lambda client: _over_fleet(client, choice, container, wanted), timeout_s=timeout_s)
     target = parse_target(container, guest)
 
     async def body(client: "AsyncClient") -> int:
-        from corral.cli.pumps import DescriptorWriter
+        from corral.cli.foreground.pumps import DescriptorWriter
 
         writer = DescriptorWriter()
 
@@ -107,7 +107,7 @@ def logs(
 
 
 async def _over_fleet(client: "AsyncClient", choice: "Choice", container: str, wanted: "_Wanted") -> int:
-    from corral.cli.sweep import Manner, sweep, tag_of
+    from corral.cli.fleet.sweep import Manner, sweep, tag_of
 
     manner = Manner("logs", [container], at_once=True, reads=True)
 
@@ -154,8 +154,8 @@ class _Sink:
 
 
 async def _print(client: "AsyncClient", process: "Process", wanted: _Wanted, sink: _Sink) -> None:
-    from corral.cli.bounds import LineBound, OffsetBound
-    from corral.cli.positions import offsets_now
+    from corral.cli.foreground.positions import offsets_now
+    from corral.cli.text.bounds import LineBound, OffsetBound
 
     tail_lines = None if wanted.tail == "all" else int(wanted.tail)
     bound: Bound | None = None
@@ -201,7 +201,7 @@ class _Printer:
             await self._rest(stream)
 
     async def _chunk(self, chunk: "Chunk") -> None:
-        from corral.cli.lines import LineSplitter
+        from corral.cli.text.lines import LineSplitter
 
         if not self._by_line:
             await self._sink.write(chunk.stream, chunk.data)
@@ -217,8 +217,8 @@ class _Printer:
         if not lines:
             return
         if self._wanted.as_json:
-            from corral.cli.output import json_line
-            from corral.cli.records import line_record
+            from corral.cli.text.output import json_line
+            from corral.cli.text.records import line_record
 
             records = [line_record(self._process, stream, line) for line in lines]
             await self._sink.write("stdout", "".join(json_line(record) + "\n" for record in records).encode())

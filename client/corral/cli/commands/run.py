@@ -4,14 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from corral.cli import making, options
-from corral.cli.command import command
-from corral.cli.selecting import choice
+from corral.cli.fleet import container_options
+from corral.cli.fleet.selecting import choice
+from corral.cli.shell import options
+from corral.cli.shell.command import command
 
 if TYPE_CHECKING:
     from corral import AsyncClient, ContainerSpec
-    from corral.cli.selecting import Choice
-    from corral.cli.targets import Target
+    from corral.cli.fleet.selecting import Choice
+    from corral.cli.text.targets import Target
     from corral.container import Container
     from corral.process import Process
 
@@ -38,7 +39,7 @@ _ARGS = click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[--] C
         ("A pipe through a container", "tar c . | corral run -i --rm --rootfs /srv/bb -v /data:/data --rw tar x -C /data"),
     ],
 )
-@making.making_options
+@container_options.making_options
 @choice()
 @options.limit
 @click.option("-d", "--detach", is_flag=True, help="Leave it running and print GUEST/NAME.")
@@ -80,20 +81,20 @@ def run(
     of them. With --json every line of output is an object as `corral logs --json` prints it, and every end one as `corral wait
     --json` does, both on stdout.
     """
-    from corral.cli.session import with_client
+    from corral.cli.shell.session import with_client
 
-    made = making.Making(**what)
+    made = container_options.Making(**what)
     made.check()
     spec = made.spec()
-    making.check_fleet(choice, limit_s, tty=made.tty, stdin=made.interactive, detach=detach, as_json=as_json)
+    container_options.check_fleet(choice, limit_s, tty=made.tty, stdin=made.interactive, detach=detach, as_json=as_json)
     if not detach:
-        making.check_terminal(tty=made.tty, stdin=made.interactive)
+        container_options.check_terminal(tty=made.tty, stdin=made.interactive)
 
     async def body(client: "AsyncClient") -> int:
         if choice:
             return await _over_fleet(client, choice, made, spec, detach, auto_delete, as_json, signal_proxy, limit_s)
         if detach:
-            guest = await making.chosen_guest(client, made.guest, ways="--guest or --select")
+            guest = await container_options.chosen_guest(client, made.guest, ways="--guest or --select")
             container = await client.guest(guest).run(
                 made.name, bundle=made.bundle or None, spec=spec, stdio=made.stdio(), auto_delete=auto_delete
             )
@@ -107,7 +108,7 @@ def run(
 async def _over_fleet(
     client: "AsyncClient",
     choice: "Choice",
-    made: making.Making,
+    made: container_options.Making,
     spec: "ContainerSpec | None",
     detach: bool,
     auto_delete: bool,
@@ -116,8 +117,8 @@ async def _over_fleet(
     limit_s: float | None,
 ) -> int:
     """A container of the same name in each guest."""
-    from corral.cli.crowd import crowd
-    from corral.cli.sweep import Manner, sweep
+    from corral.cli.fleet.attach_many import crowd
+    from corral.cli.fleet.sweep import Manner, sweep
     from corral.words import generated_name
 
     manner = Manner("run", [made.name or generated_name()], literal=True)
@@ -138,13 +139,19 @@ async def _over_fleet(
 
 
 async def _in_foreground(
-    client: "AsyncClient", made: making.Making, spec: "ContainerSpec | None", *, auto_delete: bool, detach_keys: bytes, signal_proxy: bool
+    client: "AsyncClient",
+    made: container_options.Making,
+    spec: "ContainerSpec | None",
+    *,
+    auto_delete: bool,
+    detach_keys: bytes,
+    signal_proxy: bool,
 ) -> int:
-    from corral.cli.foreground import Foreground, Manner
-    from corral.cli.signals import SignalInbox
+    from corral.cli.foreground.foreground import Foreground, Manner
+    from corral.cli.foreground.signals import SignalInbox
     from corral.words import generated_name
 
-    guest = await making.chosen_guest(client, made.guest, ways="--guest or --select")
+    guest = await container_options.chosen_guest(client, made.guest, ways="--guest or --select")
     name = made.name or generated_name()
     with SignalInbox(passed_on=signal_proxy) as inbox:
         starting = client.guest(guest).run(name, bundle=made.bundle or None, spec=spec, stdio=made.stdio(), auto_delete=auto_delete)
@@ -161,7 +168,7 @@ async def _in_foreground(
         ("Make it now, run it later", "corral create --name job --rootfs /srv/bb -- sh -c 'exit 3' && corral start -a g1/job"),
     ],
 )
-@making.making_options
+@container_options.making_options
 @options.json_only
 @options.timeout
 @options.broker
@@ -171,14 +178,14 @@ def create(as_json: bool, timeout_s: float, broker: str | None, **what: Any) -> 
 
     The options are those of `corral run`; -i and -t say what streams the process will get.
     """
-    from corral.cli.session import with_client
+    from corral.cli.shell.session import with_client
 
-    made = making.Making(**what)
+    made = container_options.Making(**what)
     made.check()
     spec = made.spec()
 
     async def body(client: "AsyncClient") -> int:
-        guest = await making.chosen_guest(client, made.guest)
+        guest = await container_options.chosen_guest(client, made.guest)
         container = await client.guest(guest).create(made.name, bundle=made.bundle or None, spec=spec, stdio=made.stdio())
         click.echo(_made_text(container, as_json=as_json))
         return 0
@@ -187,8 +194,8 @@ def create(as_json: bool, timeout_s: float, broker: str | None, **what: Any) -> 
 
 
 def _made_text(container: "Container", *, as_json: bool) -> str:
-    from corral.cli.output import json_line
-    from corral.cli.targets import path_of
+    from corral.cli.text.output import json_line
+    from corral.cli.text.targets import path_of
 
     if not as_json:
         return path_of(container)

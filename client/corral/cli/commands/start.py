@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from corral.cli import options
-from corral.cli.acting import Whom, act_on
-from corral.cli.command import command
-from corral.cli.selecting import choice
-from corral.cli.targets import container_only, find_container, parse_target, path_of
+from corral.cli.fleet.acting import Whom, act_on
+from corral.cli.fleet.selecting import choice
+from corral.cli.shell import options
+from corral.cli.shell.command import command
+from corral.cli.text.targets import container_only, find_container, parse_target, path_of
 
 if TYPE_CHECKING:
     from corral import AsyncClient
-    from corral.cli.selecting import Choice
-    from corral.cli.targets import Target
+    from corral.cli.fleet.selecting import Choice
+    from corral.cli.text.targets import Target
 
 
 @command(
@@ -50,7 +50,7 @@ def start(
 
     A container runs once: one that has stopped is not started again, but made anew with `corral run`.
     """
-    from corral.cli.session import with_client
+    from corral.cli.shell.session import with_client
 
     if attach and (choice or len(containers) > 1):
         raise click.UsageError("-a takes one container")
@@ -61,8 +61,8 @@ def start(
     target = container_only(parse_target(containers[0], guest))
 
     async def attached(client: "AsyncClient") -> int:
-        from corral.cli.foreground import Foreground, Manner
-        from corral.cli.signals import SignalInbox
+        from corral.cli.foreground.foreground import Foreground, Manner
+        from corral.cli.foreground.signals import SignalInbox
 
         container = await find_container(client, target)
         state = await container.state()

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from corral.cli import options
-from corral.cli.away import Away
-from corral.cli.command import command
-from corral.cli.failures import FAILED, say
-from corral.cli.patience import waiting
-from corral.cli.selecting import guests_asked, select
-from corral.cli.targets import container_only, find_container, parse_target
+from corral.cli.fleet.away import Away
+from corral.cli.fleet.selecting import guests_asked, select
+from corral.cli.shell import options
+from corral.cli.shell.command import command
+from corral.cli.text.failures import FAILED, say
+from corral.cli.text.progress import waiting
+from corral.cli.text.targets import container_only, find_container, parse_target
 
 if TYPE_CHECKING:
     from corral import AsyncClient
-    from corral.cli.output import Column, Record
-    from corral.cli.targets import Target
+    from corral.cli.text.output import Column, Record
+    from corral.cli.text.targets import Target
     from corral.container import Container
     from corral.selectors import Selector
     from corral_schemas.containers import ContainerStats
@@ -62,7 +62,7 @@ def stats(
     broker: str | None,
 ) -> int:
     """Show what containers use: those named, or all that run."""
-    from corral.cli.session import with_client
+    from corral.cli.shell.session import with_client
 
     if select and (containers or guest):
         raise click.UsageError("--select is for all that runs there: it goes neither with --guest nor with CONTAINER")
@@ -76,7 +76,7 @@ def stats(
             await asyncio.sleep(min(FIRST_INTERVAL_S, interval_s))
             records = await sampler.sample()
         if no_stream:
-            from corral.cli.output import print_records
+            from corral.cli.text.output import print_records
 
             print_records(records, _columns(), form)
         else:
@@ -87,7 +87,7 @@ def stats(
 
 
 async def _stream(sampler: "Sampler", interval_s: float, form: str | None) -> None:
-    from corral.cli import output
+    from corral.cli.text import output
 
     if output.chosen_format(form) != "table":
         while True:
@@ -135,7 +135,7 @@ class Sampler:
 
     async def _read(self, text: str, container: "Container") -> "Record | None":
         from corral import CorralError
-        from corral.cli.output import as_record
+        from corral.cli.text.output import as_record
 
         path = f"{container.guest}/{container.name}"
         try:
@@ -158,7 +158,7 @@ def _cpu(before: "ContainerStats | None", now: "ContainerStats") -> float | None
 
 
 def _columns() -> "list[Column]":
-    from corral.cli.output import Column
+    from corral.cli.text.output import Column
     from corral.units import size_text
 
     def out_of(value: Any, limit: Any) -> str:

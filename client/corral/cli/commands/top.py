@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from corral.cli import options
-from corral.cli.command import command
-from corral.cli.failures import USAGE, Failed
-from corral.cli.selecting import select
+from corral.cli.fleet.selecting import select
+from corral.cli.shell import options
+from corral.cli.shell.command import command
+from corral.cli.text.failures import USAGE, Failed
 
 if TYPE_CHECKING:
     from corral import AsyncClient
-    from corral.cli.top_board import Board, Order
+    from corral.cli.top.board import Board, Order
     from corral.selectors import Selector
 
 STATS_MAX = 100
@@ -53,7 +53,7 @@ def top(select: "Selector | None", interval_s: float, timeout_s: float, broker: 
     Keys: q quits; c, m, o and n sort containers by processor, memory, output or name, r the other way round; space holds the picture
     still. Guests that are down or silent come first. Figures are read of the 100 containers at the top.
     """
-    from corral.cli.session import with_client
+    from corral.cli.shell.session import with_client
 
     if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
         raise Failed("top needs a terminal", status=USAGE, hint="for a script: corral stats --no-stream, corral guests, corral events")
@@ -64,7 +64,7 @@ class _Top:
     """The board, what feeds it, and the screen."""
 
     def __init__(self, client: "AsyncClient", select: "Selector | None", interval_s: float) -> None:
-        from corral.cli.top_board import Board
+        from corral.cli.top.board import Board
 
         self._client, self._select, self._interval_s = client, select, interval_s
         self._board: Board = Board()
@@ -111,8 +111,8 @@ class _Top:
     async def _draw(self) -> None:
         from rich.live import Live
 
-        from corral.cli.output import console
-        from corral.cli.top_view import view
+        from corral.cli.text.output import console
+        from corral.cli.top.view import view
 
         screen = console()
         with Live(console=screen, screen=True, auto_refresh=False) as live:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from corral.cli.command import command
-from corral.cli.failures import Failed, say
-from corral.cli.options import DURATION
-from corral.cli.place import SOCKET_NAME, Place, default_run_dir, default_state_dir, is_at_work
-from corral.cli.supervise import Child
+from corral.cli.shell.command import command
+from corral.cli.shell.options import DURATION
+from corral.cli.text.failures import Failed, say
+from corral.cli.up.run_dir import SOCKET_NAME, Place, default_run_dir, default_state_dir, is_at_work
+from corral.cli.up.supervisor import Child
 
 if TYPE_CHECKING:
-    from corral.cli.contexts import Context
+    from corral.cli.shell.contexts import Context
 
 CLEAR_CONNECT_TIMEOUT_S = 2.0
 
@@ -175,7 +175,7 @@ async def _start(plan: Plan, place: Place, broker: Child, workers: Sequence[Chil
     place.announce(plan.address)
     _write_context(plan.address)
     if plan.as_json:
-        from corral.cli.output import json_line
+        from corral.cli.text.output import json_line
 
         click.echo(json_line({"ready": plan.address, "guests": list(plan.guests), "run_dir": str(plan.run_dir)}))
     else:
@@ -189,7 +189,7 @@ def _write_context(address: str) -> None:
     They are told of either, since commands go elsewhere then.
     """
     from corral import CorralError
-    from corral.cli import contexts
+    from corral.cli.shell import contexts
 
     try:
         current = next((one.name for one in contexts.known() if one.current and one.name != contexts.LOCAL), "")
@@ -209,8 +209,8 @@ def _is_others(context: "Context") -> bool:
 
 async def _clear(plan: Plan, hurry: asyncio.Event) -> None:
     from corral import CorralError
-    from corral.cli.clearing import clear_containers
-    from corral.cli.session import opened
+    from corral.cli.shell.session import opened
+    from corral.cli.up.clearing import clear_containers
 
     try:
         client = await opened(plan.address, connect_timeout_s=CLEAR_CONNECT_TIMEOUT_S)

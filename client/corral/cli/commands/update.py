@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from corral.cli import options
-from corral.cli.acting import Whom, act_on
-from corral.cli.command import command
-from corral.cli.selecting import choice
-from corral.cli.targets import find_container
+from corral.cli.fleet.acting import Whom, act_on
+from corral.cli.fleet.selecting import choice
+from corral.cli.shell import options
+from corral.cli.shell.command import command
+from corral.cli.text.targets import find_container
 
 if TYPE_CHECKING:
     from corral import AsyncClient
-    from corral.cli.selecting import Choice
-    from corral.cli.targets import Target
+    from corral.cli.fleet.selecting import Choice
+    from corral.cli.text.targets import Target
 
 CFS_PERIOD_US = 100_000
 

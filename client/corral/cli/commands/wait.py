@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from corral.cli import options
-from corral.cli.acting import Whom, act_on
-from corral.cli.command import command
-from corral.cli.failures import FAILED
-from corral.cli.selecting import choice
-from corral.cli.targets import find_process
+from corral.cli.fleet.acting import Whom, act_on
+from corral.cli.fleet.selecting import choice
+from corral.cli.shell import options
+from corral.cli.shell.command import command
+from corral.cli.text.failures import FAILED
+from corral.cli.text.targets import find_process
 
 if TYPE_CHECKING:
     from corral import AsyncClient, Exit
-    from corral.cli.selecting import Choice
-    from corral.cli.targets import Target
+    from corral.cli.fleet.selecting import Choice
+    from corral.cli.text.targets import Target
     from corral.process import Process
 
 
@@ -71,8 +71,8 @@ def _line(process: "Process", end: "Exit", *, as_json: bool) -> str:
     from corral import shell_status
 
     if as_json:
-        from corral.cli.output import json_line
-        from corral.cli.records import end_record
+        from corral.cli.text.output import json_line
+        from corral.cli.text.records import end_record
 
         return json_line(end_record(process, end))
     return "lost" if end.type == "lost" else str(shell_status(end))

@@ -1,0 +1,1 @@
+"""What `corral bundle` asks of many guests."""

@@ -1,0 +1,1 @@
+"""A process in the foreground: its streams, signals and terminal."""

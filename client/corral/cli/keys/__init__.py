@@ -1,0 +1,1 @@
+"""A broker's key directory, and its audit log."""

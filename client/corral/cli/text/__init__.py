@@ -1,0 +1,1 @@
+"""What is read from and shown to people and programs: targets, tables, lines, failures."""

@@ -1,0 +1,1 @@
+"""What `corral top` knows, and how that looks."""

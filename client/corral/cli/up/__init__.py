@@ -1,0 +1,1 @@
+"""What `corral up` keeps: a directory, children, and the end of it."""
