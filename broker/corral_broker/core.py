@@ -10,8 +10,8 @@ from corral_broker.rules.registration import Registration
 from corral_broker.rules.returning import Returning
 from corral_broker.rules.router import Router
 from corral_broker.rules.sessions import Sessions
-from corral_broker.rules.stdio_announcements import StdioTelling
-from corral_broker.state.clock import Moment
+from corral_broker.rules.stdio_announcements import StdioAnnouncements
+from corral_broker.state.clock import Clock
 from corral_broker.state.counters import Counters
 from corral_broker.state.events import BrokerEvents
 from corral_broker.state.guest import Guest
@@ -19,7 +19,7 @@ from corral_broker.state.history import History, Standing
 from corral_broker.state.ports import Opaque, Ports
 from corral_broker.state.registry import Registry
 from corral_broker.state.senders import ANYONE, Sender
-from corral_broker.state.subscriptions import StdioInterest
+from corral_broker.state.subscriptions import StdioSubscriptions
 from corral_schemas.cursor import Place
 from corral_schemas.errors import CorralError
 from corral_schemas.events import BrokerStarted
@@ -40,32 +40,32 @@ class BrokerCore:
         wall_ns: int,
         first_ref: int,
         counters: Counters | None = None,
-        make_gate: Callable[[Moment], Gate] | None = None,
+        make_gate: Callable[[Clock], Gate] | None = None,
         history: History | None = None,
     ) -> None:
         """`first_ref` is a random 63-bit number. Without `make_gate` everybody may do everything; without `history` it is in memory."""
         self._ports = ports
-        self._moment = Moment(now_s, wall_ns)
+        self._clock = Clock(now_s, wall_ns)
         self.counters = counters or Counters()
-        self._gate: Gate = make_gate(self._moment) if make_gate is not None else OpenGate()
+        self._gate: Gate = make_gate(self._clock) if make_gate is not None else OpenGate()
         self.registry = Registry()
         history = history or History(identity.epoch)
         self._events = BrokerEvents(identity.instance, history, ports.publish_event)
-        self._returning = Returning(self.registry, self._events, self._moment)
-        self._router = Router(ports, self.registry, self.counters, self._moment, first_ref, self._gone, self._gate)
-        self._endings = Endings(self.registry, self._router, self._events, self.counters, self._moment, self._freed)
-        interest = StdioInterest()
-        self._telling = StdioTelling(ports, self.registry, interest, self._endings, self._moment)
-        self._exchange = Exchange(self.registry, interest, self.counters, self._telling.changed, self._gate)
+        self._returning = Returning(self.registry, self._events, self._clock)
+        self._router = Router(ports, self.registry, self.counters, self._clock, first_ref, self._gone, self._gate)
+        self._endings = Endings(self.registry, self._router, self._events, self.counters, self._clock, self._freed)
+        subscriptions = StdioSubscriptions()
+        self._announcements = StdioAnnouncements(ports, self.registry, subscriptions, self._endings, self._clock)
+        self._exchange = Exchange(self.registry, subscriptions, self.counters, self._announcements.changed, self._gate)
         self._registration = Registration(
             ports,
             self.registry,
             self._router,
             self._events,
-            self._telling,
+            self._announcements,
             self._endings,
             self.counters,
-            self._moment,
+            self._clock,
             identity.instance,
             self._gate,
         )
@@ -75,25 +75,25 @@ class BrokerCore:
             self._router,
             self._events,
             self._registration,
-            self._telling,
+            self._announcements,
             self._endings,
             self.counters,
-            self._moment,
+            self._clock,
             self._gate,
         )
-        self._answers = Answers(identity, self.registry, self._router, self._events, self.counters, self._moment, history)
+        self._answers = Answers(identity, self.registry, self._router, self._events, self.counters, self._clock, history)
 
     def remember(self, places: Iterable[tuple[str, Place]], standing: Mapping[str, Standing] | None = None) -> None:
         """What an earlier broker had seen: these guests' commands are held for BROKER_HOLD_S, and their places stated to them.
 
         standing: where each guest stood by its history.
         """
-        self.registry.remember(places, self._moment.wall_ns, self._moment.now_s)
+        self.registry.remember(places, self._clock.wall_ns, self._clock.now_s)
         self._returning.remember(standing or {})
 
     def started(self, about: BrokerStarted) -> None:
         """Records that this broker begins."""
-        self._events.broker_started(about, self._moment.wall_ns)
+        self._events.broker_started(about, self._clock.wall_ns)
 
     def stopped(self, wall_ns: int) -> None:
         """Records that it ends in order."""
@@ -101,8 +101,8 @@ class BrokerCore:
 
     def begin(self, now_s: float, wall_ns: int) -> None:
         """Begins a turn, with monotonic seconds and wall-clock nanoseconds; whatever is due by now is done."""
-        self._moment.now_s = now_s
-        self._moment.wall_ns = wall_ns
+        self._clock.now_s = now_s
+        self._clock.wall_ns = wall_ns
         self._router.due()
         self._registration.due()
         self._returning.due()
@@ -110,7 +110,7 @@ class BrokerCore:
 
     def end(self) -> None:
         """Ends a turn: what is told once per turn is told."""
-        self._telling.tell_changed()
+        self._announcements.tell_changed()
 
     def next_due_s(self) -> float | None:
         """When `begin` has something to do though no message comes; None when never."""
@@ -120,7 +120,7 @@ class BrokerCore:
             self._registration,
             self._returning,
             self._sessions,
-            self._telling,
+            self._announcements,
         ):  # once for every message: no generator
             when_s = part.next_due_s()
             if when_s is not None and (due_s is None or when_s < due_s):
@@ -152,19 +152,19 @@ class BrokerCore:
 
     def event(self, frames: list[Opaque], sender: Sender = ANYONE) -> None:
         """[topic, header, payload] from a worker's PUB."""
-        passed = self._exchange.event(frames, self._moment.now_s, sender)
+        passed = self._exchange.event(frames, self._clock.now_s, sender)
         if passed is not None:
             self._ports.publish_event(passed)
 
     def stdio(self, frames: list[Opaque], sender: Sender = ANYONE) -> None:
         """[topic, header, bytes] from a worker's PUB."""
-        passed = self._exchange.stdio(frames, self._moment.now_s, sender)
+        passed = self._exchange.stdio(frames, self._clock.now_s, sender)
         if passed is not None:
             self._ports.publish_stdio(passed)
 
     def subscription(self, pair: Pair, frame: Opaque) -> None:
         """A subscription or its end, from the XPUB of that pair."""
-        echo = self._exchange.subscription(pair, frame, self._moment.now_s)
+        echo = self._exchange.subscription(pair, frame, self._clock.now_s)
         if echo is not None and pair == "events":
             self._ports.publish_event(echo)
         elif echo is not None:

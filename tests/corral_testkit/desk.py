@@ -15,7 +15,7 @@ from corral_schemas.stdio import Done
 from corral_testkit.bounded import run
 from corral_testkit.guests import Answers, Room, open_room
 from corral_worker.base.tasks import Tasks
-from corral_worker.commands.execution import Flight
+from corral_worker.commands.execution import Execution
 from corral_worker.commands.handlers import query
 from corral_worker.commands.requests import Requests
 from corral_worker.containers.guest import Guest
@@ -49,23 +49,23 @@ class Desk:
         await self.let_through.wait()
         return Done()
 
-    async def _change(self, guest: Guest, args: KillArgs, flight: Flight) -> Message:
-        flight.begun = True
-        self.runs.append(flight.id)
+    async def _change(self, guest: Guest, args: KillArgs, execution: Execution) -> Message:
+        execution.begun = True
+        self.runs.append(execution.id)
         await self.let_through.wait()
         return KillReply(outcome="delivered")
 
-    async def _before_effect(self, guest: Guest, args: ContainerTarget, flight: Flight) -> Message:
+    async def _before_effect(self, guest: Guest, args: ContainerTarget, execution: Execution) -> Message:
         await self.let_through.wait()
-        flight.check_not_cancelled()
-        self.runs.append(flight.id)
+        execution.check_not_cancelled()
+        self.runs.append(execution.id)
         return Done()
 
-    async def _fail(self, guest: Guest, args: ContainerTarget, flight: Flight) -> Message:
-        self.runs.append(flight.id)
+    async def _fail(self, guest: Guest, args: ContainerTarget, execution: Execution) -> Message:
+        self.runs.append(execution.id)
         raise error("container_invalid_state", "not paused")
 
-    async def _crash(self, guest: Guest, args: CreateArgs, flight: Flight) -> Message:
+    async def _crash(self, guest: Guest, args: CreateArgs, execution: Execution) -> Message:
         raise KeyError("a bug")
 
     def send(self, op: str, args: Message, *, id: str = "r1", timeout_ms: int = 5_000, **header: Any) -> None:

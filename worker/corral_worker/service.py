@@ -78,7 +78,7 @@ class Worker:
         self._feed = StdioFeed(self.guest, self._spools, self._tasks, self._publish_stdio)
         self._requests = Requests(self.guest, self._queries(), CHANGES, self._send, self._tasks, bundles.VIEWS)
         self._about = About(self.guest, self._found, runtime_version, brokers)
-        self._face = Face(self._about.register, self._about.heartbeat, self._requests.take, self._registered, self._interest)
+        self._face = Face(self._about.register, self._about.heartbeat, self._requests.take, self._registered, self._subscriptions_changed)
         self._broker_addresses = brokers
 
     def _queries(self) -> dict[str, Query]:
@@ -162,7 +162,7 @@ class Worker:
     def _shim_gone(self, instance: str) -> None:
         container = self.guest.containers.get(instance)
         if container is not None:
-            self._tasks.start(adopt.bury(self.guest, self._notices, container, LOST_WITH_SHIM))
+            self._tasks.start(adopt.record_lost_container(self.guest, self._notices, container, LOST_WITH_SHIM))
 
     # -- what broker sessions ask ----------------------------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ class Worker:
             log.error("%s: it was set back; a new epoch begins", why)
             journal.new_epoch("journal set back")
 
-    def _interest(self) -> None:
+    def _subscriptions_changed(self) -> None:
         self._feed.want({prefix for session in self._brokers for prefix in session.stdio_prefixes})
 
     def _send(self, route: Route, header: CommandHeader, body: bytes) -> None:

@@ -6,7 +6,7 @@ from typing import Protocol
 from corral_broker.access.audit import Audit
 from corral_broker.access.keyring import Grant, Keyring, allows
 from corral_broker.access.quotas import Quotas, rate_per_s
-from corral_broker.state.clock import Moment
+from corral_broker.state.clock import Clock
 from corral_broker.state.counters import Counters
 from corral_broker.state.ports import Opaque
 from corral_broker.state.senders import Sender
@@ -73,18 +73,18 @@ class OpenGate:
 class KeyGate:
     """With keys: what the key behind a connection is accepted for, and nothing else."""
 
-    def __init__(self, keyring: Keyring, audit: Audit, counters: Counters, moment: Moment, quotas: Quotas) -> None:
+    def __init__(self, keyring: Keyring, audit: Audit, counters: Counters, clock: Clock, quotas: Quotas) -> None:
         self._keyring = keyring
         self._audit = audit
         self._counters = counters
-        self._moment = moment
+        self._clock = clock
         self._quotas = quotas
         self._told: dict[str, tuple[float, str]] = {}  # unknown key -> until when it is told the same, and what
 
     def command(self, sender: Sender, header: CommandHeader, args: Opaque, in_flight: int) -> CorralError | None:
         grant = self._keyring.grant(sender.key)
         if grant is not None:  # first, so that nobody is refused, and that written down, as often as he likes
-            over = self._quotas.refusal(sender.key, grant, in_flight, self._moment.now_s)
+            over = self._quotas.refusal(sender.key, grant, in_flight, self._clock.now_s)
             if over is not None:
                 return self._over_quota(sender, grant, header, args, over)
         refusal = self._refusal(sender, grant, header.op, header.guest)
@@ -107,7 +107,7 @@ class KeyGate:
 
     def _over_quota(self, sender: Sender, grant: Grant, header: CommandHeader, args: Opaque, over: CorralError) -> CorralError:
         """Counts it; log and audit log get one line a second and key, which says of how many."""
-        count = self._quotas.to_say(sender.key, self._moment.now_s)
+        count = self._quotas.to_say(sender.key, self._clock.now_s)
         if not count:
             self._counters.add(f"command_{over.code}")
             return over
@@ -118,7 +118,7 @@ class KeyGate:
 
     def _note(self, sender: Sender, grant: Grant | None, header: CommandHeader, refusal: CorralError) -> None:
         what = f"{_who(sender, grant)}: {header.op} {header.guest}: {refusal.message}"
-        self._counters.note(f"command_{refusal.code}", what, self._moment.now_s)
+        self._counters.note(f"command_{refusal.code}", what, self._clock.now_s)
 
     def rate_per_s(self, sender: Sender) -> int:
         grant = self._keyring.grant(sender.key)
@@ -146,9 +146,9 @@ class KeyGate:
     def unasked(self, sender: Sender, *, stray: bool = False) -> bool:
         grant = self._keyring.grant(sender.key)
         cost = STRAY_COST if stray else 1.0
-        if grant is None or self._quotas.passes("workers", sender.key, grant, self._moment.now_s, cost):
+        if grant is None or self._quotas.passes("workers", sender.key, grant, self._clock.now_s, cost):
             return True
-        self._counters.note("session_over_rate", f"{grant.name} from {sender.address}", self._moment.now_s)
+        self._counters.note("session_over_rate", f"{grant.name} from {sender.address}", self._clock.now_s)
         return False
 
     def _refusal(self, sender: Sender, grant: Grant | None, op: str, guest: str) -> CorralError | None:
@@ -172,7 +172,7 @@ class KeyGate:
         if self._keyring.is_revoked(sender.key):
             return "this key was revoked"
         if register.token:
-            failure = self._keyring.enrol(register.token, register.guest, sender.key, self._moment.wall_ns / 1e9)
+            failure = self._keyring.enrol(register.token, register.guest, sender.key, self._clock.wall_ns / 1e9)
             if not failure:
                 return ""
             return f"{failure}; {self._why_unknown(sender, 'guest', register.guest)}"
@@ -186,9 +186,9 @@ class KeyGate:
         if name:
             check_guest_name(name)
         until_s, told_before = self._told.get(sender.key, (0.0, ""))
-        if self._moment.now_s < until_s:
+        if self._clock.now_s < until_s:
             return told_before
-        pending = PendingKey(public=sender.key, kind=kind, name=name, address=sender.address, first_seen=_seconds_text(self._moment))
+        pending = PendingKey(public=sender.key, kind=kind, name=name, address=sender.address, first_seen=_seconds_text(self._clock))
         failure = self._keyring.put_on_pending(pending)
         told = fingerprint(sender.key)
         as_what = f"--guest {name}" if kind == "guest" else "--name NAME --role operator"
@@ -197,7 +197,7 @@ class KeyGate:
             why = f"key {told} is unknown here, and {failure}"
         if len(self._told) >= PENDING_MAX:
             self._told.clear()
-        self._told[sender.key] = (self._moment.now_s + TELL_AGAIN_S, why)
+        self._told[sender.key] = (self._clock.now_s + TELL_AGAIN_S, why)
         return why
 
 
@@ -214,5 +214,5 @@ def _who(sender: Sender, grant: Grant | None) -> str:
     return f"{_name(grant) or 'unknown key'} ({fingerprint(sender.key)}, {sender.address})"
 
 
-def _seconds_text(moment: Moment) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment.wall_ns / 1e9))
+def _seconds_text(clock: Clock) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(clock.wall_ns / 1e9))

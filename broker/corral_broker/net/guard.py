@@ -15,7 +15,7 @@ from corral_broker.access.quotas import Flooding
 from corral_broker.net.peers import CONNECTIONS_PER_ADDRESS_MAX, Peers
 from corral_broker.net.sockets import Sockets
 from corral_broker.state.addresses import NAMES, SocketName
-from corral_broker.state.clock import Moment
+from corral_broker.state.clock import Clock
 from corral_broker.state.counters import Counters
 from corral_broker.state.ports import Opaque
 from corral_broker.state.senders import Sender
@@ -65,9 +65,9 @@ class Guard:
         """Readable when libzmq asks whom to let in."""
         return self._zap.socket
 
-    def gate(self, moment: Moment) -> KeyGate:
+    def gate(self, clock: Clock) -> KeyGate:
         """The core's rules about keys."""
-        return KeyGate(self._keyring, self._audit, self._counters, moment, self._quotas)
+        return KeyGate(self._keyring, self._audit, self._counters, clock, self._quotas)
 
     def turn(self, now_s: float, asked: bool, judge_again: Callable[[], None], worker_closed: Callable[[int, float], None]) -> None:
         """What begins a turn: handshakes where libzmq asked about some, and now and then a look at keys and connections."""

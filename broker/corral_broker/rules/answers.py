@@ -6,7 +6,7 @@ from typing import Any
 
 from corral_broker.rules.parking import HELD_BYTES_MAX
 from corral_broker.rules.router import Router
-from corral_broker.state.clock import Moment
+from corral_broker.state.clock import Clock
 from corral_broker.state.counters import Counters
 from corral_broker.state.events import BrokerEvents
 from corral_broker.state.history import HISTORY_BYTES_MAX, HISTORY_EVENTS_MAX, History
@@ -55,7 +55,7 @@ class Answers:
         router: Router,
         events: BrokerEvents,
         counters: Counters,
-        moment: Moment,
+        clock: Clock,
         history: History,
     ) -> None:
         self._identity = identity
@@ -63,7 +63,7 @@ class Answers:
         self._router = router
         self._events = events
         self._counters = counters
-        self._moment = moment
+        self._clock = clock
         self._history = history
         self._version = package_version()
 
@@ -76,7 +76,7 @@ class Answers:
         if isinstance(args, ReplayArgs):
             return self._history.replay(args)
         if op == "guests":
-            return GuestsReply(guests=self._registry.infos(self._moment.now_s, self._version), place=self._events.place)
+            return GuestsReply(guests=self._registry.infos(self._clock.now_s, self._version), place=self._events.place)
         return self._info()
 
     def _forget(self, args: ForgetGuestsArgs) -> ForgetGuestsReply:
@@ -110,7 +110,7 @@ class Answers:
             "guests_up": self._registry.up_count,
             "guests_known": len(self._registry.guests),
             "unanswered": len(self._router.pending),
-            "held": self._router.hold.count,
+            "held": self._router.parking.count,
         }
         return InfoReply(
             kind="broker",

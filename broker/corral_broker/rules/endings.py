@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from corral_broker.rules.router import Router
-from corral_broker.state.clock import Moment
+from corral_broker.state.clock import Clock
 from corral_broker.state.counters import Counters
 from corral_broker.state.events import BrokerEvents
 from corral_broker.state.guest import Guest
@@ -19,7 +19,7 @@ class Endings:
         router: Router,
         events: BrokerEvents,
         counters: Counters,
-        moment: Moment,
+        clock: Clock,
         on_free: Callable[[Guest], None],
     ) -> None:
         """`on_free` is called last, when the guest's name is free to be registered."""
@@ -27,7 +27,7 @@ class Endings:
         self._router = router
         self._events = events
         self._counters = counters
-        self._moment = moment
+        self._clock = clock
         self._on_free = on_free
 
     def gone(self, guest: Guest, reason: str) -> None:
@@ -36,10 +36,10 @@ class Endings:
             return
         self._registry.detach(guest)
         guest.reason = reason
-        guest.since_ns = self._moment.wall_ns
+        guest.since_ns = self._clock.wall_ns
         self._counters.add("guests_gone")
         self._router.fail(guest, reason)
-        self._events.guest_down(guest, self._moment.wall_ns)
+        self._events.guest_down(guest, self._clock.wall_ns)
         self._on_free(guest)
 
     def bulk_gone(self, guest: Guest, reason: str) -> None:

@@ -13,7 +13,7 @@ from corral_broker.state.guest import Guest
 from corral_broker.state.ports import Frames, Opaque
 from corral_broker.state.registry import Registry
 from corral_broker.state.senders import Sender
-from corral_broker.state.subscriptions import StdioInterest
+from corral_broker.state.subscriptions import StdioSubscriptions
 from corral_schemas.cursor import Place
 from corral_schemas.errors import CorralError
 from corral_schemas.events import BROKER_KINDS, mark_of
@@ -28,13 +28,13 @@ class Exchange:
     """No sockets: message in, message or nothing out."""
 
     def __init__(
-        self, registry: Registry, interest: StdioInterest, counters: Counters, on_interest: Callable[[str], None], gate: Gate
+        self, registry: Registry, subscriptions: StdioSubscriptions, counters: Counters, on_change: Callable[[str], None], gate: Gate
     ) -> None:
-        """Keeps `interest`; `on_interest` is called with the guest (or `*`) whose stdio subscriptions changed."""
+        """Keeps `subscriptions`; `on_change` is called with the guest (or `*`) whose stdio subscriptions changed."""
         self._registry = registry
         self._counters = counters
-        self._on_interest = on_interest
-        self._interest = interest
+        self._on_change = on_change
+        self._subscriptions = subscriptions
         self._gate = gate
 
     def event(self, frames: list[Opaque], now_s: float, sender: Sender) -> Frames | None:
@@ -88,9 +88,9 @@ class Exchange:
         if prefix.startswith(NONCE):
             return [prefix, b"", b""] if subscribed else None
         if pair == "stdio":
-            concerned = self._interest.change(prefix, subscribed)
+            concerned = self._subscriptions.change(prefix, subscribed)
             if concerned is not None:
-                self._on_interest(concerned)
+                self._on_change(concerned)
         return None
 
     def _speaker(self, name: str, worker: str, what: Literal["event", "stdio"], now_s: float, sender: Sender) -> Guest | None:

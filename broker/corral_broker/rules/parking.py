@@ -30,7 +30,7 @@ class Held:
     tick: int = 0
 
 
-class Hold:
+class Parking:
     """Held commands by guest, in the order they came."""
 
     def __init__(self) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from corral_broker.access.gate import Gate
 from corral_broker.rules.endings import Endings
 from corral_broker.rules.router import Router
-from corral_broker.rules.stdio_announcements import StdioTelling
-from corral_broker.state.clock import Moment
+from corral_broker.rules.stdio_announcements import StdioAnnouncements
+from corral_broker.state.clock import Clock
 from corral_broker.state.counters import Counters
 from corral_broker.state.deadlines import DeadlineWheel
 from corral_broker.state.events import BrokerEvents
@@ -58,10 +58,10 @@ class Registration:
         registry: Registry,
         router: Router,
         events: BrokerEvents,
-        telling: StdioTelling,
+        announcements: StdioAnnouncements,
         endings: Endings,
         counters: Counters,
-        moment: Moment,
+        clock: Clock,
         instance: str,
         gate: Gate,
     ) -> None:
@@ -69,10 +69,10 @@ class Registration:
         self._registry = registry
         self._router = router
         self._events = events
-        self._telling = telling
+        self._announcements = announcements
         self._endings = endings
         self._counters = counters
-        self._moment = moment
+        self._clock = clock
         self._instance = instance
         self._gate = gate
         self._contenders: dict[str, Contender] = {}  # guest -> the newest connection that claims it
@@ -119,7 +119,7 @@ class Registration:
 
     def due(self) -> None:
         """Decides where the old session had its time to show that it lives."""
-        for contender in self._probes.pop_due(self._moment.now_s):
+        for contender in self._probes.pop_due(self._clock.now_s):
             guest = self._registry.guests[contender.register.guest]
             if guest.heard_s > contender.since_s:
                 self._refuse_contender(guest)
@@ -135,7 +135,7 @@ class Registration:
         guest = self._registry.find_or_add(register.guest)
         if guest is not None and not guest.up:
             guest.version, guest.protocol, guest.labels = register.version, register.v, register.labels
-            guest.reason, guest.since_ns, guest.heard_s = f"refused: {why.message}", self._moment.wall_ns, self._moment.now_s
+            guest.reason, guest.since_ns, guest.heard_s = f"refused: {why.message}", self._clock.wall_ns, self._clock.now_s
         return why
 
     def _register_main(self, identity: bytes, register: session.Register, sender: Sender) -> None:
@@ -156,7 +156,7 @@ class Registration:
             self._endings.lost(identity, "registered anew")
             if guest.bulk is not None:
                 self._endings.bulk_gone(guest, "its second connection was replaced")
-            self._registry.attach(guest, identity, "bulk", self._moment.now_s)
+            self._registry.attach(guest, identity, "bulk", self._clock.now_s)
         if identity in self._unheard:
             self._unheard.discard(identity)
             self._router.fail(guest, "its second connection was made anew", only_bulk=True)
@@ -168,9 +168,9 @@ class Registration:
             earlier.register = register
             return
         self._refuse_contender(guest)
-        self._counters.note("register_contended", f"guest {guest.name} is claimed by two connections", self._moment.now_s)
-        contender = self._contenders[guest.name] = Contender(identity, register, self._moment.now_s, sender)
-        self._probes.add(contender, self._moment.now_s + PROBE_S)
+        self._counters.note("register_contended", f"guest {guest.name} is claimed by two connections", self._clock.now_s)
+        contender = self._contenders[guest.name] = Contender(identity, register, self._clock.now_s, sender)
+        self._probes.add(contender, self._clock.now_s + PROBE_S)
         if post(self._ports, guest.main, session.PLEASE_REGISTER, session.PleaseRegister()) == "gone":
             self._endings.gone(guest, "disconnected")
 
@@ -178,7 +178,7 @@ class Registration:
         contender = self._contenders.pop(guest.name, None)
         if contender is not None:
             self._probes.remove(contender)
-            guest.rival_s, guest.rival_address = self._moment.now_s, contender.sender.address
+            guest.rival_s, guest.rival_address = self._clock.now_s, contender.sender.address
             self._refuse(contender.identity, error("guest_busy", f"guest {guest.name} is served by another worker, which lives"))
 
     def _accept(self, guest: Guest, identity: bytes, register: session.Register, sender: Sender) -> None:
@@ -188,17 +188,17 @@ class Registration:
         guest.worker, guest.epoch, guest.seq, guest.mark = register.worker, register.epoch, register.seq, register.mark
         guest.labels, guest.version, guest.runtime = register.labels, register.version, register.runtime
         guest.protocol, guest.load = register.v, register.load
-        guest.clock_ahead_s = clock_ahead_s(register.time_ns, self._moment.wall_ns)
+        guest.clock_ahead_s = clock_ahead_s(register.time_ns, self._clock.wall_ns)
         guest.sender = sender
         seen = guest.seen
         if register.epoch and seen is None:  # else a heartbeat moves it on, once the worker has judged its journal by what was seen
             self._registry.see(guest, Place(epoch=register.epoch, seq=register.seq, mark=register.mark))
-        self._registry.attach(guest, identity, "main", self._moment.now_s)
+        self._registry.attach(guest, identity, "main", self._clock.now_s)
         if not again:
-            guest.since_ns, guest.reason = self._moment.wall_ns, ""
+            guest.since_ns, guest.reason = self._clock.wall_ns, ""
             self._counters.add("registrations")
-            self._events.guest_up(guest, self._moment.wall_ns)
-        if self._welcome(identity, seen, self._telling.at_registration(guest)) == "gone":
+            self._events.guest_up(guest, self._clock.wall_ns)
+        if self._welcome(identity, seen, self._announcements.at_registration(guest)) == "gone":
             self._endings.gone(guest, "disconnected")
         self._router.guest_up(guest)
 
@@ -208,7 +208,7 @@ class Registration:
         return post(self._ports, identity, session.REGISTERED, message)
 
     def _refuse(self, identity: bytes, why: CorralError) -> None:
-        self._counters.note("register_refused", str(why), self._moment.now_s)
+        self._counters.note("register_refused", str(why), self._clock.now_s)
         post(self._ports, identity, session.REFUSED, session.Refused(code=why.code, message=why.message))
 
 

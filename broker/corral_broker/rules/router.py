@@ -11,9 +11,9 @@ import msgspec
 
 from corral_broker.access.gate import Gate
 from corral_broker.rules.nearest import NearestNames
-from corral_broker.rules.parking import Held, Hold, aged_header
+from corral_broker.rules.parking import Held, Parking, aged_header
 from corral_broker.rules.shared_args import SharedArgs
-from corral_broker.state.clock import Moment
+from corral_broker.state.clock import Clock
 from corral_broker.state.counters import Counters
 from corral_broker.state.guest import Guest
 from corral_broker.state.pending import PendingTable, fingerprint
@@ -57,7 +57,7 @@ class Router:
         ports: Ports,
         registry: Registry,
         counters: Counters,
-        moment: Moment,
+        clock: Clock,
         first_ref: int,
         on_gone: Callable[[Guest, str], None],
         gate: Gate,
@@ -66,13 +66,13 @@ class Router:
         self._ports = ports
         self._registry = registry
         self._counters = counters
-        self._moment = moment
+        self._clock = clock
         self._on_gone = on_gone
         self._gate = gate
         self._nearest = NearestNames()
-        self._hold_until_s = moment.now_s + BROKER_HOLD_S
+        self._hold_until_s = clock.now_s + BROKER_HOLD_S
         self.pending = PendingTable(first_ref)
-        self.hold = Hold()
+        self.parking = Parking()
         self._shared = SharedArgs()
 
     def command(self, frames: list[Opaque], sender: Sender) -> CommandHeader | None:
@@ -94,7 +94,7 @@ class Router:
             return header
         args = frames[2]
         if header.shared and header.op in OPS and OPS[header.op].upload:  # of no other: the audit log says what came with a command
-            args = self._shared.resolve(client, header.shared, args, self._moment.now_s)
+            args = self._shared.resolve(client, header.shared, args, self._clock.now_s)
         if args is None:
             self.answer(client, header.id, error("args_unknown", "send the arguments whole", shared=header.shared), header.guest)
             return None
@@ -102,7 +102,7 @@ class Router:
         if guest is None or guest.main is None:
             self._hold_or_refuse(client, header, frames[1], args, sender)
         else:
-            deadline_s = self._moment.now_s + header.timeout_ms / 1000
+            deadline_s = self._clock.now_s + header.timeout_ms / 1000
             self._send(guest, client, header, frames[1], args, deadline_s, sender.key)
         return None
 
@@ -138,12 +138,12 @@ class Router:
 
     def _stray(self, guest: Guest, reason: str, what: str) -> None:
         if self._gate.unasked(guest.sender, stray=True):
-            self._counters.note(reason, what, self._moment.now_s)
+            self._counters.note(reason, what, self._clock.now_s)
 
     def guest_up(self, guest: Guest) -> None:
         """Sends what was held for the guest."""
-        now_s = self._moment.now_s
-        for held in self.hold.release(guest.name):
+        now_s = self._clock.now_s
+        for held in self.parking.release(guest.name):
             if guest.main is None:
                 self._refuse_unreachable(held.client, held.header)
             else:
@@ -161,23 +161,23 @@ class Router:
 
     def drop_held(self) -> None:
         """Drops held commands whose sender's key no longer allows them; who sent them has lost the connection."""
-        self.hold.drop(lambda held: not self._gate.may(held.sender, held.header.op, held.header.guest))
+        self.parking.drop(lambda held: not self._gate.may(held.sender, held.header.op, held.header.guest))
 
     def due(self) -> None:
         """Answers whatever has passed its deadline, and ends the hold."""
-        now_s = self._moment.now_s
+        now_s = self._clock.now_s
         self._shared.due(now_s)
         for pending in self.pending.pop_overdue(now_s):
             self._answer_overdue(pending.client, pending.request_id, pending.guest, sent=True)
-        for held in self.hold.pop_overdue(now_s):
+        for held in self.parking.pop_overdue(now_s):
             self._answer_overdue(held.client, held.header.id, held.header.guest, sent=False)
-        if self.hold.count and now_s >= self._hold_until_s:
-            for held in self.hold.release_all():
+        if self.parking.count and now_s >= self._hold_until_s:
+            for held in self.parking.release_all():
                 self._refuse_unreachable(held.client, held.header)
 
     def next_due_s(self) -> float | None:
-        hold_end_s = self._hold_until_s if self.hold.count else None
-        all_times = (self.pending.next_due_s(), self.hold.next_due_s(), self._shared.next_due_s(), hold_end_s)
+        hold_end_s = self._hold_until_s if self.parking.count else None
+        all_times = (self.pending.next_due_s(), self.parking.next_due_s(), self._shared.next_due_s(), hold_end_s)
         times = [when for when in all_times if when is not None]
         return min(times, default=None)
 
@@ -206,7 +206,7 @@ class Router:
         if busy:
             self._refuse_busy(client, header, busy, WAITS_PER_GUEST_MAX if long_poll else IN_FLIGHT_PER_GUEST_MAX)
             return
-        now_s = self._moment.now_s
+        now_s = self._clock.now_s
         over = guest.credits.shares.refusal(key, long_poll, now_s)
         if over:
             self._counters.note("key_share_exceeded", f"{guest.name}: {over}; key {key_fingerprint(key)}", now_s)
@@ -231,10 +231,10 @@ class Router:
 
     def _hold_or_refuse(self, client: bytes, header: CommandHeader, header_frame: Opaque, args: Opaque, sender: Sender) -> None:
         guest = self._registry.guests.get(header.guest)
-        now_s = self._moment.now_s
+        now_s = self._clock.now_s
         if guest is not None and not guest.worker and now_s < self._hold_until_s:
             held = Held(client, header, bytes(header_frame), args, now_s, now_s + header.timeout_ms / 1000, sender)
-            if self.hold.add(held):
+            if self.parking.add(held):
                 self._counters.add("commands_held")
                 return
         self._refuse_unreachable(client, header)
@@ -262,7 +262,7 @@ class Router:
         self.answer(client, request_id, error("deadline_exceeded", text, sent=sent), guest)
 
     def _refuse_malformed(self, frames: Frames, why: CorralError) -> None:
-        self._counters.note("command_malformed", str(why), self._moment.now_s)
+        self._counters.note("command_malformed", str(why), self._clock.now_s)
         try:
             request_id = _just_id.decode(frames[1]).id if len(frames) > 1 else ""
         except _UNDECODABLE:

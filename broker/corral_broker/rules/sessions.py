@@ -9,8 +9,8 @@ from corral_broker.access.gate import Gate
 from corral_broker.rules.endings import Endings
 from corral_broker.rules.registration import SESSION_BYTES_MAX, Registration
 from corral_broker.rules.router import Router
-from corral_broker.rules.stdio_announcements import StdioTelling
-from corral_broker.state.clock import Moment
+from corral_broker.rules.stdio_announcements import StdioAnnouncements
+from corral_broker.state.clock import Clock
 from corral_broker.state.counters import Counters
 from corral_broker.state.events import BrokerEvents
 from corral_broker.state.guest import Guest
@@ -36,10 +36,10 @@ class Sessions:
         router: Router,
         events: BrokerEvents,
         registration: Registration,
-        telling: StdioTelling,
+        announcements: StdioAnnouncements,
         endings: Endings,
         counters: Counters,
-        moment: Moment,
+        clock: Clock,
         gate: Gate,
     ) -> None:
         self._ports = ports
@@ -47,10 +47,10 @@ class Sessions:
         self._router = router
         self._events = events
         self._registration = registration
-        self._telling = telling
+        self._announcements = announcements
         self._endings = endings
         self._counters = counters
-        self._moment = moment
+        self._clock = clock
         self._gate = gate
 
     def message(self, frames: list[Opaque], sender: Sender) -> None:
@@ -71,10 +71,10 @@ class Sessions:
             return
         guest, role = known
         if not self._gate.speaks_for(sender, guest.name):
-            self._counters.note("session_unauthorized", f"{kind[:40]!r} for {guest.name} by a key that is not its own", self._moment.now_s)
+            self._counters.note("session_unauthorized", f"{kind[:40]!r} for {guest.name} by a key that is not its own", self._clock.now_s)
             return
         if role == "main":
-            guest.heard_s = self._moment.now_s
+            guest.heard_s = self._clock.now_s
         if kind == session.REPLY:
             self._router.reply(guest, frames)
         elif kind == session.HEARTBEAT and role == "main":
@@ -86,7 +86,7 @@ class Sessions:
 
     def due(self) -> None:
         """Ends sessions that fell silent."""
-        for guest in self._registry.pop_silent(self._moment.now_s):
+        for guest in self._registry.pop_silent(self._clock.now_s):
             self._endings.gone(guest, "silent")
 
     def next_due_s(self) -> float | None:
@@ -99,12 +99,12 @@ class Sessions:
             self._malformed(f"{guest.name}: {why.message}")
             return
         guest.epoch, guest.seq, guest.mark, guest.load = heartbeat.epoch, heartbeat.seq, heartbeat.mark, heartbeat.load
-        guest.clock_ahead_s = clock_ahead_s(heartbeat.time_ns, self._moment.wall_ns)
+        guest.clock_ahead_s = clock_ahead_s(heartbeat.time_ns, self._clock.wall_ns)
         if heartbeat.epoch:
             # By now the worker has judged its journal against `seen`: an epoch it states here is the guest's present one.
             self._registry.see(guest, Place(epoch=heartbeat.epoch, seq=heartbeat.seq, mark=heartbeat.mark))
-        self._events.beacon(guest, heartbeat, self._moment.wall_ns)
-        self._telling.answer_heartbeat(guest, heartbeat.stdio_hash)
+        self._events.beacon(guest, heartbeat, self._clock.wall_ns)
+        self._announcements.answer_heartbeat(guest, heartbeat.stdio_hash)
 
     def _goodbye(self, guest: Guest, role: str, frames: list[Opaque]) -> None:
         if role == "bulk":
@@ -120,7 +120,7 @@ class Sessions:
     def _stranger(self, identity: bytes, kind: Opaque) -> None:
         if kind in (session.HEARTBEAT, session.REPLY):
             what = f"{bytes(kind).decode()} from a connection that has not registered"
-            self._counters.note("strangers_asked_to_register", what, self._moment.now_s)
+            self._counters.note("strangers_asked_to_register", what, self._clock.now_s)
             if kind == session.REPLY:
                 self._registration.unheard(identity)
             post(self._ports, identity, session.PLEASE_REGISTER, session.PleaseRegister())
@@ -128,7 +128,7 @@ class Sessions:
             self._malformed(f"kind {kind[:40]!r} from a connection that has not registered")
 
     def _malformed(self, what: str) -> None:
-        self._counters.note("session_malformed", what, self._moment.now_s)
+        self._counters.note("session_malformed", what, self._clock.now_s)
 
 
 def _only_body(frames: list[Opaque]) -> Opaque:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(slots=True)
-class Moment:
+class Clock:
     """Set once per turn of the loop, shared by all parts of one core."""
 
     now_s: float

@@ -19,7 +19,7 @@ def clock_ahead_s(told_ns: int, wall_ns: int) -> float | None:
     return (told_ns - wall_ns) / 1e9 if told_ns else None
 
 
-def oddities(guest: Guest, version: str, now_s: float) -> list[str]:
+def warnings_of(guest: Guest, version: str, now_s: float) -> list[str]:
     """One line each; `version` is the broker's."""
     found = []
     ahead_s = guest.clock_ahead_s

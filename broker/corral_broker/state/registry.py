@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from corral_broker.state.guest import Guest
-from corral_broker.state.guest_warnings import oddities
+from corral_broker.state.guest_warnings import warnings_of
 from corral_schemas.cursor import Place
 from corral_schemas.limits import GUEST_DOWN_S
 from corral_schemas.queries import GuestInfo
@@ -161,5 +161,5 @@ def _info(guest: Guest, now_s: float, version: str) -> GuestInfo:
         heard_ms=max(0, int((now_s - guest.heard_s) * 1000)),
         in_flight=guest.credits.in_flight + guest.credits.waits,
         reason=guest.reason,
-        warnings=oddities(guest, version, now_s),
+        warnings=warnings_of(guest, version, now_s),
     )

@@ -14,7 +14,7 @@ def stdio_hash(prefixes: list[bytes]) -> int:
     return zlib.crc32(b"\n".join(prefixes))
 
 
-class StdioInterest:
+class StdioSubscriptions:
     """Prefixes by guest; those that name no whole guest (`stdio/`, or nothing at all) apart."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from broker.core_rig import Rig
 from corral_broker.rules.stdio_announcements import TELL_INTERVAL_S
-from corral_broker.state.subscriptions import PREFIX_BYTES_PER_GUEST_MAX, PREFIXES_PER_GUEST_MAX, StdioInterest, stdio_hash
+from corral_broker.state.subscriptions import PREFIX_BYTES_PER_GUEST_MAX, PREFIXES_PER_GUEST_MAX, StdioSubscriptions, stdio_hash
 from corral_schemas import session
 from corral_schemas.events import EventHeader, Started, StdioHeader
 from corral_schemas.frames import encode_event, encode_stdio, unpack
@@ -188,19 +188,19 @@ def test_registering_states_the_subscriptions_there_are(rig: Rig) -> None:
 
 
 def test_very_many_prefixes_of_one_guest_are_told_as_the_whole_guest() -> None:
-    interest = StdioInterest()
+    subscriptions = StdioSubscriptions()
     for number in range(PREFIXES_PER_GUEST_MAX + 1):
-        assert interest.change(b"stdio/vm-1/c%d/" % number, True) == "vm-1"
-    assert interest.of("vm-1") == [b"stdio/vm-1/"]
-    interest.change(b"stdio/vm-1/c0/", False)
-    assert len(interest.of("vm-1")) == PREFIXES_PER_GUEST_MAX
+        assert subscriptions.change(b"stdio/vm-1/c%d/" % number, True) == "vm-1"
+    assert subscriptions.of("vm-1") == [b"stdio/vm-1/"]
+    subscriptions.change(b"stdio/vm-1/c0/", False)
+    assert len(subscriptions.of("vm-1")) == PREFIXES_PER_GUEST_MAX
 
 
 def test_very_long_prefixes_of_one_guest_are_told_as_the_whole_guest() -> None:
-    interest = StdioInterest()
+    subscriptions = StdioSubscriptions()
     for number in range(PREFIX_BYTES_PER_GUEST_MAX // 500 + 1):
-        interest.change(b"stdio/vm-1/%0500d" % number, True)
-    assert interest.of("vm-1") == [b"stdio/vm-1/"]
+        subscriptions.change(b"stdio/vm-1/%0500d" % number, True)
+    assert subscriptions.of("vm-1") == [b"stdio/vm-1/"]
 
 
 NAMES = st.text(alphabet="ab1-._+", min_size=1, max_size=4)
@@ -210,9 +210,9 @@ NAMES = st.text(alphabet="ab1-._+", min_size=1, max_size=4)
 def test_a_guest_is_asked_for_stdio_just_when_a_topic_of_its_can_match(guest: str, other: str, cut: int) -> None:
     prefix = stdio_topic(other, "c", "p", "stdout")[:cut]
     can_match = b"stdio/" + guest.encode() + b"/"
-    interest = StdioInterest()
-    interest.change(prefix, True)
-    assert bool(interest.of(guest)) == (prefix[: len(can_match)] == can_match[: len(prefix)])
+    subscriptions = StdioSubscriptions()
+    subscriptions.change(prefix, True)
+    assert bool(subscriptions.of(guest)) == (prefix[: len(can_match)] == can_match[: len(prefix)])
 
 
 def test_a_guest_found_gone_while_it_is_told_goes_down(rig: Rig) -> None:

@@ -17,7 +17,7 @@ from corral_schemas.queries import WaitArgs
 from corral_testkit.bounded import run
 from corral_testkit.guests import Room, open_room
 from corral_worker.base.tasks import Tasks
-from corral_worker.commands.execution import Flight
+from corral_worker.commands.execution import Execution
 from corral_worker.commands.handlers import create, query
 from corral_worker.containers import remains
 from corral_worker.containers.spools import LOST_WITH_GUEST
@@ -78,7 +78,7 @@ def test_a_create_whose_remains_were_being_removed_when_the_worker_ended_is_not_
         record = RequestRecord(id="r1", op="create", digest=b"d", deadline_ms=room.journal.worker_ms() + 5_000)
         record.instance = room.guest.new_instance()  # of a container that is not in the journal any more
         with pytest.raises(CorralError) as told:
-            await create.create(room.guest, args, Flight(room.guest, record, args, redo=True))
+            await create.create(room.guest, args, Execution(room.guest, record, args, redo=True))
         assert told.value.code == "outcome_unknown"
         assert not room.guest.containers
 
@@ -88,7 +88,7 @@ def test_a_create_whose_remains_were_being_removed_when_the_worker_ended_is_not_
 def test_a_stopped_container_whose_runtime_state_went_with_a_reboot_stays_though_it_has_a_shim_again(tmp_path: Path) -> None:
     async def work(room: Room) -> None:
         container = room.container()
-        await adopt.bury(room.guest, Notices(room.guest, Tasks()), container, LOST_WITH_GUEST)
+        await adopt.record_lost_container(room.guest, Notices(room.guest, Tasks()), container, LOST_WITH_GUEST)
         FakeShim(room, container.instance, answer={"ok": {}})
         await Drift(room.guest).compare()
         await room.journal.durable()

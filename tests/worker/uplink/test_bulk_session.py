@@ -48,7 +48,7 @@ class Rig:
             heartbeat=lambda: session.Heartbeat(epoch="e1", seq=0),
             take=lambda route, header, args, received_s: self.asked.append((route, header)),
             registered=lambda welcome, first: None,
-            interest=lambda: None,
+            subscriptions_changed=lambda: None,
         )
         self.session = BrokerSession("tcp://b:7700", cast(Any, self), face)
         self.session._addresses = {"workers": "w", "events_in": "e"}

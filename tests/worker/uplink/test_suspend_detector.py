@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corral_testkit.sim.loop import SimLoop
 from corral_testkit.sim.process import Host, Process
-from corral_worker.uplink.suspend_detector import StandingStill
+from corral_worker.uplink.suspend_detector import SuspendDetector
 
 
 class Watched:
@@ -17,7 +17,7 @@ class Watched:
         self.process.spawn(self._run())
 
     async def _run(self) -> None:
-        self.standing_still = StandingStill()
+        self.standing_still = SuspendDetector()
         self.standing_still.watch()
 
     def command_at(self, at_s: float) -> None:

@@ -53,7 +53,7 @@ def opened(line: Line) -> BrokerSession:
         heartbeat=lambda: session.Heartbeat(epoch="e1", seq=0),
         take=take,
         registered=lambda welcome, first: None,
-        interest=lambda: None,
+        subscriptions_changed=lambda: None,
     )
     made = BrokerSession("tcp://b:7700", cast(Any, line), face)
     made._addresses = {"workers": "w", "events_in": "e"}

@@ -25,7 +25,7 @@ def settle(guest: Guest, record: RequestRecord, outcome: Message | CorralError) 
     guest.journal.save(record)
 
 
-class Flight:
+class Execution:
     """A state-changing command between its intent and its result."""
 
     def __init__(self, guest: Guest, record: RequestRecord, args: Message, *, redo: bool = False) -> None:
@@ -97,10 +97,10 @@ class Flight:
         self._steps.clear()
 
 
-def internal_flight(guest: Guest, request_id: str, args: Message, *, timeout_s: float) -> Flight:
-    """A flight for what the worker does of its own accord (auto-delete, clean-up): not recorded, answered to nobody."""
+def internal_execution(guest: Guest, request_id: str, args: Message, *, timeout_s: float) -> Execution:
+    """An execution for what the worker does of its own accord (auto-delete, clean-up): not recorded, answered to nobody."""
     deadline_ms = guest.journal.worker_ms() + int(timeout_s * 1000)
     record = RequestRecord(
         id=request_id, op="", digest=os.urandom(4), deadline_ms=deadline_ms, recorded_ms=time.monotonic_ns() // 1_000_000
     )
-    return Flight(guest, record, args)
+    return Execution(guest, record, args)

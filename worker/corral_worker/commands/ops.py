@@ -5,7 +5,7 @@ from functools import partial
 from corral_schemas.base import Message
 from corral_schemas.commands import ContainerTarget
 from corral_schemas.stdio import CloseStdinArgs, ReadStdioArgs, ResizeArgs, WriteStdinArgs
-from corral_worker.commands.execution import internal_flight
+from corral_worker.commands.execution import internal_execution
 from corral_worker.commands.handlers import bundles, change, create, delete, files, query, stdio
 from corral_worker.commands.requests import Change, Query
 from corral_worker.containers.guest import Guest
@@ -62,8 +62,8 @@ def queries(spools: Spools) -> dict[str, Query]:
 
 async def _at_once(handler: Change, guest: Guest, args: WriteStdinArgs | CloseStdinArgs | ResizeArgs) -> Message:
     """Steps that are safe to repeat by their own content (offset, size): not recorded."""
-    flight = internal_flight(guest, guest.new_instance(), args, timeout_s=STDIN_TIMEOUT_S)
+    execution = internal_execution(guest, guest.new_instance(), args, timeout_s=STDIN_TIMEOUT_S)
     try:
-        return await handler(guest, args, flight)
+        return await handler(guest, args, execution)
     finally:
-        flight.acknowledge()
+        execution.acknowledge()

@@ -16,7 +16,7 @@ from corral_schemas.limits import IN_FLIGHT_PER_GUEST_MAX, WAITS_PER_GUEST_MAX
 from corral_schemas.names import check_request_id
 from corral_schemas.queries import ResultArgs, ResultReply
 from corral_worker.base.tasks import Tasks
-from corral_worker.commands.execution import Flight, body_of, settle
+from corral_worker.commands.execution import Execution, body_of, settle
 from corral_worker.commands.polls import Asked, Polls, in_time
 from corral_worker.containers.guest import Guest
 from corral_worker.journal.records import RequestRecord
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 Send = Callable[[Any, CommandHeader, bytes], None]
 """(route, header, reply body) → on the wire."""
 Query = Callable[[Guest, Any], Awaitable[Message]]
-Change = Callable[[Guest, Any, Flight], Awaitable[Message]]
+Change = Callable[[Guest, Any, Execution], Awaitable[Message]]
 
 CHANGES_MAX = 4 * IN_FLIGHT_PER_GUEST_MAX
 """State-changing commands under way, from all brokers: beyond what a few of them may have in flight; the next is refused, and counted."""
@@ -56,7 +56,7 @@ class Requests:
         """views: queries whose arguments are read into another Struct than the contract's, without a copy of the bytes in them."""
         self._views = views or {}
         self._guest, self._queries, self._changes, self._send, self._tasks = guest, queries, changes, send, tasks
-        self._flights: dict[str, Flight] = {}  # request id -> state-changing command under way
+        self._executions: dict[str, Execution] = {}  # request id -> state-changing command under way
         self._given_up: dict[str, RequestRecord] = {}  # request id -> tombstone of cancel that is not on disk yet
         self.counters: dict[str, int] = {"commands": 0, "repeats": 0, "refused": 0, "busy": 0}
         self._polls, self._queries_under_way = Polls(), 0
@@ -121,14 +121,14 @@ class Requests:
 
     def _admit(self, route: Any, header: CommandHeader, args_frame: bytes, deadline_s: float) -> None:
         digest = hashlib.blake2b(header.op.encode() + b"\0" + args_frame, digest_size=16).digest()
-        flight = self._flights.get(header.id)
-        known = flight.record if flight is not None else self._given_up.get(header.id) or self._guest.journal.find_request(header.id)
+        execution = self._executions.get(header.id)
+        known = execution.record if execution is not None else self._given_up.get(header.id) or self._guest.journal.find_request(header.id)
         if known is not None:
-            self._repeat(route, header, digest, known, flight, deadline_s)
+            self._repeat(route, header, digest, known, execution, deadline_s)
             return
         args = decode_args(header.op, args_frame)
         self._check_new(header, deadline_s)
-        self._check_room(len(self._flights), CHANGES_MAX)
+        self._check_room(len(self._executions), CHANGES_MAX)
         deadline_ms = self._guest.journal.worker_ms() + max(0, int((deadline_s - asyncio.get_running_loop().time()) * 1000))
         record = RequestRecord(
             id=header.id,
@@ -139,9 +139,9 @@ class Requests:
             recorded_ms=self._guest.journal.worker_ms(),
         )
         self._guest.journal.save(record)
-        flight = Flight(self._guest, record, args)
-        self._launch(flight)
-        self._join(route, header, flight, deadline_s)
+        execution = Execution(self._guest, record, args)
+        self._launch(execution)
+        self._join(route, header, execution, deadline_s)
 
     def _check_new(self, header: CommandHeader, deadline_s: float) -> None:
         """An id never seen is carried out only where that cannot be the second time."""
@@ -160,13 +160,13 @@ class Requests:
             raise error("storage_full", f"the disk of {settings.paths.state} is full; delete containers or free space")
 
     def _repeat(
-        self, route: Any, header: CommandHeader, digest: bytes, known: RequestRecord, flight: Flight | None, deadline_s: float
+        self, route: Any, header: CommandHeader, digest: bytes, known: RequestRecord, execution: Execution | None, deadline_s: float
     ) -> None:
         self.counters["repeats"] += 1
         if known.digest and known.digest != digest:
             raise error("request_conflict", f"request id {header.id} was used for another {known.op} before", op=known.op)
-        if flight is not None:
-            self._join(route, header, flight, deadline_s)
+        if execution is not None:
+            self._join(route, header, execution, deadline_s)
         elif not known.digest and self._may_have_forgotten(header.epoch, header.age_ms):  # given up, but after it may have been done
             raise self._nobody_knows()
         elif known.done:
@@ -174,43 +174,43 @@ class Requests:
         else:
             raise error("outcome_unknown", f"{known.op} was under way when the worker ended, and its outcome is not known")
 
-    def _join(self, route: Any, header: CommandHeader, flight: Flight, deadline_s: float) -> None:
+    def _join(self, route: Any, header: CommandHeader, execution: Execution, deadline_s: float) -> None:
         """Adds one who waits for the reply; at his deadline he is told so, and the command goes on (see `result`)."""
         entry = (route, header)
-        flight.routes.append(entry)
-        flight.timers.append(asyncio.get_running_loop().call_at(deadline_s, self._give_up, flight, entry))
+        execution.routes.append(entry)
+        execution.timers.append(asyncio.get_running_loop().call_at(deadline_s, self._give_up, execution, entry))
 
-    def _give_up(self, flight: Flight, entry: tuple[Any, CommandHeader]) -> None:
-        if entry in flight.routes:
-            flight.routes.remove(entry)
-            text = f"{flight.record.op} was not done by its deadline; ask `result` for how it ended"
+    def _give_up(self, execution: Execution, entry: tuple[Any, CommandHeader]) -> None:
+        if entry in execution.routes:
+            execution.routes.remove(entry)
+            text = f"{execution.record.op} was not done by its deadline; ask `result` for how it ended"
             self._send(*entry, body_of(error("deadline_exceeded", text)))
 
-    def _launch(self, flight: Flight, after: "asyncio.Task[None] | None" = None) -> None:
-        self._flights[flight.id] = flight
-        flight.task = self._tasks.start(self._fly(flight, after))
+    def _launch(self, execution: Execution, after: "asyncio.Task[None] | None" = None) -> None:
+        self._executions[execution.id] = execution
+        execution.task = self._tasks.start(self._fly(execution, after))
 
-    async def _fly(self, flight: Flight, after: "asyncio.Task[None] | None") -> None:
-        record = flight.record
+    async def _fly(self, execution: Execution, after: "asyncio.Task[None] | None") -> None:
+        record = execution.record
         if after is not None:
             await asyncio.wait([after])
         if not record.done:
-            settle(self._guest, record, await self._carried_out(flight))
+            settle(self._guest, record, await self._carried_out(execution))
         await self._guest.journal.durable()
-        flight.acknowledge()
-        del self._flights[flight.id]
-        for route, header in flight.routes:
+        execution.acknowledge()
+        del self._executions[execution.id]
+        for route, header in execution.routes:
             self._send(route, header, record.reply)
-        flight.routes.clear()
-        flight.end_timers()
+        execution.routes.clear()
+        execution.end_timers()
 
-    async def _carried_out(self, flight: Flight) -> Message | CorralError:
+    async def _carried_out(self, execution: Execution) -> Message | CorralError:
         try:
-            return await self._changes[flight.record.op](self._guest, flight.args, flight)
+            return await self._changes[execution.record.op](self._guest, execution.args, execution)
         except CorralError as failure:
             return failure
         except Exception as bug:  # noqa: BLE001 - the asker gets an answer, the log the traceback
-            return _internal(flight.record.op, bug)
+            return _internal(execution.record.op, bug)
 
     # -- after a restart, and what is asked about requests --------------------------------------------------------------------
 
@@ -225,22 +225,22 @@ class Requests:
             log.error("request %s of the journal cannot be read: %s", record.id, failure)
             settle(self._guest, record, error("outcome_unknown", str(failure)))
             return
-        self._launch(Flight(self._guest, record, args, redo=True), after)
+        self._launch(Execution(self._guest, record, args, redo=True), after)
 
     async def cancel(self, guest: Guest, args: CancelArgs) -> CancelReply:
         """Gives a command up, or ends a long poll. One that was never seen is noted, so that it will not be carried out when it comes.
 
         Raises outcome_unknown where it may have been carried out before its record was lost.
         """
-        flight = self._flights.get(args.id)
-        if flight is not None:
-            if not flight.begun:
-                flight.record.cancelled = True
-                guest.journal.save(flight.record)
+        execution = self._executions.get(args.id)
+        if execution is not None:
+            if not execution.begun:
+                execution.record.cancelled = True
+                guest.journal.save(execution.record)
                 await guest.journal.durable()  # else a worker that starts now would go on with it
                 return CancelReply(outcome="cancelled")
             for link in list(guest.links.values()):
-                if link.instance == flight.record.instance:
+                if link.instance == execution.record.instance:
                     link.tell({"t": "cancel", "id": args.id})
             return CancelReply(outcome="too_late")
         known = guest.journal.find_request(args.id)
@@ -277,11 +277,11 @@ class Requests:
         return lost or age_ms > self._guest.settings.requests_kept_s * 1000
 
     async def result(self, guest: Guest, args: ResultArgs) -> ResultReply:
-        flight = self._flights.get(args.id)
-        known = flight.record if flight is not None else guest.journal.find_request(args.id)
+        execution = self._executions.get(args.id)
+        known = execution.record if execution is not None else guest.journal.find_request(args.id)
         if known is None:
             return ResultReply(state="unknown")
-        if not known.done or flight is not None:
+        if not known.done or execution is not None:
             return ResultReply(state="running", op=known.op)
         stored = msgspec.msgpack.decode(known.reply, type=_StoredBody)
         return ResultReply(state="done", op=known.op, ok=stored.ok, error=stored.error)

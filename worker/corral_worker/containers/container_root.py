@@ -1,4 +1,4 @@
-"""A container's root as the container sees it, opened: whatever is looked up from there stays in it (see rooted)."""
+"""A container's root as the container sees it, opened: whatever is looked up from there stays in it (see safe_path)."""
 
 import os
 from collections.abc import Iterator

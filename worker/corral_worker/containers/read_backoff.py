@@ -7,7 +7,7 @@ spool until a gap is announced. Whoever looked again at once would do nothing el
 EMPTY_LOOK_S, EMPTY_LOOK_S_MAX = 0.01, 0.25
 
 
-class EmptyLooks:
+class ReadBackoff:
     """Of one reader, from the last bytes it found on."""
 
     def __init__(self) -> None:

@@ -110,7 +110,7 @@ async def _bury_or_go_on(guest: Guest, notices: Notices, container: ContainerRec
         return 0
     for record in making:
         _unknown(guest, record)
-    return await bury(guest, notices, container, LOST_WITH_GUEST if rebooted else LOST_WITH_SHIM)
+    return await record_lost_container(guest, notices, container, LOST_WITH_GUEST if rebooted else LOST_WITH_SHIM)
 
 
 def _is_the_one(guest: Guest, container: ContainerRecord) -> bool:
@@ -181,7 +181,7 @@ def _set_status(guest: Guest, container: ContainerRecord) -> None:
     guest.journal.save(container)
 
 
-async def bury(guest: Guest, notices: Notices, container: ContainerRecord, reason: str) -> int:
+async def record_lost_container(guest: Guest, notices: Notices, container: ContainerRecord, reason: str) -> int:
     """Ends what is left of a container without a shim and gives every process its exit. Returns how many are `lost`."""
     paths = guest.settings.paths
     if not container.buried:

@@ -9,7 +9,7 @@ from corral_schemas.errors import CorralError
 from corral_schemas.events import Deleted, Paused, Resumed, Started
 from corral_schemas.stdio import Done
 from corral_worker.base.paths import GuestPaths
-from corral_worker.commands.execution import internal_flight
+from corral_worker.commands.execution import internal_execution
 from corral_worker.commands.handlers.delete import remove_container
 from corral_worker.containers import lifecycle
 from corral_worker.containers.guest import Guest
@@ -71,14 +71,14 @@ class Drift:
         if container.buried or link is None or not link.alive or await asyncio.to_thread(state.exists):
             return
         self._say(container, "deleted")
-        flight = internal_flight(self._guest, f"drift/{container.instance}", Done(), timeout_s=DELETE_TIMEOUT_S)
+        execution = internal_execution(self._guest, f"drift/{container.instance}", Done(), timeout_s=DELETE_TIMEOUT_S)
         try:
-            await remove_container(self._guest, container, flight, Deleted(reason="drift"))
+            await remove_container(self._guest, container, execution, Deleted(reason="drift"))
         except CorralError as why:
             log.warning("drift: what is left of container %s cannot be removed: %s", container.name, why)
             return
         await self._guest.journal.durable()
-        flight.acknowledge()
+        execution.acknowledge()
 
     async def _compare(self, container: ContainerRecord) -> None:
         frozen, waiting = await asyncio.to_thread(look, self._guest.settings.paths, container.instance)

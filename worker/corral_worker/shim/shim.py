@@ -10,7 +10,7 @@ import time
 from corral_worker.shim.base.light import Any, Path
 from corral_worker.shim.base.linux import log
 from corral_worker.shim.base.loop import Loop
-from corral_worker.shim.base.paths import ShimPlace
+from corral_worker.shim.base.paths import ShimPaths
 from corral_worker.shim.base.wire import Message
 from corral_worker.shim.calls.calls import CONTAINER_STEPS, PROCESS_STEPS, Call, Calls, read_pid
 from corral_worker.shim.calls.cleanup import Leftovers
@@ -31,7 +31,7 @@ QUEUED_STEPS = (*PROCESS_STEPS, "start", "pause", "resume", "update", "delete")
 class Shim:
     """One thread, one container. Everything that changes it goes through here, and is written down here."""
 
-    def __init__(self, place: ShimPlace, listener: socket.socket) -> None:
+    def __init__(self, place: ShimPaths, listener: socket.socket) -> None:
         """Raises OSError when its record cannot be opened."""
         self.place = place
         self.loop = Loop(self.reap)
@@ -302,7 +302,7 @@ def _call_of(key: Key, message: Message) -> Call:
     return Call(key, argv, Path(message["log"]), message)
 
 
-def run_shim(place: ShimPlace, listener: socket.socket) -> None:
+def run_shim(place: ShimPaths, listener: socket.socket) -> None:
     """A shim's whole life, on a socket that listens. Raises OSError when it cannot begin."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -25,7 +25,7 @@ from corral_worker.base.heap_trim import give_back
 from corral_worker.journal.records import EventRecord
 from corral_worker.uplink.dialer import Dialer, Socket
 from corral_worker.uplink.hello import broker_addresses, say_hello
-from corral_worker.uplink.suspend_detector import StandingStill
+from corral_worker.uplink.suspend_detector import SuspendDetector
 from corral_worker.uplink.unsent_replies import UnsentReplies
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Face:
     take: Callable[[Route, CommandHeader, bytes, float], None]
     registered: Callable[[Registered, bool], None]
     """(welcome, whether it is this broker's first)"""
-    interest: Callable[[], None]
+    subscriptions_changed: Callable[[], None]
 
 
 class BrokerSession:
@@ -70,7 +70,7 @@ class BrokerSession:
         self._registered = False
         self._broker = ""  # instance of the broker that registered us last; until the first has, none is shown anything new
         self._heard_s = 0.0  # loop time of the last word of this broker
-        self._standing_still = StandingStill()
+        self._suspend_detector = SuspendDetector()
         self._sockets: dict[str, Socket] = {}  # main, bulk, events, stdio
         self._addresses: dict[str, str] = {}
         self._unsent = UnsentReplies(address)
@@ -84,7 +84,7 @@ class BrokerSession:
 
     async def run(self) -> None:
         """Keeps the session up until cancelled."""
-        self._standing_still.watch()
+        self._suspend_detector.watch()
         try:
             while True:
                 hello = await say_hello(self.address, self._dialer)
@@ -94,7 +94,7 @@ class BrokerSession:
                 log.warning("broker %s: silent for %.0f s; dialling again", self.address, GUEST_DOWN_S)
                 self._close()
         finally:
-            self._standing_still.close()
+            self._suspend_detector.close()
             self._close()
 
     def _open(self) -> None:
@@ -110,7 +110,7 @@ class BrokerSession:
         self._close_leaving()
         self._registered = False
         self.stdio_prefixes = []
-        self._face.interest()
+        self._face.subscriptions_changed()
 
     def _register(self) -> None:
         if "main" in self._sockets:
@@ -157,7 +157,7 @@ class BrokerSession:
     def _burst(self, burst: list[list[bytes]]) -> None:
         """A burst of messages. A command may have waited in our socket while we stood still: its time is counted from then."""
         now_s = self._loop.time()
-        received_s = self._standing_still.received_s(now_s)
+        received_s = self._suspend_detector.received_s(now_s)
         if now_s - self._heard_s > GUEST_DOWN_S:
             self._registered = False  # frozen or cut off for too long: nothing new until registered again
             self._register()
@@ -191,7 +191,7 @@ class BrokerSession:
                     self._send_unsent()
                 prefixes = unpack(HeartbeatAck, body).stdio_prefixes
                 if prefixes is not None:
-                    self._interest(prefixes)
+                    self._subscriptions_changed(prefixes)
             case [session.PLEASE_REGISTER, _]:
                 self._register()
             case [session.REFUSED, body]:
@@ -226,19 +226,19 @@ class BrokerSession:
             self._unsent.clear()
             if "bulk" in self._sockets:  # registered with the broker's forerunner: what is sent over it would be dropped
                 self._sockets.pop("bulk").close()
-        self._interest(welcome.stdio_prefixes)
+        self._subscriptions_changed(welcome.stdio_prefixes)
         self._face.registered(welcome, first)
         if first:
             self._send_heartbeat()  # says where the journal stands by now
         self._send_unsent()
 
-    def _interest(self, prefixes: list[bytes]) -> None:
+    def _subscriptions_changed(self, prefixes: list[bytes]) -> None:
         self.stdio_prefixes = sorted(prefixes)
         if prefixes and "stdio" not in self._sockets:
             self._sockets["stdio"] = self._dialer.dial("stdio", self._addresses["stdio_in"])
         elif not prefixes and "stdio" in self._sockets:
             self._sockets.pop("stdio").close()
-        self._face.interest()
+        self._face.subscriptions_changed()
 
     # -- outgoing -------------------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from corral_schemas.limits import STDIO_CHUNK_BYTES_MAX
 from corral_schemas.topics import stdio_topic
 from corral_worker.base.tasks import Tasks
 from corral_worker.containers.guest import Guest
-from corral_worker.containers.read_backoff import EmptyLooks
+from corral_worker.containers.read_backoff import ReadBackoff
 from corral_worker.containers.spools import STREAM_NAMES, Position, Spools
 from corral_worker.journal.records import ProcessRecord
 
@@ -70,7 +70,7 @@ class StdioFeed:
             )
 
     async def _follow(self, process: ProcessRecord, position: Position) -> None:
-        now_s, empty_looks = asyncio.get_running_loop().time, EmptyLooks()
+        now_s, read_backoff = asyncio.get_running_loop().time, ReadBackoff()
         while True:
             looked_s = now_s()
             try:
@@ -95,13 +95,13 @@ class StdioFeed:
             moved = read.next != position
             position = read.next
             if moved:
-                empty_looks = EmptyLooks()
+                read_backoff = ReadBackoff()
                 await asyncio.sleep(COALESCE_S)
             elif process.exit is not None and all(name in process.ends for name in process.exit.streams):
                 return
             else:
                 await self._growth(process, position)
-                await asyncio.sleep(max(COALESCE_S, empty_looks.pause_s(now_s() - looked_s)))
+                await asyncio.sleep(max(COALESCE_S, read_backoff.pause_s(now_s() - looked_s)))
 
     async def _growth(self, process: ProcessRecord, position: Position) -> None:
         link = self._guest.links.get(process.container)

@@ -5,7 +5,7 @@ import asyncio
 AWAKE_INTERVAL_S, STOOD_STILL_S = 0.5, 1.0
 
 
-class StandingStill:
+class SuspendDetector:
     """A timer that looks at its own lateness. Made in a running event loop."""
 
     def __init__(self) -> None:

@@ -38,7 +38,7 @@ def attach(container: str, guest: str, no_stdin: bool, detach_keys: bytes, signa
     target = parse_target(container, guest)
 
     async def body(client: "AsyncClient") -> int:
-        from corral.cli.foreground.foreground import Foreground, Manner
+        from corral.cli.foreground.foreground import Foreground, ForegroundOptions
         from corral.cli.foreground.positions import offsets_now
         from corral.cli.foreground.signals import SignalInbox
 
@@ -46,7 +46,7 @@ def attach(container: str, guest: str, no_stdin: bool, detach_keys: bytes, signa
         wanted = target.process or "init"
         info = next((p for p in (await found.state()).processes if p.process == wanted), None)
         process = found.process(wanted, info.instance if info else "")
-        manner = Manner(
+        manner = ForegroundOptions(
             path=path_of(found, wanted),
             tty=bool(info and info.tty),
             stdin=not no_stdin,

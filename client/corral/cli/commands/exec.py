@@ -15,7 +15,7 @@ from corral.cli.text.targets import Target, container_only, find_container, pars
 if TYPE_CHECKING:
     from corral import AsyncClient
     from corral.cli.fleet.selecting import Choice
-    from corral.cli.fleet.sweep import Manner
+    from corral.cli.fleet.sweep import SweepOptions
     from corral.process import Process
 
 
@@ -83,7 +83,7 @@ def exec(
 
     With --select it is done in the container NAME of every guest selected (NAME may be a pattern such as 'web-*'): see `corral run`.
     """
-    from corral.cli.fleet.sweep import Manner, check_names
+    from corral.cli.fleet.sweep import SweepOptions, check_names
     from corral.cli.shell.session import with_client
 
     program = list(args[1:] if args[0] == "--" else args)
@@ -112,7 +112,7 @@ def exec(
 
     async def body(client: "AsyncClient") -> int:
         if choice:
-            fleet = Manner("exec", [container])
+            fleet = SweepOptions("exec", [container])
             return await _over_fleet(client, choice, fleet, start, detach, as_json, rest["signal_proxy"], limit_s, bool(rest["process"]))
         if detach:
             click.echo(_started_text(await start(client, target), as_json=as_json))
@@ -132,7 +132,7 @@ def exec(
 async def _over_fleet(
     client: "AsyncClient",
     choice: "Choice",
-    manner: "Manner",
+    manner: "SweepOptions",
     start: "Callable[[AsyncClient, Target], Awaitable[Process]]",
     detach: bool,
     as_json: bool,
@@ -141,7 +141,7 @@ async def _over_fleet(
     named: bool,
 ) -> int:
     """One more process in each container of that name."""
-    from corral.cli.fleet.attach_many import crowd
+    from corral.cli.fleet.attach_many import attach_many
     from corral.cli.fleet.sweep import sweep
 
     async def start_and_tell(target: Target, _: object) -> str:
@@ -150,7 +150,7 @@ async def _over_fleet(
     if detach:
         return await sweep(client, choice, manner, start_and_tell)
     after = None if named else _forget
-    return await crowd(
+    return await attach_many(
         client,
         choice,
         manner,
@@ -173,12 +173,12 @@ async def _forget(process: "Process") -> None:
 
 
 async def _in_foreground(starting: "Coroutine[Any, Any, Process]", *, tty: bool, stdin: bool, keys: bytes, proxy: bool, named: bool) -> int:
-    from corral.cli.foreground.foreground import Foreground, Manner
+    from corral.cli.foreground.foreground import Foreground, ForegroundOptions
     from corral.cli.foreground.signals import SignalInbox
 
     with SignalInbox(passed_on=proxy) as inbox:
         process: Process = await inbox.during(starting, "the process")
-        manner = Manner(path=path_of(process.container, process.process), tty=tty, stdin=stdin, detach_keys=keys)
+        manner = ForegroundOptions(path=path_of(process.container, process.process), tty=tty, stdin=stdin, detach_keys=keys)
         status = await Foreground(process, manner, inbox).run()
         if not named:
             await _forget(process)

@@ -107,9 +107,9 @@ def logs(
 
 
 async def _over_fleet(client: "AsyncClient", choice: "Choice", container: str, wanted: "_Wanted") -> int:
-    from corral.cli.fleet.sweep import Manner, sweep, tag_of
+    from corral.cli.fleet.sweep import SweepOptions, sweep, tag_of
 
-    manner = Manner("logs", [container], at_once=True, reads=True)
+    manner = SweepOptions("logs", [container], at_once=True, reads=True)
 
     async def act(target: "Target", output: "TaggedOutput") -> None:
         async def write(stream: str, data: bytes) -> None:

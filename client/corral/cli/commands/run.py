@@ -39,7 +39,7 @@ _ARGS = click.argument("args", nargs=-1, type=click.UNPROCESSED, metavar="[--] C
         ("A pipe through a container", "tar c . | corral run -i --rm --rootfs /srv/bb -v /data:/data --rw tar x -C /data"),
     ],
 )
-@container_options.making_options
+@container_options.add_options
 @choice()
 @options.limit
 @click.option("-d", "--detach", is_flag=True, help="Leave it running and print GUEST/NAME.")
@@ -83,7 +83,7 @@ def run(
     """
     from corral.cli.shell.session import with_client
 
-    made = container_options.Making(**what)
+    made = container_options.ContainerOptions(**what)
     made.check()
     spec = made.spec()
     container_options.check_fleet(choice, limit_s, tty=made.tty, stdin=made.interactive, detach=detach, as_json=as_json)
@@ -108,7 +108,7 @@ def run(
 async def _over_fleet(
     client: "AsyncClient",
     choice: "Choice",
-    made: container_options.Making,
+    made: container_options.ContainerOptions,
     spec: "ContainerSpec | None",
     detach: bool,
     auto_delete: bool,
@@ -117,11 +117,11 @@ async def _over_fleet(
     limit_s: float | None,
 ) -> int:
     """A container of the same name in each guest."""
-    from corral.cli.fleet.attach_many import crowd
-    from corral.cli.fleet.sweep import Manner, sweep
+    from corral.cli.fleet.attach_many import attach_many
+    from corral.cli.fleet.sweep import SweepOptions, sweep
     from corral.words import generated_name
 
-    manner = Manner("run", [made.name or generated_name()], literal=True)
+    manner = SweepOptions("run", [made.name or generated_name()], literal=True)
 
     async def make(target: "Target") -> "Container":
         guest = client.guest(target.guest)
@@ -135,19 +135,19 @@ async def _over_fleet(
 
     if detach:
         return await sweep(client, choice, manner, make_and_tell)
-    return await crowd(client, choice, manner, start, signal_proxy=signal_proxy, limit_s=limit_s, as_json=as_json)
+    return await attach_many(client, choice, manner, start, signal_proxy=signal_proxy, limit_s=limit_s, as_json=as_json)
 
 
 async def _in_foreground(
     client: "AsyncClient",
-    made: container_options.Making,
+    made: container_options.ContainerOptions,
     spec: "ContainerSpec | None",
     *,
     auto_delete: bool,
     detach_keys: bytes,
     signal_proxy: bool,
 ) -> int:
-    from corral.cli.foreground.foreground import Foreground, Manner
+    from corral.cli.foreground.foreground import Foreground, ForegroundOptions
     from corral.cli.foreground.signals import SignalInbox
     from corral.words import generated_name
 
@@ -156,7 +156,7 @@ async def _in_foreground(
     with SignalInbox(passed_on=signal_proxy) as inbox:
         starting = client.guest(guest).run(name, bundle=made.bundle or None, spec=spec, stdio=made.stdio(), auto_delete=auto_delete)
         container = await inbox.during(starting, f"{guest}/{name}")
-        manner = Manner(path=f"{guest}/{name}", tty=made.tty, stdin=made.interactive, detach_keys=detach_keys)
+        manner = ForegroundOptions(path=f"{guest}/{name}", tty=made.tty, stdin=made.interactive, detach_keys=detach_keys)
         return await Foreground(container.init, manner, inbox).run()
 
 
@@ -168,7 +168,7 @@ async def _in_foreground(
         ("Make it now, run it later", "corral create --name job --rootfs /srv/bb -- sh -c 'exit 3' && corral start -a g1/job"),
     ],
 )
-@container_options.making_options
+@container_options.add_options
 @options.json_only
 @options.timeout
 @options.broker
@@ -180,7 +180,7 @@ def create(as_json: bool, timeout_s: float, broker: str | None, **what: Any) -> 
     """
     from corral.cli.shell.session import with_client
 
-    made = container_options.Making(**what)
+    made = container_options.ContainerOptions(**what)
     made.check()
     spec = made.spec()
 

@@ -61,13 +61,13 @@ def start(
     target = container_only(parse_target(containers[0], guest))
 
     async def attached(client: "AsyncClient") -> int:
-        from corral.cli.foreground.foreground import Foreground, Manner
+        from corral.cli.foreground.foreground import Foreground, ForegroundOptions
         from corral.cli.foreground.signals import SignalInbox
 
         container = await find_container(client, target)
         state = await container.state()
         tty = any(process.tty for process in state.processes if process.process == "init")
-        manner = Manner(path=path_of(container), tty=tty, stdin=interactive, detach_keys=detach_keys)
+        manner = ForegroundOptions(path=path_of(container), tty=tty, stdin=interactive, detach_keys=detach_keys)
         with SignalInbox(passed_on=True) as inbox:
             await container.start()
             if tty:

@@ -14,7 +14,7 @@ import click
 from corral.cli.shell.command import command
 from corral.cli.shell.options import DURATION
 from corral.cli.text.failures import Failed, say
-from corral.cli.up.run_dir import SOCKET_NAME, Place, default_run_dir, default_state_dir, is_at_work
+from corral.cli.up.run_dir import SOCKET_NAME, RunDir, default_run_dir, default_state_dir, is_at_work
 from corral.cli.up.supervisor import Child
 
 if TYPE_CHECKING:
@@ -126,12 +126,12 @@ def up(
         grace_s=grace_s,
         as_json=as_json,
     )
-    place = Place(plan.run_dir)
-    place.take()
+    directory = RunDir(plan.run_dir)
+    directory.take()
     try:
-        asyncio.run(_run(plan, place))
+        asyncio.run(_run(plan, directory))
     finally:
-        place.leave()
+        directory.leave()
     return 0
 
 
@@ -148,13 +148,13 @@ class _Orders:
         self.end.set()
 
 
-async def _run(plan: Plan, place: Place) -> None:
+async def _run(plan: Plan, directory: RunDir) -> None:
     orders = _Orders()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, orders)
     broker, workers = plan.broker(), [plan.worker(guest) for guest in plan.guests]
     try:
-        ready = asyncio.create_task(_start(plan, place, broker, workers))
+        ready = asyncio.create_task(_start(plan, directory, broker, workers))
         ending = asyncio.create_task(orders.end.wait())
         await asyncio.wait({ready, ending}, return_when=asyncio.FIRST_COMPLETED)
         if not ready.done():
@@ -169,10 +169,10 @@ async def _run(plan: Plan, place: Place) -> None:
         await broker.stop()
 
 
-async def _start(plan: Plan, place: Place, broker: Child, workers: Sequence[Child]) -> None:
+async def _start(plan: Plan, directory: RunDir, broker: Child, workers: Sequence[Child]) -> None:
     await broker.start()
     await asyncio.gather(*(worker.start() for worker in workers))
-    place.announce(plan.address)
+    directory.announce(plan.address)
     _write_context(plan.address)
     if plan.as_json:
         from corral.cli.text.output import json_line

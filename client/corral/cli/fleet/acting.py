@@ -9,7 +9,7 @@ from corral.cli.text.targets import Target, container_only, parse_target
 if TYPE_CHECKING:
     from corral import AsyncClient
     from corral.cli.fleet.selecting import Choice
-    from corral.cli.fleet.sweep import Manner
+    from corral.cli.fleet.sweep import SweepOptions
 
 Act = Callable[["AsyncClient", Target], Awaitable[str | None]]
 """Gives the line to print; None or an empty one: none."""
@@ -37,20 +37,20 @@ def act_on(
     reads: bool = False,
 ) -> int:
     """The command's status. processes: GUEST/NAME/EXEC is meant too. destroys: see `sweep`. tagged: with --select each line says where
-    it is from, which it does not say itself. reads: see `Manner`. Raises click.BadParameter."""
-    from corral.cli.fleet.sweep import Manner
+    it is from, which it does not say itself. reads: see `SweepOptions`. Raises click.BadParameter."""
+    from corral.cli.fleet.sweep import SweepOptions
     from corral.cli.shell.session import each, with_client
 
     if whom.choice is None:
         parsed = [parse_target(text, whom.guest) for text in whom.texts]
         targets = parsed if processes else [container_only(target) for target in parsed]
         return with_client(whom.broker, lambda client: each(targets, lambda one: act(client, one), doing=verb), timeout_s=whom.timeout_s)
-    manner = Manner(verb, whom.texts, destroys=destroys, at_once=verb == "wait", reads=reads)
+    manner = SweepOptions(verb, whom.texts, destroys=destroys, at_once=verb == "wait", reads=reads)
     return with_client(whom.broker, _over_fleet(whom, whom.choice, manner, act, processes, tagged), timeout_s=whom.timeout_s)
 
 
 def _over_fleet(
-    whom: Whom, choice: "Choice", manner: "Manner", act: Act, processes: bool, tagged: bool
+    whom: Whom, choice: "Choice", manner: "SweepOptions", act: Act, processes: bool, tagged: bool
 ) -> "Callable[[AsyncClient], Awaitable[int]]":
     from corral.cli.fleet.sweep import check_names, sweep, tag_of
     from corral.cli.fleet.tagged import TaggedOutput

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from corral.cli.fleet.sweep import NAMED_MAX, Manner, NotOkError, sweep, tag_of
+from corral.cli.fleet.sweep import NAMED_MAX, NotOkError, SweepOptions, sweep, tag_of
 from corral.cli.fleet.tagged import LineStreams, TaggedOutput
 from corral.cli.foreground.signals import INSISTING, SignalInbox
 from corral.cli.text.failures import INTERRUPTED, say
@@ -27,10 +27,10 @@ Start = Callable[[Target], Awaitable["Process"]]
 After = Callable[["Process"], Awaitable[None]]
 
 
-async def crowd(
+async def attach_many(
     client: "AsyncClient",
     choice: "Choice",
-    manner: Manner,
+    manner: SweepOptions,
     start: Start,
     *,
     signal_proxy: bool,
@@ -43,7 +43,7 @@ async def crowd(
     The status is that of `sweep`, or 130 after detaching.
     """
     with SignalInbox(passed_on=signal_proxy) as inbox:
-        here = _Crowd(manner, start, limit_s, after, as_json)
+        here = _Attached(manner, start, limit_s, after, as_json)
         sweeping = asyncio.create_task(sweep(client, choice, manner, here.act))
         passing = asyncio.create_task(here.pass_signals_on(inbox))
         try:
@@ -62,8 +62,8 @@ async def crowd(
         return INTERRUPTED
 
 
-class _Crowd:
-    def __init__(self, manner: Manner, start: Start, limit_s: float | None, after: After | None, as_json: bool) -> None:
+class _Attached:
+    def __init__(self, manner: SweepOptions, start: Start, limit_s: float | None, after: After | None, as_json: bool) -> None:
         self._manner, self._start, self._limit_s, self._after, self._as_json = manner, start, limit_s, after, as_json
         self._running: dict[str, Process] = {}  # target -> its process, from its start to its end as far as we have heard
         self._starting: dict[str, asyncio.Future[Process]] = {}  # target -> its process to be

@@ -76,15 +76,15 @@ _OPTIONS: list[Callable[[F], F]] = [
 ]
 
 
-def making_options(function: F) -> F:
-    """All options that say what to make; they arrive as keyword arguments for `Making`."""
+def add_options(function: F) -> F:
+    """All options that say what to make; they arrive as keyword arguments for `ContainerOptions`."""
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
 
 
 @dataclass(frozen=True)
-class Making:
+class ContainerOptions:
     """What the options said."""
 
     guest: str

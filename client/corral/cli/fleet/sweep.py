@@ -41,7 +41,7 @@ Act = Callable[[Target, TaggedOutput], Awaitable[str | None]]
 
 
 @dataclass(frozen=True)
-class Manner:
+class SweepOptions:
     """What is swept with."""
 
     verb: str
@@ -56,7 +56,7 @@ class Manner:
     """It only looks: guests that are down are left out and told, unless they were asked for by name."""
 
 
-async def sweep(client: "AsyncClient", choice: Choice, manner: Manner, act: Act) -> int:
+async def sweep(client: "AsyncClient", choice: Choice, manner: SweepOptions, act: Act) -> int:
     """The status: 0 if every target ended ok, 1 otherwise. Raises Failed where the person says no, CorralError where no guest is meant."""
     async with waiting("asking which guests there are"):
         away = Away(select=choice.selector)
@@ -69,7 +69,9 @@ async def sweep(client: "AsyncClient", choice: Choice, manner: Manner, act: Act)
     return await _Sweep(choice, manner, targets, silent, act).run()
 
 
-async def _targets(client: "AsyncClient", choice: Choice, manner: Manner, away: Away) -> "tuple[list[Target], dict[str, CorralError]]":
+async def _targets(
+    client: "AsyncClient", choice: Choice, manner: SweepOptions, away: Away
+) -> "tuple[list[Target], dict[str, CorralError]]":
     """What is to be done, by guest; and guests that cannot tell which of their containers match, with the reason."""
     from corral.fleet_map import meant
 
@@ -126,7 +128,7 @@ def _ask(verb: str, targets: Sequence[Target]) -> None:
 @dataclass
 class _Sweep:
     choice: Choice
-    manner: Manner
+    manner: SweepOptions
     targets: list[Target]
     silent: "dict[str, CorralError]"
     act: Act
@@ -207,7 +209,7 @@ class _Sweep:
         return f"{self.manner.verb}: {sum(self.outcomes.values())} of {len(self.targets)}, waiting for {shown}"
 
 
-def tag_of(target: Target, manner: Manner) -> str:
+def tag_of(target: Target, manner: SweepOptions) -> str:
     """The guest; the whole path where a guest may have several."""
     one = len(manner.names) == 1 and (manner.literal or not _WILD & set(manner.names[0]))
     return target.guest if one else target.text

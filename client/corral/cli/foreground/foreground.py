@@ -27,7 +27,7 @@ BROKEN_PIPE_GRACE_S = 1.0
 
 
 @dataclass(frozen=True)
-class Manner:
+class ForegroundOptions:
     """How a process is attached to."""
 
     path: str
@@ -44,7 +44,7 @@ class Manner:
 class Foreground:
     """One attachment to one process. Made and used in one event loop."""
 
-    def __init__(self, process: "Process", manner: Manner, inbox: SignalInbox) -> None:
+    def __init__(self, process: "Process", manner: ForegroundOptions, inbox: SignalInbox) -> None:
         self._process = process
         self._manner = manner
         self._inbox = inbox

@@ -44,7 +44,7 @@ def is_at_work(address: str) -> bool:
     return False
 
 
-class Place:
+class RunDir:
     """Holds the lock of a run directory from `take` to `leave`."""
 
     def __init__(self, run_dir: Path) -> None:

@@ -7,7 +7,7 @@ import click
 import pytest
 
 from corral.cli.commands.update import limits
-from corral.cli.fleet.container_options import Making, mount, variables
+from corral.cli.fleet.container_options import ContainerOptions, mount, variables
 from corral_schemas.containers import ContainerSpec, Mount
 
 PLAIN: dict[str, Any] = {
@@ -19,11 +19,11 @@ PLAIN: dict[str, Any] = {
 
 
 def test_without_flags_the_spec_is_plain() -> None:
-    assert Making(**PLAIN).spec() == ContainerSpec(rootfs="/r", args=["sh", "-c", "true"])
+    assert ContainerOptions(**PLAIN).spec() == ContainerSpec(rootfs="/r", args=["sh", "-c", "true"])
 
 
 def test_every_flag_has_its_field() -> None:
-    made = Making(
+    made = ContainerOptions(
         **{
             **PLAIN, "env": ("A=1", "B=x=y"), "workdir": "/w", "user": "1:2", "volumes": ("/a:/b", "/c:/d:ro"), "memory": 64 << 20,
             "cpus": 0.5, "pids_limit": 9, "network": "host", "hostname": "h", "writable": True,
@@ -67,13 +67,13 @@ def test_a_file_of_variables_that_is_wrong_is_refused_with_its_line(tmp_path: Pa
     ],
 )
 def test_an_image_is_written_to_in_a_layer_unless_it_is_read_only(given: dict[str, bool], overlay: bool, writable: bool) -> None:
-    made = Making(**{**PLAIN, "rootfs": "", "image": "web:1.2", "args": (), **given})
+    made = ContainerOptions(**{**PLAIN, "rootfs": "", "image": "web:1.2", "args": (), **given})
     made.check()
     assert made.spec() == ContainerSpec(image="web:1.2", overlay=overlay, writable=writable)
 
 
 def test_an_entrypoint_given_takes_the_place_of_the_images() -> None:
-    spec = Making(**{**PLAIN, "rootfs": "", "image": "web", "entrypoint": "/bin/sh"}).spec()
+    spec = ContainerOptions(**{**PLAIN, "rootfs": "", "image": "web", "entrypoint": "/bin/sh"}).spec()
     assert spec == ContainerSpec(image="web", entrypoint=["/bin/sh"], args=["sh", "-c", "true"], overlay=True)
 
 
@@ -89,11 +89,11 @@ def test_an_entrypoint_given_takes_the_place_of_the_images() -> None:
 )
 def test_what_does_not_go_together_is_wrong_usage(given: dict[str, object]) -> None:
     with pytest.raises(click.UsageError):
-        Making(**{**PLAIN, **given}).check()
+        ContainerOptions(**{**PLAIN, **given}).check()
 
 
 def test_a_bundle_says_everything_itself() -> None:
-    made = Making(**{**PLAIN, "rootfs": "", "bundle": "/b", "args": ()})
+    made = ContainerOptions(**{**PLAIN, "rootfs": "", "bundle": "/b", "args": ()})
     made.check()
     assert made.spec() is None
 

@@ -1,4 +1,4 @@
-"""Children that are kept alive, with small programs in their place."""
+"""Children that are kept alive, with small programs in their directory."""
 
 import asyncio
 import itertools
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from corral.cli.text.failures import Failed
-from corral.cli.up.run_dir import Place
+from corral.cli.up.run_dir import RunDir
 from corral.cli.up.supervisor import Child
 
 
@@ -84,15 +84,15 @@ def test_output_after_the_ready_line_does_not_stop_it(tmp_path: Path) -> None:
 
 
 def test_a_place_is_held_by_one_and_left_clean(tmp_path: Path) -> None:
-    place, other = Place(tmp_path / "run"), Place(tmp_path / "run")
-    place.take()
-    place.announce("ipc:///x")
+    directory, other = RunDir(tmp_path / "run"), RunDir(tmp_path / "run")
+    directory.take()
+    directory.announce("ipc:///x")
     assert (tmp_path / "run" / "address").read_text() == "ipc:///x\n"
     with pytest.raises(Failed, match=r"at work here already \(pid \d+"):
         other.take()
     other.leave()
     assert (tmp_path / "run" / "address").exists()
-    place.leave()
+    directory.leave()
     assert list((tmp_path / "run").iterdir()) == []
     other.take()
     other.leave()
@@ -101,4 +101,4 @@ def test_a_place_is_held_by_one_and_left_clean(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_is_said_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Failed, match="cannot be used"):
-        Place(tmp_path / "file" / "run").take()
+        RunDir(tmp_path / "file" / "run").take()

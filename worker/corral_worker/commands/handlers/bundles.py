@@ -25,7 +25,7 @@ from corral_schemas.errors import CorralError
 from corral_schemas.limits import BUNDLE_PIECES_MAX
 from corral_schemas.stdio import Done
 from corral_worker.bundle_store.pushes import PREFIX
-from corral_worker.commands.execution import Flight
+from corral_worker.commands.execution import Execution
 from corral_worker.containers.guest import Guest
 
 
@@ -65,7 +65,7 @@ async def write_bundle(guest: Guest, args: WriteBundleView) -> Done:
     return Done()
 
 
-async def commit_bundle(guest: Guest, args: CommitBundleArgs, flight: Flight) -> BundleReply:
+async def commit_bundle(guest: Guest, args: CommitBundleArgs, execution: Execution) -> BundleReply:
     return BundleReply(bundle=await guest.bundle_store.commit(args.digest, args.names))
 
 
@@ -81,16 +81,16 @@ async def inspect_bundle(guest: Guest, args: InspectBundleArgs) -> InspectBundle
     return InspectBundleReply(bundle=store.info(bare), image=store.image_config(bare), rootfs_path=str(store.rootfs(bare)), entries=entries)
 
 
-async def remove_bundle(guest: Guest, args: RemoveBundleArgs, flight: Flight) -> RemovedBundlesReply:
+async def remove_bundle(guest: Guest, args: RemoveBundleArgs, execution: Execution) -> RemovedBundlesReply:
     try:
         return _removed(await guest.bundle_store.remove(args.bundle))
     except CorralError as why:
-        if flight.redo and why.code == "bundle_not_found":  # removed before the restart; what went with it nobody knows any more
+        if execution.redo and why.code == "bundle_not_found":  # removed before the restart; what went with it nobody knows any more
             return RemovedBundlesReply()
         raise
 
 
-async def collect_bundles(guest: Guest, args: CollectBundlesArgs, flight: Flight) -> RemovedBundlesReply:
+async def collect_bundles(guest: Guest, args: CollectBundlesArgs, execution: Execution) -> RemovedBundlesReply:
     return _removed(await guest.bundle_store.collect(named=args.named, idle_s=args.idle_ms / 1000))
 
 

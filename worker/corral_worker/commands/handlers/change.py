@@ -11,7 +11,7 @@ from corral_schemas.events import Paused, Resumed, Updated
 from corral_schemas.frames import pack
 from corral_schemas.limits import EVENT_BYTES_MAX
 from corral_schemas.stdio import Done
-from corral_worker.commands.execution import Flight
+from corral_worker.commands.execution import Execution
 from corral_worker.containers import lifecycle
 from corral_worker.containers.guest import Guest
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
@@ -41,15 +41,15 @@ def json_is_the_callers(what: str) -> Iterator[None]:
         raise
 
 
-async def kill(guest: Guest, args: KillArgs, flight: Flight) -> KillReply:
+async def kill(guest: Guest, args: KillArgs, execution: Execution) -> KillReply:
     container = guest.find_container(args.container, args.instance)
     process = guest.find_process(container, guest.processes[container.instance], args.process, args.process_instance)
     # `all` also reaches what a stopped init left behind (a shared pid namespace), as the runtime's kill --all does
-    if not flight.redo and not (args.all and container.status == "stopped"):
+    if not execution.redo and not (args.all and container.status == "stopped"):
         lifecycle.check("kill", container)
     if process.exit is not None and not process.init:
         raise error("process_not_found", f"process {args.process} has ended already", process=args.process, outcome="already_exited")
-    await signal_process(guest, container, process, args.signal, flight, everything=args.all)
+    await signal_process(guest, container, process, args.signal, execution, everything=args.all)
     return KillReply(outcome="delivered")
 
 
@@ -58,14 +58,14 @@ async def signal_process(
     container: ContainerRecord,
     process: ProcessRecord,
     signal: int,
-    flight: Flight,
+    execution: Execution,
     *,
     everything: bool = False,
     suffix: str = "",
 ) -> None:
     """Has the shim send a signal. Raises container_not_running or process_not_found where there is nobody to get it."""
     link = await linked(guest, container)
-    ok = await flight.step(link, "signal", suffix=suffix, process=process.instance, signal=signal, all=everything)
+    ok = await execution.step(link, "signal", suffix=suffix, process=process.instance, signal=signal, all=everything)
     outcome = ok["outcome"]
     if outcome == "delivered":
         return
@@ -73,7 +73,7 @@ async def signal_process(
     raise error(code, f"{container.name}/{process.id}: {outcome.replace('_', ' ')}", process=process.id, outcome=outcome)
 
 
-async def stop(guest: Guest, args: StopArgs, flight: Flight) -> StopReply:
+async def stop(guest: Guest, args: StopArgs, execution: Execution) -> StopReply:
     container = guest.find_container(args.container, args.instance)
     init = guest.processes[container.instance][container.init]
     if container.status == "creating":
@@ -82,10 +82,10 @@ async def stop(guest: Guest, args: StopArgs, flight: Flight) -> StopReply:
         grace_s = args.grace_ms / 1000
         ended = asyncio.ensure_future(guest.waiters.exited(init))
         try:
-            await _signal_unless_gone(guest, container, init, args.signal, flight)
+            await _signal_unless_gone(guest, container, init, args.signal, execution)
             done, _ = await asyncio.wait([ended], timeout=grace_s)
             if not done:
-                await _signal_unless_gone(guest, container, init, SIGKILL, flight, suffix="/kill")
+                await _signal_unless_gone(guest, container, init, SIGKILL, execution, suffix="/kill")
                 await ended
         finally:
             ended.cancel()
@@ -95,34 +95,34 @@ async def stop(guest: Guest, args: StopArgs, flight: Flight) -> StopReply:
 
 
 async def _signal_unless_gone(
-    guest: Guest, container: ContainerRecord, init: ProcessRecord, signal: int, flight: Flight, *, suffix: str = ""
+    guest: Guest, container: ContainerRecord, init: ProcessRecord, signal: int, execution: Execution, *, suffix: str = ""
 ) -> None:
     """A container that ended by itself meanwhile is stopped as well."""
     link = await linked(guest, container)
-    await flight.step(link, "signal", suffix=suffix, process=init.instance, signal=signal, all=signal == SIGKILL)
+    await execution.step(link, "signal", suffix=suffix, process=init.instance, signal=signal, all=signal == SIGKILL)
 
 
-async def pause(guest: Guest, args: ContainerTarget, flight: Flight) -> Done:
-    async with guest.turns.ordered(args.container, flight.deadline_s):
+async def pause(guest: Guest, args: ContainerTarget, execution: Execution) -> Done:
+    async with guest.turns.ordered(args.container, execution.deadline_s):
         container = guest.find_container(args.container, args.instance)
-        if not (flight.redo and container.status == "paused"):
-            await _runtime(guest, container, "pause", flight)
+        if not (execution.redo and container.status == "paused"):
+            await _runtime(guest, container, "pause", execution)
             guest.journal.event("paused", Paused(), container)
         return Done()
 
 
-async def resume(guest: Guest, args: ContainerTarget, flight: Flight) -> Done:
-    async with guest.turns.ordered(args.container, flight.deadline_s):
+async def resume(guest: Guest, args: ContainerTarget, execution: Execution) -> Done:
+    async with guest.turns.ordered(args.container, execution.deadline_s):
         container = guest.find_container(args.container, args.instance)
-        if not (flight.redo and container.status != "paused"):
-            await _runtime(guest, container, "resume", flight)
+        if not (execution.redo and container.status != "paused"):
+            await _runtime(guest, container, "resume", execution)
             guest.journal.event("resumed", Resumed(), container)
         return Done()
 
 
-async def _runtime(guest: Guest, container: ContainerRecord, verb: lifecycle.Verb, flight: Flight) -> None:
+async def _runtime(guest: Guest, container: ContainerRecord, verb: lifecycle.Verb, execution: Execution) -> None:
     lifecycle.check(verb, container)
-    await flight.recorded
+    await execution.recorded
     link = await linked(guest, container)
     log_path = guest.settings.paths.container(container.instance) / f"{verb}.log"
     runtime = guest.settings.runtime
@@ -130,7 +130,7 @@ async def _runtime(guest: Guest, container: ContainerRecord, verb: lifecycle.Ver
     tries = FREEZE_TRIES if verb == "pause" else 1
     for attempt in range(1, tries + 1):
         try:
-            await flight.runtime_step(link, verb, argv, suffix=f"/{attempt}" if attempt > 1 else "", log=str(log_path))
+            await execution.runtime_step(link, verb, argv, suffix=f"/{attempt}" if attempt > 1 else "", log=str(log_path))
             break
         except CorralError as why:
             if attempt == tries or NOT_FROZEN not in why.message:
@@ -140,11 +140,11 @@ async def _runtime(guest: Guest, container: ContainerRecord, verb: lifecycle.Ver
     guest.journal.save(container)
 
 
-async def update(guest: Guest, args: UpdateArgs, flight: Flight) -> Done:
-    async with guest.turns.ordered(args.container, flight.deadline_s):
+async def update(guest: Guest, args: UpdateArgs, execution: Execution) -> Done:
+    async with guest.turns.ordered(args.container, execution.deadline_s):
         container = guest.find_container(args.container, args.instance)
         lifecycle.check("update", container)
-        await flight.recorded
+        await execution.recorded
         link = await linked(guest, container)
         directory = guest.settings.paths.container(container.instance)
         resources, log_path = directory / "resources.json", directory / "update.log"
@@ -154,7 +154,7 @@ async def update(guest: Guest, args: UpdateArgs, flight: Flight) -> Done:
             raise error("storage_full", f"cannot write the resources of {container.name}: {why}") from why
         argv = guest.settings.runtime.update(container.instance, resources, log_path)
         with json_is_the_callers("resources"):
-            await flight.runtime_step(link, "update", argv, log=str(log_path))
+            await execution.runtime_step(link, "update", argv, log=str(log_path))
         event = Updated(resources=args.resources)
         guest.journal.event("updated", event if len(pack(event)) <= EVENT_BYTES_MAX else Updated(), container)
         return Done()

@@ -14,7 +14,7 @@ from corral_schemas.events import Created, ExecStarted, Started
 from corral_schemas.names import check_container_id, check_process_id
 from corral_schemas.stdio import StdioOptions
 from corral_worker.bundle_store.store import Image
-from corral_worker.commands.execution import Flight, settle
+from corral_worker.commands.execution import Execution, settle
 from corral_worker.commands.handlers.change import json_is_the_callers
 from corral_worker.containers import lifecycle
 from corral_worker.containers.container_root import root_of
@@ -35,24 +35,24 @@ log = logging.getLogger(__name__)
 EVENT_ARGS_CHARS_MAX = 1_000
 
 
-async def create(guest: Guest, args: CreateArgs, flight: Flight) -> CreateReply:
-    async with guest.turns.ordered(args.container, flight.deadline_s):
-        container, pid = await _create(guest, args, flight, auto_delete=False, start=False)
+async def create(guest: Guest, args: CreateArgs, execution: Execution) -> CreateReply:
+    async with guest.turns.ordered(args.container, execution.deadline_s):
+        container, pid = await _create(guest, args, execution, auto_delete=False, start=False)
         return _create_reply(guest, container, pid)
 
 
-async def run(guest: Guest, args: RunArgs, flight: Flight) -> CreateReply:
-    async with guest.turns.ordered(args.container, flight.deadline_s):
-        container, pid = await _create(guest, args, flight, auto_delete=args.auto_delete, start=True)
+async def run(guest: Guest, args: RunArgs, execution: Execution) -> CreateReply:
+    async with guest.turns.ordered(args.container, execution.deadline_s):
+        container, pid = await _create(guest, args, execution, auto_delete=args.auto_delete, start=True)
         return _create_reply(guest, container, pid)
 
 
-async def start(guest: Guest, args: ContainerTarget, flight: Flight) -> StartReply:
-    async with guest.turns.ordered(args.container, flight.deadline_s):
+async def start(guest: Guest, args: ContainerTarget, execution: Execution) -> StartReply:
+    async with guest.turns.ordered(args.container, execution.deadline_s):
         container = guest.find_container(args.container, args.instance)
-        if not flight.redo:
+        if not execution.redo:
             lifecycle.check("start", container)
-        process = await _start(guest, container, flight)
+        process = await _start(guest, container, execution)
         return StartReply(pid=process.pid, started_ns=process.started_ns)
 
 
@@ -68,29 +68,29 @@ def _create_reply(guest: Guest, container: ContainerRecord, pid: int) -> CreateR
     )
 
 
-async def _create(guest: Guest, args: CreateArgs, flight: Flight, *, auto_delete: bool, start: bool) -> tuple[ContainerRecord, int]:
+async def _create(guest: Guest, args: CreateArgs, execution: Execution, *, auto_delete: bool, start: bool) -> tuple[ContainerRecord, int]:
     check_container_id(args.container)
-    container = guest.containers.get(flight.record.instance)
+    container = guest.containers.get(execution.record.instance)
     if container is not None and container.status != "creating":  # going on after a restart, past this point
         return container, guest.processes[container.instance][container.init].pid
     if container is None:
-        flight.check_not_cancelled()
-        if flight.record.instance:  # it was made and removed, and only its result is missing
+        execution.check_not_cancelled()
+        if execution.record.instance:  # it was made and removed, and only its result is missing
             raise error("outcome_unknown", "the worker ended while what was left of it was removed; it is not carried out a second time")
         if (taken := guest.container_named(args.container)) is not None:
             raise error("container_already_exists", f"container {args.container!r} exists ({taken.status})", container=args.container)
         container = guest.add_container(args, guest.new_instance(), auto_delete=auto_delete)
-        flight.remember(container)
+        execution.remember(container)
     try:
-        return container, await _create_in_shim(guest, container, args, flight, start=start)
+        return container, await _create_in_shim(guest, container, args, execution, start=start)
     except Exception as failure:  # not where this worker is being ended: the next one goes on with it
         if isinstance(failure, CorralError):
-            settle(guest, flight.record, failure)  # on disk no later than that the container is forgotten
-        await _discard(guest, container, flight)
+            settle(guest, execution.record, failure)  # on disk no later than that the container is forgotten
+        await _discard(guest, container, execution)
         raise
 
 
-async def _create_in_shim(guest: Guest, container: ContainerRecord, args: CreateArgs, flight: Flight, *, start: bool) -> int:
+async def _create_in_shim(guest: Guest, container: ContainerRecord, args: CreateArgs, execution: Execution, *, start: bool) -> int:
     paths, runtime = guest.settings.paths, guest.settings.runtime
     process = guest.processes[container.instance][container.init]
     linking = asyncio.ensure_future(guest.shim(container))  # the fork goes on while the bundle is made
@@ -109,9 +109,9 @@ async def _create_in_shim(guest: Guest, container: ContainerRecord, args: Create
     # run is one call of the runtime: two would cost a quarter more
     command = runtime.run if start else runtime.create
     if start:
-        await flight.recorded
+        await execution.recorded
     async with guest.holding(process):
-        ok = await flight.runtime_step(
+        ok = await execution.runtime_step(
             link,
             "run" if start else "create",
             argv_in(directory, command(container.instance, directory, pid_file, log_path, console), log_path),
@@ -181,7 +181,7 @@ def _record_created(guest: Guest, container: ContainerRecord, process: ProcessRe
     guest.journal.event("created", Created(pid=pid, bundle=container.bundle_path[:EVENT_ARGS_CHARS_MAX]), container, process)
 
 
-async def _discard(guest: Guest, container: ContainerRecord, flight: Flight) -> None:
+async def _discard(guest: Guest, container: ContainerRecord, execution: Execution) -> None:
     """After a failed create nothing of the container is left: shim, runtime state, directory, record."""
     link = guest.links.get(container.instance)
     guest.forget_container(container)
@@ -197,20 +197,20 @@ async def _discard(guest: Guest, container: ContainerRecord, flight: Flight) -> 
             log.warning("shim of %s was gone before the clean-up of its failed create", container.instance)
             await guest.shims.ended(container.instance)
         link.acknowledge("discard", "delete")
-    elif link is not None or flight.begun:
+    elif link is not None or execution.begun:
         await guest.shims.ended(container.instance)
     await remove_remains(guest, container.instance)
 
 
-async def _start(guest: Guest, container: ContainerRecord, flight: Flight) -> ProcessRecord:
+async def _start(guest: Guest, container: ContainerRecord, execution: Execution) -> ProcessRecord:
     process = guest.processes[container.instance][container.init]
     if container.started:  # going on after a restart, past this point
         return process
     link = await _linked(asyncio.ensure_future(guest.shim(container)))
-    await flight.recorded
+    await execution.recorded
     log_path = guest.settings.paths.process(container.instance, process.instance) / "start.log"
     async with guest.holding(process):
-        ok = await flight.runtime_step(link, "start", guest.settings.runtime.start(container.instance, log_path), log=str(log_path))
+        ok = await execution.runtime_step(link, "start", guest.settings.runtime.start(container.instance, log_path), log=str(log_path))
         _record_started(guest, container, process, ok)
     return process
 
@@ -223,23 +223,23 @@ def _record_started(guest: Guest, container: ContainerRecord, process: ProcessRe
     guest.journal.event("started", Started(pid=process.pid), container, process)
 
 
-async def exec_(guest: Guest, args: ExecArgs, flight: Flight) -> ExecReply:
+async def exec_(guest: Guest, args: ExecArgs, execution: Execution) -> ExecReply:
     check_process_id(args.process)
-    async with guest.turns.ordered(args.container, flight.deadline_s):
+    async with guest.turns.ordered(args.container, execution.deadline_s):
         container = guest.find_container(args.container, args.instance)
         processes = guest.processes[container.instance]
-        process = processes.get(flight.record.process_instance)
+        process = processes.get(execution.record.process_instance)
         if process is None:
-            if flight.record.process_instance:  # it failed and was removed, and only its result is missing
+            if execution.record.process_instance:  # it failed and was removed, and only its result is missing
                 raise error("outcome_unknown", "the worker ended while its result was being recorded; it is not carried out a second time")
             lifecycle.check("exec", container)
             if any(one.id == args.process and not one.freed for one in processes.values()):
                 raise error("process_already_exists", f"process {args.process!r} exists in {args.container}", process=args.process)
             process = guest.add_process(container, guest.new_instance(), args.process, args.stdio)
-            flight.remember(container, process.instance)
+            execution.remember(container, process.instance)
         if not process.pid:
             try:
-                await _exec_in_shim(guest, container, process, args, flight)
+                await _exec_in_shim(guest, container, process, args, execution)
             except Exception:  # not where this worker is being ended: the next one goes on with it
                 guest.forget_process(process)
                 raise
@@ -255,21 +255,21 @@ async def exec_(guest: Guest, args: ExecArgs, flight: Flight) -> ExecReply:
         )
 
 
-async def _exec_in_shim(guest: Guest, container: ContainerRecord, process: ProcessRecord, args: ExecArgs, flight: Flight) -> None:
+async def _exec_in_shim(guest: Guest, container: ContainerRecord, process: ProcessRecord, args: ExecArgs, execution: Execution) -> None:
     if container.buried:  # before this worker knew
         raise error("outcome_unknown", f"the shim of container {container.name} died, and the container with it, while this was under way")
     paths = guest.settings.paths
     directory = paths.process(container.instance, process.instance)
     link = await _linked(asyncio.ensure_future(guest.shim(container)))
     await asyncio.to_thread(_lay_out_exec, guest, container, process, args)
-    await flight.recorded
+    await execution.recorded
     log_path, pid_file = directory / "runc.log", paths.pid_file(container.instance)
     console = paths.console_socket(process.instance) if args.stdio.tty else None
     argv = guest.settings.runtime.exec(container.instance, directory / "process.json", pid_file, log_path, console)
     async with guest.holding(process):
         body = _process_body(process, args.stdio, pid_file)
         with json_is_the_callers("the process"):
-            ok = await flight.runtime_step(link, "exec", argv, process=body, log=str(log_path))
+            ok = await execution.runtime_step(link, "exec", argv, process=body, log=str(log_path))
         process.pid, process.started_ns = int(ok["pid"]), int(ok.get("started_ns", 0)) or time.time_ns()
         guest.journal.save(process)
         guest.journal.event("exec_started", ExecStarted(pid=process.pid, args=_short(args.spec.args)), container, process)

@@ -10,7 +10,7 @@ from corral_schemas.commands import DeleteArgs
 from corral_schemas.errors import CorralError, error
 from corral_schemas.events import Deleted
 from corral_schemas.stdio import Done
-from corral_worker.commands.execution import Flight, internal_flight
+from corral_worker.commands.execution import Execution, internal_execution
 from corral_worker.containers import lifecycle
 from corral_worker.containers.guest import Guest
 from corral_worker.journal.records import ContainerRecord
@@ -25,20 +25,20 @@ EVENT_TEXT_CHARS_MAX = 1_000
 AUTO_DELETE_TIMEOUT_S = 60.0
 
 
-async def delete(guest: Guest, args: DeleteArgs, flight: Flight) -> Done:
-    async with guest.turns.ordered(args.container, flight.deadline_s):
-        if flight.redo and flight.record.instance and flight.record.instance not in guest.containers:
+async def delete(guest: Guest, args: DeleteArgs, execution: Execution) -> Done:
+    async with guest.turns.ordered(args.container, execution.deadline_s):
+        if execution.redo and execution.record.instance and execution.record.instance not in guest.containers:
             return Done()  # it was deleted before the restart
         container = guest.find_container(args.container, args.instance)
         if args.process:
-            flight.check_not_cancelled()
+            execution.check_not_cancelled()
             return _free_process(guest, container, args.process)
-        if flight.record.instance != container.instance:
-            flight.remember(container)
+        if execution.record.instance != container.instance:
+            execution.remember(container)
         if args.force:
-            await _kill_all(guest, container, flight)
+            await _kill_all(guest, container, execution)
         lifecycle.check("delete", container)
-        await remove_container(guest, container, flight, Deleted())
+        await remove_container(guest, container, execution, Deleted())
         return Done()
 
 
@@ -53,21 +53,21 @@ def _free_process(guest: Guest, container: ContainerRecord, process_id: str) -> 
     return Done()
 
 
-async def _kill_all(guest: Guest, container: ContainerRecord, flight: Flight) -> None:
+async def _kill_all(guest: Guest, container: ContainerRecord, execution: Execution) -> None:
     """SIGKILL to everything in a container that is not stopped, and the wait for its end."""
     if container.status not in ("running", "paused"):
         return
     link = await guest.shim(container)
-    await flight.step(link, "signal", suffix="/kill", process=container.init, signal=9, all=True)
+    await execution.step(link, "signal", suffix="/kill", process=container.init, signal=9, all=True)
     init = guest.processes[container.instance][container.init]
     try:
-        async with asyncio.timeout(min(KILL_WAIT_S, flight.left_ms() / 1000)):
+        async with asyncio.timeout(min(KILL_WAIT_S, execution.left_ms() / 1000)):
             await guest.waiters.exited(init)
     except TimeoutError:
         raise error("deadline_exceeded", f"container {container.name} has not ended after SIGKILL") from None
 
 
-async def remove_container(guest: Guest, container: ContainerRecord, flight: Flight, why: Deleted, *, suffix: str = "") -> None:
+async def remove_container(guest: Guest, container: ContainerRecord, execution: Execution, why: Deleted, *, suffix: str = "") -> None:
     """Has the runtime delete it, then records that. Safe to repeat. Raises the error of the runtime."""
     try:
         link = await guest.shim(container)
@@ -78,11 +78,11 @@ async def remove_container(guest: Guest, container: ContainerRecord, flight: Fli
     # --force even for a stopped one: it also cleans what a container lost with its shim has left behind
     runtime = guest.settings.runtime
     argv = runtime.delete(container.instance, log_path, force=True)
-    async with guest.turns.runtime_slot(None if link.knows(flight.id + suffix, "delete") else flight.deadline_s):
+    async with guest.turns.runtime_slot(None if link.knows(execution.id + suffix, "delete") else execution.deadline_s):
         link.closing = True  # it may end as soon as its answer is acknowledged
         try:
-            body: Body = {"argv": argv, "log": str(log_path), "timeout_ms": flight.left_ms(), "plain_runc": runtime.is_plain_runc}
-            ok = await flight.step(link, "delete", suffix=suffix, **body)
+            body: Body = {"argv": argv, "log": str(log_path), "timeout_ms": execution.left_ms(), "plain_runc": runtime.is_plain_runc}
+            ok = await execution.step(link, "delete", suffix=suffix, **body)
         except CorralError:
             link.closing = False
             raise
@@ -111,9 +111,9 @@ async def _last_exits(guest: Guest, container: ContainerRecord) -> None:
 
 async def auto_delete(guest: Guest, container: ContainerRecord) -> None:
     """Deletes an auto-delete container after its exit and the end of its output."""
-    flight = internal_flight(guest, f"auto-delete/{container.instance}", Done(), timeout_s=AUTO_DELETE_TIMEOUT_S)
+    execution = internal_execution(guest, f"auto-delete/{container.instance}", Done(), timeout_s=AUTO_DELETE_TIMEOUT_S)
     async with guest.turns.ordered(container.name, None):
         if container.instance in guest.containers:
-            await remove_container(guest, container, flight, Deleted(reason="auto_delete"))
+            await remove_container(guest, container, execution, Deleted(reason="auto_delete"))
             await guest.journal.durable()
-            flight.acknowledge()
+            execution.acknowledge()

@@ -11,7 +11,7 @@ from pathlib import Path
 from corral_schemas.errors import CorralError, error
 from corral_schemas.files import ReadFileArgs, ReadFileReply, WriteFileArgs, WriteFileReply
 from corral_worker.bundle_store.disk import check_space
-from corral_worker.commands.execution import Flight
+from corral_worker.commands.execution import Execution
 from corral_worker.containers.container_root import root_of
 from corral_worker.containers.guest import Guest
 from corral_worker.journal.records import ContainerRecord
@@ -26,19 +26,19 @@ async def read_file(guest: Guest, args: ReadFileArgs) -> ReadFileReply:
     return await asyncio.to_thread(_read, guest, container, args)
 
 
-async def write_file(guest: Guest, args: WriteFileArgs, flight: Flight) -> WriteFileReply:
+async def write_file(guest: Guest, args: WriteFileArgs, execution: Execution) -> WriteFileReply:
     container = guest.find_container(args.container, args.instance)
-    if flight.record.instance != container.instance:
-        flight.remember(container)
+    if execution.record.instance != container.instance:
+        execution.remember(container)
     try:
         uploaded = await guest.bundle_store.uploaded(args.content, args.size)
     except CorralError:
-        if flight.redo and (path := await asyncio.to_thread(_is_there, guest, container, args)):  # done before the restart
+        if execution.redo and (path := await asyncio.to_thread(_is_there, guest, container, args)):  # done before the restart
             return WriteFileReply(path=path)
         raise
-    await flight.recorded
-    flight.check_not_cancelled()
-    flight.begun = True
+    await execution.recorded
+    execution.check_not_cancelled()
+    execution.begun = True
     path = await asyncio.to_thread(_write, guest, container, args, uploaded)
     await guest.bundle_store.drop_upload(args.content)
     return WriteFileReply(path=path)

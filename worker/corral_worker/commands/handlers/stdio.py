@@ -15,10 +15,10 @@ from corral_schemas.stdio import (
     WriteStdinArgs,
     WriteStdinReply,
 )
-from corral_worker.commands.execution import Flight
+from corral_worker.commands.execution import Execution
 from corral_worker.commands.handlers.change import linked
 from corral_worker.containers.guest import Guest
-from corral_worker.containers.read_backoff import EmptyLooks
+from corral_worker.containers.read_backoff import ReadBackoff
 from corral_worker.containers.spools import STREAM_NAMES, STREAM_NUMBERS, Position, Spools
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
 
@@ -34,7 +34,7 @@ async def read_stdio(guest: Guest, args: ReadStdioArgs, spools: Spools) -> ReadS
         link.tell({"t": "consumed", "process": process.instance, "streams": {str(n): offset for n, offset in wanted.items()}})
     now_s = asyncio.get_running_loop().time
     until_s = now_s() + args.wait_ms / 1000
-    empty_looks = EmptyLooks()
+    read_backoff = ReadBackoff()
     while True:
         looked_s = now_s()
         read = spools.read(process, wanted, args.max_bytes)
@@ -42,7 +42,7 @@ async def read_stdio(guest: Guest, args: ReadStdioArgs, spools: Spools) -> ReadS
         if read.chunks or read.gaps or left_s <= 0 or _at_end(process, wanted):
             break
         await _growth(guest, container, process, wanted, left_s)
-        if pause_s := empty_looks.pause_s(now_s() - looked_s):
+        if pause_s := read_backoff.pause_s(now_s() - looked_s):
             await asyncio.sleep(min(pause_s, left_s))
     if process.exit is not None:
         await guest.journal.durable()
@@ -107,19 +107,19 @@ def _live(guest: Guest, container: str, instance: str, process: str, process_ins
     return found, one
 
 
-async def write_stdin(guest: Guest, args: WriteStdinArgs, flight: Flight) -> WriteStdinReply:
+async def write_stdin(guest: Guest, args: WriteStdinArgs, execution: Execution) -> WriteStdinReply:
     container, process = _stdin_of(guest, args)
     link = await linked(guest, container)
-    ok = await flight.step(link, "stdin", blob=args.data, process=process.instance, offset=args.offset, writer=args.writer)
+    ok = await execution.step(link, "stdin", blob=args.data, process=process.instance, offset=args.offset, writer=args.writer)
     return WriteStdinReply(offset=ok["offset"])
 
 
-async def close_stdin(guest: Guest, args: CloseStdinArgs, flight: Flight) -> Done:
+async def close_stdin(guest: Guest, args: CloseStdinArgs, execution: Execution) -> Done:
     container, process = _stdin_of(guest, args)
     if process.exit is not None:  # its end closed it: a repeat has nothing left to do
         return Done()
     link = await linked(guest, container)
-    await flight.step(link, "close_stdin", process=process.instance, offset=args.offset, writer=args.writer)
+    await execution.step(link, "close_stdin", process=process.instance, offset=args.offset, writer=args.writer)
     return Done()
 
 
@@ -132,10 +132,10 @@ def _stdin_of(guest: Guest, args: WriteStdinArgs | CloseStdinArgs) -> tuple[Cont
     return container, process
 
 
-async def resize(guest: Guest, args: ResizeArgs, flight: Flight) -> Done:
+async def resize(guest: Guest, args: ResizeArgs, execution: Execution) -> Done:
     container, process = _live(guest, args.container, args.instance, args.process, args.process_instance)
     if not process.tty:
         raise error("not_a_tty", f"{container.name}/{process.id} has no terminal", process=process.id)
     link = await linked(guest, container)
-    await flight.step(link, "resize", process=process.instance, rows=args.rows, columns=args.columns)
+    await execution.step(link, "resize", process=process.instance, rows=args.rows, columns=args.columns)
     return Done()

@@ -6,7 +6,7 @@ from corral_worker.shim.base.light import Path, dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class ShimPlace:
+class ShimPaths:
     """Which container, and where its things are."""
 
     guest: str

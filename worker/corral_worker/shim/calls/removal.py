@@ -13,11 +13,11 @@ import os
 from corral_worker.shim.base.files import remove_tree
 from corral_worker.shim.base.light import Any
 from corral_worker.shim.base.linux import log
-from corral_worker.shim.base.paths import ShimPlace
+from corral_worker.shim.base.paths import ShimPaths
 from corral_worker.shim.cgroup.cgroup import Cgroup, is_own
 
 
-def remove_stopped(place: ShimPlace) -> bool:
+def remove_stopped(place: ShimPaths) -> bool:
     """Remove what runc has of a container in which nothing lives. False: (also) to be done by the runtime."""
     cgroups = _plain_cgroups(place)
     if cgroups is None:
@@ -40,7 +40,7 @@ def _remove_slowly(cgroup: Cgroup) -> bool:
         return False
 
 
-def _plain_cgroups(place: ShimPlace) -> dict[str, str] | None:
+def _plain_cgroups(place: ShimPaths) -> dict[str, str] | None:
     """Its cgroups by controller; None when there is more to undo than those, or this is no state of runc's that we know.
 
     Newer runc leaves out of its state what there is none of. Hooks are looked for in the bundle, too, where no runtime changes their name.
@@ -58,7 +58,7 @@ def _plain_cgroups(place: ShimPlace) -> dict[str, str] | None:
     return dict(cgroups)
 
 
-def _bundle_config(place: ShimPlace) -> dict[str, Any]:
+def _bundle_config(place: ShimPaths) -> dict[str, Any]:
     """Raises OSError or ValueError."""
     config = json.loads((place.directory / "bundle" / "config.json").read_bytes())
     return dict(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from corral_worker.shim.base.loop import Loop
-from corral_worker.shim.base.paths import ShimPlace
+from corral_worker.shim.base.paths import ShimPaths
 from corral_worker.shim.cgroup.cgroup import Cgroup, find_cgroup
 from corral_worker.shim.cgroup.oom import OomWatch
 
@@ -15,7 +15,7 @@ KILL_AGAIN_S = 0.005
 class ContainerCgroup:
     """``on_oom`` is called with the number of OOM kills whenever it has grown."""
 
-    def __init__(self, loop: Loop, place: ShimPlace, on_oom: Callable[[int], None]) -> None:
+    def __init__(self, loop: Loop, place: ShimPaths, on_oom: Callable[[int], None]) -> None:
         self.found: Cgroup | None = None  # once created
         self._loop, self._place, self._on_oom = loop, place, on_oom
         self._expected: Cgroup | None = None  # looked up while the runtime creates it

@@ -13,7 +13,7 @@ from corral_worker.shim.spool.writer import SpoolWriter
 END_TOGETHER_S = 0.05
 
 
-class ToldOf(Protocol):
+class NotifiedProcess(Protocol):
     """The process, as far as it is told of."""
 
     instance: str
@@ -36,10 +36,10 @@ class ToldOf(Protocol):
         """On disk before it is told."""
 
 
-class Telling:
+class Notifier:
     """Holds back what comes too early: nothing is told of a process before its create or exec was answered."""
 
-    def __init__(self, process: ToldOf, notify: Callable[[Message], None], send_droppable: Callable[[Message], None]) -> None:
+    def __init__(self, process: NotifiedProcess, notify: Callable[[Message], None], send_droppable: Callable[[Message], None]) -> None:
         self.exit_told = False
         self._process, self._notify_worker, self._send_droppable = process, notify, send_droppable
         self._begun = False

@@ -16,7 +16,7 @@ from corral_worker.shim.ledger.answers import RequestError
 from corral_worker.shim.process.backpressure import Backpressure
 from corral_worker.shim.process.console import ConsoleSocket, set_size
 from corral_worker.shim.process.input import InputStream
-from corral_worker.shim.process.notices import Telling
+from corral_worker.shim.process.notices import Notifier
 from corral_worker.shim.process.output import OutputStream, ReadBuffer
 from corral_worker.shim.process.pipes import Pipes
 from corral_worker.shim.spool.end_file import EndFile
@@ -75,12 +75,12 @@ class Process:
         self._oom_kills_before = host.oom_kills()
         self._master: int | None = None
         self.output: dict[int, OutputStream] = {}
-        self._telling = Telling(self, host.notify, host.send_droppable)
+        self._notifier = Notifier(self, host.notify, host.send_droppable)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_meta(directory / "meta", parameters, self.started_ns)
         self._end_file = EndFile(directory)
-        self.spool = SpoolWriter(directory, cap_bytes=cap_bytes, policy=policy, on_gap=self._telling.gap)
-        self._backpressure = Backpressure(host.loop, self.spool, self.output.values, lease_s, self._telling.blocked)
+        self.spool = SpoolWriter(directory, cap_bytes=cap_bytes, policy=policy, on_gap=self._notifier.gap)
+        self._backpressure = Backpressure(host.loop, self.spool, self.output.values, lease_s, self._notifier.blocked)
         self.input = InputStream(host.loop, None)
         self._pipes: Pipes | None = None
         self._console: ConsoleSocket | None = None
@@ -104,7 +104,7 @@ class Process:
     @property
     def can_be_forgotten(self) -> bool:
         """Exited, told, nothing open."""
-        return self._telling.exit_told and not any(stream.is_open for stream in self.output.values())
+        return self._notifier.exit_told and not any(stream.is_open for stream in self.output.values())
 
     def child_stdio(self) -> tuple[int, int, int]:
         """The descriptors for the runtime to run it with; -1: /dev/null."""
@@ -124,7 +124,7 @@ class Process:
 
     def announced(self) -> None:
         """Its create or exec was answered: from now on the worker may hear of it."""
-        self._telling.begin()
+        self._notifier.begin()
 
     def set_started(self, time_ns: int) -> None:
         """A created container's init begins only now."""
@@ -136,7 +136,7 @@ class Process:
 
     def hold_exit(self, held: bool) -> None:
         """While its start is being answered its exit waits, since that comes after."""
-        self._telling.hold_exit(held)
+        self._notifier.hold_exit(held)
 
     def discard(self) -> None:
         """It never came to be."""
@@ -213,7 +213,7 @@ class Process:
 
     def arm(self, after: dict[int, int], knows_exit: bool) -> None:
         """Tell once when there is more than ``after`` says, or a stream of it ended, or the process exited."""
-        self._telling.arm(after, knows_exit)
+        self._notifier.arm(after, knows_exit)
 
     def consumed(self, offsets: dict[int, int]) -> None:
         """The named consumer has this much, and renews its lease."""
@@ -225,7 +225,7 @@ class Process:
         if full != self._storage_full:
             self._storage_full = full
             self._host.storage_changed(self.instance, full)
-        self._telling.growth()
+        self._notifier.growth()
         if not self._writes_back:
             self._writes_back = True
             self.loop.later(WRITE_BACK_S, self._write_back)
@@ -246,7 +246,7 @@ class Process:
         if stream == 1 and self._master is not None:
             self._master = None  # closed with the stream
             self.input.shut()
-        self._telling.stream_ended(stream)
+        self._notifier.stream_ended(stream)
 
     def _open_stdio(self, console_path: Path) -> None:
         if self.tty:
@@ -268,8 +268,8 @@ class Process:
         self.spool.announce_gaps()
         self.is_drained = True
         self.write_end()
-        self._telling.exit()
-        self._telling.growth()
+        self._notifier.exit()
+        self._notifier.growth()
 
     def stream_numbers(self) -> list[int]:
         """Those it has: a terminal is one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from corral_worker.shim.base.paths import ShimPlace
+from corral_worker.shim.base.paths import ShimPaths
 from corral_worker.shim.base.wire import Message
 from corral_worker.shim.ledger.answers import RequestError
 from corral_worker.shim.process.process import Process, ProcessHost
@@ -15,7 +15,7 @@ GONE_REMEMBERED_MAX = 1024
 class Processes(dict[str, Process]):
     """Those that are there, ended ones included; which were there before is remembered for a while."""
 
-    def __init__(self, host: ProcessHost, place: ShimPlace) -> None:
+    def __init__(self, host: ProcessHost, place: ShimPaths) -> None:
         super().__init__()
         self._host, self._place = host, place
         self._gone: deque[str] = deque(maxlen=GONE_REMEMBERED_MAX)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from corral_worker.shim.base.light import Path
 from corral_worker.shim.base.linux import become_subreaper, log_exception, set_title
 from corral_worker.shim.base.loop import READABLE, Loop, Timer
-from corral_worker.shim.base.paths import ShimPlace
+from corral_worker.shim.base.paths import ShimPaths
 from corral_worker.shim.shim import run_shim
 
 NAME_BYTES_MAX = 64 * 1024
@@ -49,7 +49,7 @@ class Nursery:
         """The children that are no shims now."""
         return self._spares
 
-    def new_shim(self, place: ShimPlace, name: str) -> int:
+    def new_shim(self, place: ShimPaths, name: str) -> int:
         """Its pid. Its socket listens when this returns: who connects waits in its backlog. Raises OSError."""
         listener = _listen(place)
         try:
@@ -84,7 +84,7 @@ class Nursery:
         self._spares.append(pid)
         self._loop.watch(ours.fileno(), READABLE, lambda _events: self._hear(pid))
 
-    def _give_name(self, place: ShimPlace, name: str, listener: socket.socket) -> int:
+    def _give_name(self, place: ShimPaths, name: str, listener: socket.socket) -> int:
         said = json.dumps([place.guest, place.instance, str(place.run_dir), str(place.state_dir), name]).encode()
         while True:
             fresh = not self._spares
@@ -185,7 +185,7 @@ def _has_children() -> bool:
     return True
 
 
-def _listen(place: ShimPlace) -> socket.socket:
+def _listen(place: ShimPaths) -> socket.socket:
     place.socket_path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -203,4 +203,4 @@ def _be_shim(said: bytes, listener: socket.socket) -> None:
     os.set_inheritable(listener.fileno(), False)
     listener.listen(BACKLOG)  # once more: from now on it is us that who connects sees at the other end
     set_title(f"corral-shim {guest} {name}")
-    run_shim(ShimPlace(guest, instance, Path(run_dir), Path(state_dir)), listener)
+    run_shim(ShimPaths(guest, instance, Path(run_dir), Path(state_dir)), listener)

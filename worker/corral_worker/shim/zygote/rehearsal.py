@@ -15,7 +15,7 @@ from corral_worker.shim.base.files import remove_tree
 from corral_worker.shim.base.light import Any, Path
 from corral_worker.shim.base.linux import log
 from corral_worker.shim.base.loop import READABLE
-from corral_worker.shim.base.paths import ShimPlace
+from corral_worker.shim.base.paths import ShimPaths
 from corral_worker.shim.base.wire import FrameReader, Message, encode
 from corral_worker.shim.shim import Shim
 
@@ -33,7 +33,7 @@ def rehearse(directory: Path, guest: str) -> None:
     remove_tree(directory)  # of a zygote that was killed at it
     try:
         for life in range(LIVES):
-            _Worker(ShimPlace(guest, f"rehearsal{life}", directory, directory)).play()
+            _Worker(ShimPaths(guest, f"rehearsal{life}", directory, directory)).play()
     except OSError as error:
         log(f"the rehearsal broke off: {error}")
     finally:
@@ -43,7 +43,7 @@ def rehearse(directory: Path, guest: str) -> None:
 class _Worker:
     """Plays the worker's part in the same loop: what it hears leads to what it asks next."""
 
-    def __init__(self, place: ShimPlace) -> None:
+    def __init__(self, place: ShimPaths) -> None:
         place.directory.mkdir(parents=True)
         place.socket_path.parent.mkdir(exist_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -12,7 +12,7 @@ import sys
 from corral_worker.shim.base.light import Path
 from corral_worker.shim.base.linux import become_subreaper, log, process_table, send_signal, set_oom_score_adj, set_title
 from corral_worker.shim.base.loop import READABLE, Loop
-from corral_worker.shim.base.paths import ShimPlace
+from corral_worker.shim.base.paths import ShimPaths
 from corral_worker.shim.base.wire import FrameReader, Message, WireError, encode
 from corral_worker.shim.cgroup.cgroup import find_cgroup, remove_guest_cgroups
 from corral_worker.shim.listener import pid_of_listener
@@ -132,8 +132,8 @@ class Zygote:
         except OSError as error:
             log(f"no spare shim: {error}")
 
-    def _place(self, instance: str) -> ShimPlace:
-        return ShimPlace(self._guest, instance, self._run_dir, self._state_dir)
+    def _place(self, instance: str) -> ShimPaths:
+        return ShimPaths(self._guest, instance, self._run_dir, self._state_dir)
 
     def _leave_zygote(self) -> None:
         """In a child: let go of all that is the zygote's, its sockets, its loop, the lock."""
