@@ -27,7 +27,7 @@ class Suite:
 
     @property
     def apt_options(self) -> list[str]:
-        """Words for apt-get and apt-cache, by which they see this release alone and nothing as installed."""
+        """Make apt-get and apt-cache see this release alone, and nothing as installed."""
         lists = self.sources.parent
         return [
             *("-o", f"Dir::Etc::sourcelist={self.sources}", "-o", "Dir::Etc::sourceparts=-"),
@@ -36,11 +36,11 @@ class Suite:
         ]
 
     def versions(self, packages: list[str]) -> str:
-        """Which ones apt would install now. Raises BuildError."""
+        """Return which ones apt would install now. Raise BuildError."""
         return run(["apt-cache", *self.apt_options, "policy", *packages])
 
     def kernel(self) -> Path:
-        """A directory with the release's kernel: `vmlinux`, `version` and `modules`. Raises BuildError."""
+        """Return a directory with the release's kernel: `vmlinux`, `version` and `modules`. Raise BuildError."""
 
         def build(directory: Path) -> None:
             run([str(BUILD_KERNEL), str(directory), *self.apt_options])
@@ -49,7 +49,7 @@ class Suite:
 
 
 def chosen_suites() -> list[str]:
-    """Those that the environment names; where one is wanted, the first. Raises BuildError."""
+    """Return those that the environment names; where one is wanted, the first. Raise BuildError."""
     names = os.environ.get(VARIABLE, "").split() or [NAMES[0]]
     if unknown := [name for name in names if name not in NAMES]:
         raise BuildError(f"{VARIABLE}={unknown[0]}: there are {', '.join(NAMES)}")
@@ -57,7 +57,7 @@ def chosen_suites() -> list[str]:
 
 
 def ready_suite(name: str) -> Suite:
-    """The release with package lists of today. Raises BuildError."""
+    """Return the release with package lists of today. Raise BuildError."""
     directory = CACHE / f"apt-{name}"
     for part in ("lists", "cache"):
         (directory / part).mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def ready_suite(name: str) -> Suite:
 
 
 def sources_for(name: str) -> str:
-    """This machine's mirrors, with that release in place of its own. Raises BuildError."""
+    """Return this machine's mirrors with that release instead of its own, in the deb822 form. Raise BuildError."""
     ours = _own_suite()
     for file in SOURCES:
         if file.exists():
@@ -99,7 +99,7 @@ def _deb822(text: str, ours: str, name: str) -> str:
 
 
 def _one_line(text: str, ours: str, name: str) -> str:
-    """As deb822 too, which is the one form that a file named .sources has."""
+    """Write them as deb822, the one form that a file named .sources has."""
     stanzas = []
     for line in text.splitlines():
         kind, _, rest = line.strip().partition(" ")
@@ -120,7 +120,7 @@ def _one_line(text: str, ours: str, name: str) -> str:
 
 
 def _as_named(suites: list[str], ours: str, name: str) -> list[str]:
-    """sid has neither updates nor security beside it."""
+    """Leave out updates and security for sid, which has neither."""
     found = [name + suite.removeprefix(ours) for suite in suites if suite == ours or suite.startswith(f"{ours}-")]
     return [suite for suite in found if name != "sid" or suite == name]
 
