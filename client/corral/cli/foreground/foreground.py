@@ -144,7 +144,8 @@ class Foreground:
     async def _feed(self) -> None:
         """Our stdin to the process, to its end or the detach keys."""
         reader = DescriptorReader(STDIN)
-        keys = DetachKeys(self._manner.detach_keys if self._manner.tty and sys.stdin.isatty() else b"")
+        from_terminal = self._manner.tty and sys.stdin.isatty()  # asked now: one that was hung up says no
+        keys = DetachKeys(self._manner.detach_keys if from_terminal else b"")
         while data := await reader.read():
             typed = keys.feed(data)
             if typed and not await self._unless_gone(self._process.stdin.write(typed)):
@@ -152,7 +153,7 @@ class Foreground:
             if keys.detached:
                 self._detached.set()
                 return
-        if not (self._manner.tty and sys.stdin.isatty()):  # a terminal has no end: it was hung up, and the process stays for another one
+        if not from_terminal:  # a terminal has no end: it was hung up, and the process stays for another one
             await self._unless_gone(self._process.stdin.close())
 
     async def _follow_size(self) -> None:
