@@ -136,10 +136,14 @@ def processes_naming(text: str) -> list[tuple[int, str]]:
 class Terminal:
     """`corral ARGS` on a pseudo-terminal that is its controlling terminal; what it shows is read with `expect`."""
 
-    def __init__(self, *args: object, environment: dict[str, str], rows: int = 24, columns: int = 80) -> None:
+    def __init__(
+        self, *args: object, environment: dict[str, str], rows: int = 24, columns: int = 80, hang_up: signal.Handlers = signal.SIG_DFL
+    ) -> None:
+        """hang_up: what SIGHUP does when the command begins: whatever runs the tests may have been started with it ignored (nohup)."""
         argv = [*CORRAL, *map(str, args)]
         self.pid, self.master = pty.fork()
         if self.pid == 0:
+            signal.signal(signal.SIGHUP, hang_up)
             os.execve(argv[0], argv, {**environment, "TERM": "xterm"})
         self.resize(rows, columns)
         self.shown = b""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 BROKEN_PIPE_GRACE_S = 1.0
+HANG_UP_GRACE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -153,8 +154,12 @@ class Foreground:
             if keys.detached:
                 self._detached.set()
                 return
-        if not from_terminal:  # a terminal has no end: it was hung up, and the process stays for another one
+        if not from_terminal:
             await self._unless_gone(self._process.stdin.close())
+            return
+        # A terminal has no end: it was hung up, and the process stays for another one. SIGHUP, where it is not ignored, is passed on first.
+        await asyncio.sleep(HANG_UP_GRACE_S)
+        self._detached.set()
 
     async def _follow_size(self) -> None:
         """Tells the process each new size. The first was given when it was made; a process joined later is told now."""

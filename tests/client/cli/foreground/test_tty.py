@@ -1,6 +1,7 @@
 """A real terminal: raw mode, sizes, detach keys."""
 
 import os
+import signal
 
 import pytest
 
@@ -78,6 +79,17 @@ def test_a_terminal_that_is_hung_up_detaches(up: Up) -> None:
     # sh is the init of its pid namespace, which an unhandled SIGHUP does not end.
     assert up.corral("inspect", "--format", "{status}", "g1/hung-up").stdout == "running\n"
     up.corral("rm", "-f", "g1/hung-up")
+
+
+def test_a_terminal_that_is_hung_up_detaches_also_where_the_signal_of_it_is_ignored(up: Up) -> None:
+    terminal = Terminal(
+        *("run", "-it", "-g", "g1", "--name", "nohup", "--rootfs", up.rootfs, "sh"), environment=up.environment, hang_up=signal.SIG_IGN
+    )
+    terminal.expect(b"# ")
+    os.close(terminal.master)
+    assert os.waitstatus_to_exitcode(os.waitpid(terminal.pid, 0)[1]) == 0
+    assert up.corral("inspect", "--format", "{status}", "g1/nohup").stdout == "running\n"
+    up.corral("rm", "-f", "g1/nohup")
 
 
 def test_other_detach_keys_can_be_chosen(up: Up) -> None:
