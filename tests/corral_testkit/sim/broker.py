@@ -15,6 +15,7 @@ from corral_broker.state.ports import Delivery
 from corral_schemas.cursor import Place
 from corral_schemas.frames import decode_command_header, pack
 from corral_schemas.names import new_instance
+from corral_schemas.session import COMMAND
 from corral_testkit.sim.network import Connection, Frames, Listener, Network
 from corral_testkit.sim.owners import Owners
 from corral_testkit.sim.patches import wall_ns
@@ -81,6 +82,8 @@ class SimBroker:
         self.process.alive = False
         self._core: BrokerCore | None = None
         self._unmatched = 0  # of its earlier lives
+        self._asked: set[bytes] = set()  # refs of the commands of this life
+        self._asked_before: set[bytes] = set()  # and of earlier ones
 
     # -- life ------------------------------------------------------------------------------------------------------------------
 
@@ -105,6 +108,8 @@ class SimBroker:
             stdio_out=str(PORTS["stdio_out"]),
         )
         self._unmatched = self.unmatched
+        self._asked_before |= self._asked
+        self._asked = set()
         self._core = BrokerCore(self, identity, self.network.loop.time(), wall, self._randomness.getrandbits(63))
         self._core.remember(sorted(self.saved.items()))
         self._listen()
@@ -115,7 +120,10 @@ class SimBroker:
 
     @property
     def unmatched(self) -> int:
-        """Answers of guests, over all its lives, to what it had not asked."""
+        """Answers of guests, over all its lives, to what neither it nor its forerunner on this address had asked.
+
+        An answer that lay in a connection when a broker was killed goes to the one that comes after it: no worker can take it back.
+        """
         return self._unmatched + (self._core.counters.counts.get("replies_unmatched", 0) if self._core is not None else 0)
 
     def _listen(self) -> None:
@@ -165,7 +173,10 @@ class SimBroker:
 
     def _from_worker(self, connection: Connection, frames: Frames) -> None:
         self._owners.from_worker(connection, frames)
+        counted = self.unmatched
         self.turn(lambda core: core.worker([connection.identity, *frames]))
+        if self.unmatched > counted and bytes(frames[1]) in self._asked_before:
+            self._unmatched -= 1
 
     def _from_client(self, connection: Connection, frames: Frames) -> None:
         self.turn(lambda core: core.client([connection.identity, *frames]))
@@ -218,6 +229,8 @@ class SimBroker:
         if connection is None:
             return "gone"
         self._owners.to_worker(connection, frames[1:])
+        if frames[1] == COMMAND:
+            self._asked.add(bytes(frames[2]))
         connection.send_down(frames[1:])
         return "sent"
 
