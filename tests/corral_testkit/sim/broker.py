@@ -15,13 +15,15 @@ from corral_broker.state.ports import Delivery
 from corral_schemas.cursor import Place
 from corral_schemas.frames import decode_command_header, pack
 from corral_schemas.names import new_instance
-from corral_schemas.session import COMMAND
+from corral_schemas.session import COMMAND, REGISTERED
 from corral_testkit.sim.network import Connection, Frames, Listener, Network
 from corral_testkit.sim.owners import Owners
 from corral_testkit.sim.patches import wall_ns
 from corral_testkit.sim.process import Host, Process
 
 PORTS = {"clients": 7700, "workers": 7701, "events_in": 7702, "events_out": 7703, "stdio_in": 7704, "stdio_out": 7705}
+UNKNOWN_TO_WORKER_S = 1.0
+"""So long after its registration a worker may not have heard of it: what it sends is meant for the broker before."""
 SAVE_S = 1.0
 
 
@@ -84,6 +86,7 @@ class SimBroker:
         self._unmatched = 0  # of its earlier lives
         self._asked: set[bytes] = set()  # refs of the commands of this life
         self._asked_before: set[bytes] = set()  # and of earlier ones
+        self._registered_s: dict[bytes, float] = {}  # connection → when it was registered last
 
     # -- life ------------------------------------------------------------------------------------------------------------------
 
@@ -120,9 +123,9 @@ class SimBroker:
 
     @property
     def unmatched(self) -> int:
-        """Answers of guests, over all its lives, to what neither it nor its forerunner on this address had asked.
+        """Answers of guests, over all its lives, to what it had not asked.
 
-        An answer that lay in a connection when a broker was killed goes to the one that comes after it: no worker can take it back.
+        Not counted: one to its forerunner on this address that was on its way when the worker could not know yet of the new broker.
         """
         return self._unmatched + (self._core.counters.counts.get("replies_unmatched", 0) if self._core is not None else 0)
 
@@ -175,7 +178,8 @@ class SimBroker:
         self._owners.from_worker(connection, frames)
         counted = self.unmatched
         self.turn(lambda core: core.worker([connection.identity, *frames]))
-        if self.unmatched > counted and bytes(frames[1]) in self._asked_before:
+        known_s = self.network.loop.time() - self._registered_s.get(connection.identity, 0.0)
+        if self.unmatched > counted and bytes(frames[1]) in self._asked_before and known_s < UNKNOWN_TO_WORKER_S:
             self._unmatched -= 1
 
     def _from_client(self, connection: Connection, frames: Frames) -> None:
@@ -231,6 +235,8 @@ class SimBroker:
         self._owners.to_worker(connection, frames[1:])
         if frames[1] == COMMAND:
             self._asked.add(bytes(frames[2]))
+        elif frames[1] == REGISTERED:
+            self._registered_s[connection.identity] = self.network.loop.time()
         connection.send_down(frames[1:])
         return "sent"
 
