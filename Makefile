@@ -42,8 +42,7 @@ format: setup ## Let ruff put the code into its form
 types: setup ## mypy --strict
 	.venv/bin/mypy
 
-# Tests on real guests need QEMU and images of two Debians, which are made before (and kept).
-pytest: SUITE = bookworm trixie
+# Tests on real guests need QEMU and images, which are made before (and kept).
 pytest: setup $(if $(filter tests tests/vm%,$(TESTS)),vm-prepared) ## The tests alone (TESTS=tests/broker for some)
 	@deploy/setup.sh tests
 	$(PYTHON) -m pytest $(PYTEST_FLAGS) $(TESTS)
