@@ -1,6 +1,8 @@
 # Everything sets itself up: on Debian 12 only python3, make and root are needed (deploy/setup.sh installs the rest, once).
 SHELL := /bin/bash
 PYTHON := .venv/bin/python
+# test-lowest and test-latest set it; what runs below, such as a bundle's install.sh, has its own meaning for it.
+unexport PYTHON
 TESTS ?= tests
 PYTEST_FLAGS ?= --durations=15
 

@@ -21,15 +21,18 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 root=$work/root boot=$work/boot
 
+# The root's programs get no variable of this machine: PATH, PYTHON or a locale that means something here means another thing there.
+in_root() { env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 chroot "$root" "$@"; }
+
 make_test_root() {
     rm -rf "$root"/var/lib/* "$root"/usr/share/perl* "$root"/usr/lib/x86_64-linux-gnu/{gconv,perl*} "$root"/usr/bin/{dpkg*,perl*}
     mkdir -p "$root"/{proc,sys,dev,run,tmp,code,root,sbin}
-    chroot "$root" /bin/busybox --install -s /bin           # a program that is there already stays
+    in_root /bin/busybox --install -s /bin                  # a program that is there already stays
     printf 'root:x:0:0:root:/root:/bin/sh\n' >"$root/etc/passwd"
     printf 'root:x:0:\n' >"$root/etc/group"
     mkdir -p "$root/usr/lib/python3/dist-packages"
     cp -r "$payload"/. "$root/usr/lib/python3/dist-packages/"
-    chroot "$root" /usr/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3* ||
+    in_root /usr/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /usr/lib/python3* ||
         fail "the guest's Python does not run"              # without bytecode a start takes many seconds more in emulation
     install -m755 "$here/init" "$root/init"
 }
@@ -37,19 +40,19 @@ make_test_root() {
 make_systemd_root() {
     mkdir -p "$root/mnt"
     cp -r "$payload" "$root/mnt/bundle"
-    chroot "$root" /mnt/bundle/install.sh >&2 || fail "the bundle could not be installed"
+    in_root /mnt/bundle/install.sh >&2 || fail "the bundle could not be installed"
     rm -rf "$root/mnt/bundle"
     # erofs takes the files' times away, by which bytecode is held to its source
-    chroot "$root" /usr/bin/python3 -m compileall -q -f --invalidation-mode unchecked-hash /usr/lib/python3.* /opt/corral/lib
+    in_root /usr/bin/python3 -m compileall -q -f --invalidation-mode unchecked-hash /usr/lib/python3.* /opt/corral/lib
     mkdir -p "$root/usr/lib/corral"
     install -m644 "$here/first_boot.py" "$here/agent.py" "$root/usr/lib/corral/"
     install -m644 "$here"/systemd/*.service "$root/etc/systemd/system/"
     install -m644 "$here"/systemd/*.network "$root/etc/systemd/network/"
     local enabled=(corral-first-boot.service corral-agent.service systemd-networkd.service systemd-networkd-wait-online.service)
-    chroot "$root" systemctl --quiet enable "${enabled[@]}"
-    chroot "$root" systemctl --quiet mask serial-getty@.service getty@.service getty-static.service \
+    in_root systemctl --quiet enable "${enabled[@]}"
+    in_root systemctl --quiet mask serial-getty@.service getty@.service getty-static.service \
         systemd-firstboot.service systemd-binfmt.service proc-sys-fs-binfmt_misc.automount apt-daily.timer
-    chroot "$root" /bin/busybox --install -s /bin
+    in_root /bin/busybox --install -s /bin
     : >"$root/etc/machine-id"                               # each guest makes its own
     echo guest >"$root/etc/hostname"
 }
