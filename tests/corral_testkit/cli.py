@@ -137,14 +137,20 @@ class Terminal:
     """`corral ARGS` on a pseudo-terminal that is its controlling terminal; what it shows is read with `expect`."""
 
     def __init__(
-        self, *args: object, environment: dict[str, str], rows: int = 24, columns: int = 80, hang_up: signal.Handlers = signal.SIG_DFL
+        self,
+        *args: object,
+        environment: dict[str, str],
+        rows: int = 24,
+        columns: int = 80,
+        term: str = "xterm",
+        hang_up: signal.Handlers = signal.SIG_DFL,
     ) -> None:
         """hang_up: what SIGHUP does when the command begins: whatever runs the tests may have been started with it ignored (nohup)."""
         argv = [*CORRAL, *map(str, args)]
         self.pid, self.master = pty.fork()
         if self.pid == 0:
             signal.signal(signal.SIGHUP, hang_up)
-            os.execve(argv[0], argv, {**environment, "TERM": "xterm"})
+            os.execve(argv[0], argv, {**environment, "TERM": term})
         self.resize(rows, columns)
         self.shown = b""
         self._status: int | None = None

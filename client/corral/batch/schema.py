@@ -8,6 +8,7 @@ from typing import Any, get_args
 import msgspec
 
 from corral.batch.plan import NAMES_MADE_UP, PLAN_VERSION, OpName, PlanText
+from corral_schemas.document.json_schema import same_for_every_msgspec
 from corral_schemas.ops import OPS
 
 SCHEMA_PATH = Path(__file__).with_name("plan.schema.json")
@@ -30,7 +31,8 @@ def plan_schema() -> dict[str, Any]:
         "$comment": BANNER,
         "title": "A Corral batch plan",
     }
-    return {**head, **plan, "$defs": parts}
+    whole: dict[str, Any] = same_for_every_msgspec({**head, **plan, "$defs": parts})
+    return whole
 
 
 def schema_text() -> str:

@@ -12,7 +12,7 @@ from corral_schemas.errors import WireError
 
 def json_schema(kind: type) -> dict[str, Any]:
     """JSON Schema 2020-12 of a message in its JSON form (bytes as base64)."""
-    schema = _same_for_every_msgspec(msgspec.json.schema(_reply_body() if kind is frames.ReplyBody else kind))
+    schema = same_for_every_msgspec(msgspec.json.schema(_reply_body() if kind is frames.ReplyBody else kind))
     head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:corral:v{PROTOCOL_VERSION}:{kind.__name__}",
@@ -21,13 +21,13 @@ def json_schema(kind: type) -> dict[str, Any]:
     return {**head, **schema}
 
 
-def _same_for_every_msgspec(schema: Any) -> Any:
-    """Remove what releases of msgspec differ in: a docstring keeps its indentation or not, `null` comes first or last."""
+def same_for_every_msgspec(schema: Any) -> Any:
+    """Remove from a JSON Schema what releases of msgspec differ in: a docstring keeps its indentation or not, `null` is first or last."""
     if isinstance(schema, list):
-        return [_same_for_every_msgspec(one) for one in schema]
+        return [same_for_every_msgspec(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    same = {key: _same_for_every_msgspec(inner) for key, inner in schema.items()}
+    same = {key: same_for_every_msgspec(inner) for key, inner in schema.items()}
     if isinstance(same.get("description"), str):
         same["description"] = inspect.cleandoc(same["description"]).strip()
     if isinstance(same.get("anyOf"), list):

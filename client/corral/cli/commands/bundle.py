@@ -109,8 +109,9 @@ async def _push(
 
     from corral.cli.bundle.push_progress import PushBars
     from corral.cli.text.output import console
+    from corral.cli.text.terminal import can_redraw
 
-    bars = PushBars(console(stderr=True)) if sys.stderr.isatty() else None
+    bars = PushBars(console(stderr=True)) if can_redraw(sys.stderr) else None
     failed = 0
     with bars or nullcontext():
         pushes = client.push(meant, packed, names, window=window_text(window), on_progress=bars.told if bars else None)

@@ -88,12 +88,17 @@ def stats(
 
 async def _stream(sampler: "Sampler", interval_s: float, form: str | None) -> None:
     from corral.cli.text import output
+    from corral.cli.text.terminal import can_redraw
 
     if output.chosen_format(form) != "table":
         while True:
             for record in await sampler.sample():
                 click.echo(output.line_of(record, output.chosen_format(form)))
             sys.stdout.flush()
+            await asyncio.sleep(interval_s)
+    if not can_redraw(sys.stdout):
+        while True:
+            output.console().print(output.table(await sampler.sample(), _columns()))
             await asyncio.sleep(interval_s)
     from rich.live import Live
 

@@ -54,8 +54,9 @@ def top(select: "Selector | None", interval_s: float, timeout_s: float, broker: 
     still. Guests that are down or silent come first. Figures are read of the 100 containers at the top.
     """
     from corral.cli.shell.session import with_client
+    from corral.cli.text.terminal import can_redraw
 
-    if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+    if not can_redraw(sys.stdout):
         raise Failed("top needs a terminal", status=USAGE, hint="for a script: corral stats --no-stream, corral guests, corral events")
     return with_client(broker, lambda client: _Top(client, select, interval_s).run(), timeout_s=timeout_s)
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     _ParamType = click.ParamType[Any]
 else:
-    _ParamType = click.ParamType  # not generic before click 8.2
+    _ParamType = click.ParamType  # not generic before click 8.4
 
 F = TypeVar("F", bound=Callable[..., Any])
 

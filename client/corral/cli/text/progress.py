@@ -1,4 +1,4 @@
-"""A word on the terminal for whoever has waited for a second. It goes to stderr, and only where that is a terminal."""
+"""A word for whoever has waited for a second, on stderr, where that is a terminal that can take it back."""
 
 import asyncio
 import contextlib
@@ -48,8 +48,10 @@ class Patience:
 @contextlib.asynccontextmanager
 async def waiting(text: str | Callable[[], str]) -> AsyncIterator[Patience]:
     """While something is awaited that may take longer than a second."""
+    from corral.cli.text.terminal import can_redraw
+
     patience = Patience((lambda: text) if isinstance(text, str) else text)
-    keeping = asyncio.create_task(patience.keep()) if sys.stderr.isatty() else None
+    keeping = asyncio.create_task(patience.keep()) if can_redraw(sys.stderr) else None
     try:
         yield patience
     finally:

@@ -5,7 +5,7 @@ import os
 import termios
 import tty
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 DETACH_KEYS = "ctrl-p,ctrl-q"
 
@@ -25,6 +25,11 @@ def size_of(*descriptors: int) -> Size | None:
         if rows and columns:
             return Size(rows, columns)
     return None
+
+
+def can_redraw(stream: TextIO) -> bool:
+    """Say whether `stream` is a terminal that moves its cursor: an editor's shell, for one, calls itself `dumb`."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
 @contextlib.contextmanager
