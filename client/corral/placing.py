@@ -31,7 +31,10 @@ class Placing:
             os.stat(path)  # noqa: PTH116  # the kernel's own rules for links of other people in /tmp count here too
         self.path = end_of_links(path)
         self._there = _stat(self.path)
+        self._beside: Path | None = None
+        """The name by which it moves into its place; None where it is poured into what is there."""
         self._aside: Path | None = None
+        """The same, once the file has that name."""
         if self._there is not None and stat.S_ISDIR(self._there.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         self.file: IO[bytes] = self._file_beside(mode) if self._may_be_replaced() else _file_apart()
@@ -44,19 +47,17 @@ class Placing:
     def put(self, *, sync: bool = False) -> None:
         """Raises OSError."""
         self.file.flush()
-        if self._aside is None:
+        if self._beside is None:
             self._pour()
             return
         if sync:
             os.fsync(self.file.fileno())
         try:
-            self._aside.replace(self.path)
+            self._move(self._beside)
         except OSError as why:
             if why.errno != errno.EBUSY:
                 raise
             self._pour()  # a mount is at this very path
-        else:
-            self._aside = None
         if sync:
             _sync_directory(self.path.parent)
 
@@ -67,6 +68,18 @@ class Placing:
             self._aside.unlink(missing_ok=True)
             self._aside = None
 
+    def _move(self, beside: Path) -> None:
+        """Into its place, by way of a name beside it: a rename replaces what is there, a link does not."""
+        if self._aside is None:
+            directory = os.open(beside.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.link(f"/proc/self/fd/{self.file.fileno()}", beside.name, dst_dir_fd=directory, follow_symlinks=True)
+            finally:
+                os.close(directory)
+            self._aside = beside
+        self._aside.replace(self.path)
+        self._aside = None
+
     def _is_plain(self) -> bool:
         return self._there is not None and stat.S_ISREG(self._there.st_mode) and not _DESCRIPTOR.fullmatch(str(self.path))
 
@@ -74,18 +87,30 @@ class Placing:
         return self._there is None or (self._is_plain() and self._there.st_nlink == 1)
 
     def _file_beside(self, mode: int) -> IO[bytes]:
-        aside = self.path.with_name(f".{self.path.name[:NAME_CHARS_MAX]}.{secrets.token_hex(4)}")
+        beside = self.path.with_name(f".{self.path.name[:NAME_CHARS_MAX]}.{secrets.token_hex(4)}")
         try:
-            descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+            descriptor = self._opened_beside(beside, mode)
         except OSError as why:
             if self._there is None or why.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             return _file_apart()  # a file of ours in a directory that is not
-        self._aside = aside
+        self._beside = beside
         if self._there is not None:
             with contextlib.suppress(OSError):  # only root may; for all others it is their own anyway
                 os.fchown(descriptor, self._there.st_uid, self._there.st_gid)
         return os.fdopen(descriptor, "w+b")
+
+    def _opened_beside(self, beside: Path, mode: int) -> int:
+        """Without a name where the file system can: then nothing is left, however the program ends."""
+        try:
+            os.stat("/proc/self/fd")  # noqa: PTH116  # by way of it the file gets its name
+            return os.open(beside.parent, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, mode)
+        except OSError as why:
+            if why.errno not in (errno.ENOENT, errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                raise
+        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        self._aside = beside
+        return descriptor
 
     def _pour(self) -> None:
         """Into what is there, from where an open descriptor stands or from the beginning."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from corral_testkit.shim_driver import wait_until
 from corral_testkit.system import CorralSystem
 
 pytestmark = [pytest.mark.runc, pytest.mark.timeout(120)]
@@ -69,6 +72,30 @@ def test_a_file_goes_in_and_comes_out(system: CorralSystem, corral: Typed, tmp_p
     assert "file_not_found" in corral("cp", "box:/none", tmp_path / "x", status=1)[1]
     assert "No such file" in corral("cp", "box:/root/a:b", tmp_path / "no" / "where", status=1)[1]
     corral("delete", "--force", "box")
+
+
+def test_a_copy_that_is_ended_leaves_nothing_beside_its_goal(system: CorralSystem, corral: Typed, tmp_path: Path) -> None:
+    guest = system.names[0]
+    corral("run", "-d", "-g", guest, "--name", "vast", "--rootfs", system.rootfs, "--overlay", "sleep", "1000")
+    corral("exec", "vast", "truncate", "-s", "8G", "/vast")
+    goals = tmp_path / "goals"
+    goals.mkdir()
+    argv = [sys.executable, "-c", "from corral.cli.main import main; main()", "cp", "vast:/vast", str(goals)]
+    with subprocess.Popen(argv, env={**os.environ, "CORRAL_BROKER": system.address}, stdin=subprocess.DEVNULL) as copying:
+        wait_until(lambda: _has_open(copying.pid, goals), "part of the file is here")
+        copying.terminate()
+        assert copying.wait(30) == -signal.SIGTERM
+    assert list(goals.iterdir()) == []
+    corral("delete", "--force", "vast")
+
+
+def _has_open(pid: int, directory: Path) -> bool:
+    """Whether a process has a file open in the directory."""
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if str(descriptor.readlink()).startswith(f"{directory}/"):
+                return True
+    return False
 
 
 @pytest.mark.parametrize(

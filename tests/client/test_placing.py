@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -28,6 +29,27 @@ def test_a_file_is_made_and_replaced_whole_with_nothing_beside_it(tmp_path: Path
         file.write(b"half")
         raise ZeroDivisionError
     assert [path.read_text() for path in tmp_path.iterdir()] == ["two\n"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_program_that_is_killed_while_it_fills_a_file_leaves_nothing_beside_it(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "place").write_text("before\n")
+    script = """
+import sys
+from pathlib import Path
+from corral.placing import placed
+with placed(Path(sys.argv[1])) as file:
+    file.write(b"half")
+    file.flush()
+    print("filling", flush=True)
+    sys.stdin.read()
+"""
+    argv = [sys.executable, "-c", script, str(tmp_path / "place")]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as filling:
+        assert filling.stdout is not None and filling.stdout.readline() == "filling\n"
+        filling.send_signal(number)
+        assert filling.wait(20) == -number
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"place": "before\n"}
 
 
 @pytest.mark.parametrize("there", [True, False])
