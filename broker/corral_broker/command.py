@@ -17,6 +17,7 @@ from corral_broker.service import Service
 from corral_broker.service_manager import ServiceManager
 from corral_broker.state.addresses import BindError, parse_bind
 from corral_schemas.keyfiles import AUDIT_LOG, BROKER_SECRET
+from corral_schemas.private_directories import why_not_private
 
 PRIVATE_UMASK = 0o077
 """Whatever a broker makes is for its owner alone."""
@@ -98,7 +99,9 @@ def broker(
     allow_descriptors()
     os.umask(PRIVATE_UMASK)
     try:
+        check_private(state_dir)
         keys = key_options(state_dir, key_dir, audit_log, connections_per_address)
+        check_private(keys.directory if keys is not None else None)
         service = open_service(bind, advertise, insecure, state_dir, keys, io_threads)
     except (BindError, OSError) as why:
         print_failure(str(why), as_json)
@@ -106,6 +109,15 @@ def broker(
     if service.is_open_to_anyone:
         logging.getLogger(__name__).warning("insecure: %s is served without keys to anyone who can reach it", service.address)
     serve(service, as_json)
+
+
+def check_private(directory: Path | None) -> None:
+    """Raises BindError where a directory is one that somebody else could change under the broker; OSError."""
+    if directory is None or not directory.exists():
+        return
+    target = directory.stat()
+    if why := why_not_private(str(directory), (directory.lstat().st_uid, target.st_uid), target.st_mode, os.geteuid()):
+        raise BindError(why)
 
 
 def key_options(state_dir: Path | None, key_dir: Path | None, audit_log: str, connections_per_address: int) -> KeyOptions | None:

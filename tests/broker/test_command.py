@@ -1,6 +1,7 @@
 """Starting and ending: the command line, the files of an ipc address, and every way in which an address is refused."""
 
 import json
+import os
 import signal
 import socket
 import stat
@@ -45,6 +46,15 @@ def test_its_directory_and_sockets_are_for_its_owner_only(start_broker: Start, s
     assert stat.S_IMODE((short_dir / "run").stat().st_mode) == 0o700
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (short_dir / "run").iterdir()}
     assert modes == dict.fromkeys(["b", "b.w", "b.ei", "b.eo", "b.si", "b.so", "b.lock"], 0o600)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a directory away needs root")
+def test_root_keeps_no_state_in_a_directory_of_another_user(short_dir: Path) -> None:
+    (short_dir / "state").mkdir(mode=0o700)
+    os.chown(short_dir / "state", 4242, 4242)
+    done = run("--bind", f"ipc://{short_dir}/run/b", "--state-dir", f"{short_dir}/state")
+    assert (done.returncode, done.stdout) == (1, "") and "belongs to user 4242, who could change" in done.stderr
+    assert not list((short_dir / "state").iterdir())
 
 
 def test_the_ready_line_is_json_when_asked_for(short_dir: Path) -> None:

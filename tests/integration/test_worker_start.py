@@ -93,6 +93,18 @@ def test_a_state_directory_that_cannot_be_written(start: Start, short_dir: Path)
     assert "Read-only file system" in line and "writable" in line
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a directory away needs root")
+@pytest.mark.parametrize("which", ["state", "run"])
+def test_root_takes_no_directory_of_another_user(start: Start, short_dir: Path, which: str) -> None:
+    (short_dir / which).mkdir(mode=0o700)
+    os.chown(short_dir / which, 4242, 4242)
+    assert f"{short_dir / which} belongs to user 4242" in said(start())
+    os.chown(short_dir / which, 0, 0)
+    (short_dir / which).chmod(0o770)
+    assert "others than its owner may write" in said(start())
+    assert not list((short_dir / which).iterdir())
+
+
 def test_a_disk_without_room_for_the_journal(start: Start, short_dir: Path) -> None:
     small = short_dir / "small"
     small.mkdir()

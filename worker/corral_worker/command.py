@@ -24,7 +24,7 @@ from corral_worker import __version__
 from corral_worker.base.durable import write_durably
 from corral_worker.base.heap_trim import keep_large_blocks
 from corral_worker.base.keys import Keys, load_keys
-from corral_worker.base.paths import SOCKET_PATH_BYTES_MAX, GuestPaths
+from corral_worker.base.paths import SOCKET_PATH_BYTES_MAX, GuestPaths, NotPrivateError
 from corral_worker.containers.guest import Settings
 from corral_worker.journal.store import JournalCorruptError
 from corral_worker.runtime.runc import Runtime, is_plain_runc
@@ -215,6 +215,8 @@ def _prepare(paths: GuestPaths, guest: str) -> None:
         if not paths.version.exists() or not paths.version.stat().st_size:
             content = json.dumps({"version": STATE_VERSION, "guest": guest}) + "\n"
             write_durably(paths.version, content.encode())
+    except NotPrivateError as why:
+        raise StartError(str(why)) from why
     except OSError as why:
         raise StartError(f"cannot use {why.filename}: {why.strerror}; give a writable --state-dir and --run-dir") from why
     except (ValueError, KeyError, TypeError) as why:

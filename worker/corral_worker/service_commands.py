@@ -11,7 +11,7 @@ import click
 
 from corral_schemas.errors import CorralError
 from corral_schemas.keyfiles import KeyFileError
-from corral_worker.base.paths import GuestPaths
+from corral_worker.base.paths import GuestPaths, NotPrivateError
 from corral_worker.install import Installation, InstallError, install_units, start_units
 from corral_worker.shim.zygote.launch import zygote_argv
 
@@ -88,6 +88,9 @@ def zygote(guest: str, state_dir: Path | None, run_dir: Path | None) -> None:
         paths.make()
     except OSError as why:
         click.echo(f"corral worker zygote: cannot use {why.filename}: {why.strerror}", err=True)
+        sys.exit(1)
+    except NotPrivateError as why:
+        click.echo(f"corral worker zygote: {why}", err=True)
         sys.exit(1)
     argv = zygote_argv(paths.run, paths.state, guest)
     os.execv(argv[0], argv)

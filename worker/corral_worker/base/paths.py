@@ -1,10 +1,17 @@
 """Where a guest's things live: STATE survives a reboot, RUN (tmpfs) does not."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from corral_schemas.private_directories import why_not_private
+
 SOCKET_PATH_BYTES_MAX = 107
 """sun_path of unix(7) less its closing NUL."""
+
+
+class NotPrivateError(Exception):
+    """A directory that somebody else could change under the worker; the text says what to do."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +83,13 @@ class GuestPaths:
         return self.sockets / f"{process_instance}.tty"
 
     def make(self) -> None:
-        """Makes the directories, private to their owner. Raises OSError where that cannot be."""
+        """Makes the directories, private to their owner. Raises OSError where that cannot be, NotPrivateError."""
         for directory in (self.state, self.run, self.instances, self.runtime_root, self.sockets):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            target = directory.stat()
+            why = why_not_private(str(directory), (directory.lstat().st_uid, target.st_uid), target.st_mode, os.geteuid())
+            if why:
+                raise NotPrivateError(why)
 
     def longest_socket_path(self) -> int:
         """Bytes of the longest socket path made under RUN (an instance has 26 characters)."""

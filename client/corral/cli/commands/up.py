@@ -14,7 +14,7 @@ import click
 from corral.cli.shell.command import command
 from corral.cli.shell.options import DURATION
 from corral.cli.text.failures import Failed, say
-from corral.cli.up.run_dir import SOCKET_NAME, RunDir, default_run_dir, default_state_dir, is_at_work
+from corral.cli.up.run_dir import SOCKET_NAME, RunDir, check_ours, default_run_dir, default_state_dir, is_at_work
 from corral.cli.up.supervisor import Child
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ def up(
     directory = RunDir(plan.run_dir)
     directory.take()
     try:
+        check_ours(plan.state_dir)
         asyncio.run(_run(plan, directory))
     finally:
         directory.leave()

@@ -2,10 +2,12 @@
 
 import fcntl
 import os
+import stat
 from pathlib import Path
 
 from corral.cli.text.failures import Failed
 from corral.placing import end_of_links, placed
+from corral_schemas.private_directories import why_not_private
 
 LOCK_NAME = "up.lock"
 SOCKET_NAME = "broker.sock"
@@ -44,6 +46,20 @@ def is_at_work(address: str) -> bool:
     return False
 
 
+def check_ours(directory: Path) -> None:
+    """Raises Failed where a directory is there in which somebody else could exchange ours, OSError.
+
+    In a sticky one, as /tmp, nobody can; broker and workers look at their own directories themselves.
+    """
+    try:
+        there, target = directory.lstat(), directory.stat()
+    except FileNotFoundError:  # it is to be made
+        return
+    mode = 0 if target.st_mode & stat.S_ISVTX else target.st_mode
+    if why := why_not_private(str(directory), (there.st_uid, target.st_uid), mode, os.geteuid()):
+        raise Failed(why, hint="give --run-dir and --state-dir")
+
+
 class RunDir:
     """Holds the lock of a run directory from `take` to `leave`."""
 
@@ -57,6 +73,7 @@ class RunDir:
         """Makes the directory, private to its owner. Raises Failed where another `up` is at it, or it cannot be used."""
         try:
             self.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            check_ours(self.run_dir)
             self.run_dir.chmod(0o700)
             while not self._locked():
                 continue

@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -96,6 +98,29 @@ def test_a_place_is_held_by_one_and_left_clean(tmp_path: Path) -> None:
     assert list((tmp_path / "run").iterdir()) == []
     other.take()
     other.leave()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a directory away needs root")
+def test_root_takes_no_place_of_another_user_nor_by_another_user_s_link(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, 4242, 4242)
+    theirs.chmod(0o755)
+    with pytest.raises(Failed, match=rf"{theirs} belongs to user 4242, who could change what root keeps there"):
+        RunDir(theirs).take()
+    assert stat.S_IMODE(theirs.stat().st_mode) == 0o755 and not list(theirs.iterdir())
+    (tmp_path / "ours").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to("ours")
+    os.chown(tmp_path / "link", 4242, 4242, follow_symlinks=False)
+    with pytest.raises(Failed, match="link belongs to user 4242"):
+        RunDir(tmp_path / "link").take()
+
+
+def test_a_place_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(Failed, match=r"mode 0777\); chmod 700 it"):
+        RunDir(tmp_path / "open").take()
 
 
 def test_a_place_that_cannot_be_is_said_in_a_line(tmp_path: Path) -> None:

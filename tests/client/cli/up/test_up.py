@@ -124,6 +124,19 @@ def test_two_ups_with_guests_of_the_same_names_leave_each_other_s_containers_alo
         assert end_up(first) == 0
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a directory away needs root")
+@pytest.mark.parametrize("option", ["--state-dir", "--run-dir"])
+def test_root_does_not_start_in_a_directory_of_another_user(short_directory: Path, option: str) -> None:
+    theirs = short_directory / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, 4242, 4242)
+    places = {"--state-dir": short_directory / "s", "--run-dir": short_directory / "r", option: theirs}
+    words = [word for name, place in places.items() for word in (name, str(place))]
+    done = subprocess.run([*CORRAL, "up", *words], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 1 and "belongs to user 4242" in done.stderr and option in done.stderr, done.stderr
+    assert not list(theirs.iterdir())
+
+
 @pytest.mark.parametrize(("flags", "says"), [(("--runtime", "/no/such/runtime"), "/no/such/runtime"), (("--run-dir", LONG), LONG)])
 def test_what_cannot_start_is_said_and_ends_with_1(short_directory: Path, flags: tuple[str, ...], says: str) -> None:
     done = subprocess.run(
