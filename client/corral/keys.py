@@ -7,7 +7,7 @@ from pathlib import Path
 
 from corral.address import config_path, read_config
 from corral_schemas.errors import error
-from corral_schemas.keyfiles import KeyFileError, KeyPair, check_key, parse
+from corral_schemas.keyfiles import KeyFileError, KeyPair, check_key, check_secret_mode, parse
 
 KEY_NAME, SERVER_KEY_NAME = "CORRAL_KEY", "CORRAL_SERVER_KEY"
 
@@ -42,7 +42,7 @@ def load_keys(key_file: str, server_key: str) -> Keys:
         missing, name = ("a key", KEY_NAME) if not key_file else ("the broker's public key", SERVER_KEY_NAME)
         raise error("bad_request", f"{missing} is missing: set {name}, or both in the context (corral keys new makes a key)")
     try:
-        pair = parse(KeyPair, _read(key_file))
+        pair = parse(KeyPair, _read(key_file, secret=True))
         return Keys(pair.public, check_key(pair.secret), _server_key(server_key))
     except KeyFileError as why:
         raise error("bad_request", f"keys cannot be used: {why}") from why
@@ -54,9 +54,12 @@ def _server_key(text: str) -> str:
     return parse(KeyPair, _read(text)).public
 
 
-def _read(path: str) -> str:
+def _read(path: str, *, secret: bool = False) -> str:
     try:
-        return Path(path).expanduser().read_text()
+        with Path(path).expanduser().open() as file:
+            if secret:
+                check_secret_mode(path, os.fstat(file.fileno()).st_mode)
+            return file.read()
     except (OSError, UnicodeDecodeError) as why:
         raise KeyFileError(f"{path}: {why}") from why
 

@@ -5,7 +5,8 @@ Three places are looked at; what a later one says counts more:
 1. a seed disk, as cloud-init's NoCloud has it: FAT or ISO 9660, with a file `user-data` whose YAML has a map `corral:` (and, for the
    name, `local-hostname` in `meta-data`);
 2. QEMU's fw_cfg: `-fw_cfg name=opt/corral/identity,file=identity.json`;
-3. the kernel command line: `corral.guest=vm-7 corral.broker=tcp://10.0.0.1:7700 corral.server-key=… corral.token=… corral.label=zone=a`.
+3. the kernel command line: `corral.guest=vm-7 corral.broker=tcp://10.0.0.1:7700 corral.server-key=… corral.label=zone=a`.
+   A token there is refused: every container reads that line in /proc/cmdline.
 
 The map has the same fields everywhere: guest, broker (one or a list), server-key, token, label (K=V, one or a list, or a map), insecure,
 worker-option (any other option of `corral worker`, such as --runtime=crun; one or a list).
@@ -53,6 +54,11 @@ def from_kernel_command_line(words: list[str]) -> dict[str, Any]:
             told.setdefault(name, []).append(value)
         else:
             told[name] = value if equals else True
+    if "token" in told:
+        raise IdentityError(
+            "the kernel command line: corral.token is refused, since every container can read it there (/proc/cmdline); "
+            "give the token by fw_cfg or on a seed disk"
+        )
     return checked(told, "the kernel command line")
 
 
@@ -136,8 +142,9 @@ def worker_arguments(identity: dict[str, Any], state: Path = STATE) -> list[str]
         arguments.append(f"--server-key={identity['server-key']}")
     if identity.get("token"):
         file = state / f"{identity['guest']}.token"
-        file.touch(mode=0o600)
-        file.write_text(identity["token"] + "\n")
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as opened:
+            os.fchmod(opened.fileno(), 0o600)  # also one that was there
+            opened.write(identity["token"] + "\n")
         arguments.append(f"--token-file={file}")
     return [*arguments, *(["--insecure"] if identity.get("insecure") else [])]
 

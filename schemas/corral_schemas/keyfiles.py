@@ -8,6 +8,8 @@ A broker's key directory holds `broker.secret` and `broker.public`, and below it
 import hashlib
 import json
 import re
+import shlex
+import stat
 import tomllib
 from datetime import datetime
 from typing import Any, TypeVar
@@ -22,6 +24,8 @@ AUDIT_LOG = "audit.log"
 PENDING_MAX = 256
 """Unknown keys kept on the pending list."""
 KEY_FILE_BYTES_MAX = 64 << 10
+OTHERS, OTHERS_WRITE = 0o077, 0o022
+"""Bits of a mode: what others than the owner may do."""
 ROLES = ("guest", "operator", "observer")
 POLICY_PREFIX = "policy:"
 
@@ -132,6 +136,20 @@ def check_key(text: str) -> str:
     if _Z85_KEY.fullmatch(text):
         return text
     raise KeyFileError(f"{text[:80]!r} is no key: a key has 40 characters in Z85")
+
+
+def check_secret_mode(path: str, mode: int) -> None:
+    """Raises KeyFileError where a file that holds a secret is open to more than its owner. mode: as stat(2) gives it."""
+    if stat.S_ISREG(mode) and mode & OTHERS:
+        shown = f"{stat.S_IMODE(mode):04o}"
+        raise KeyFileError(f"{path} holds a secret, and its mode {shown} opens it to more than its owner: chmod 600 {shlex.quote(path)}")
+
+
+def check_directory_mode(path: str, mode: int) -> None:
+    """Raises KeyFileError where others than its owner may put files into a directory of keys."""
+    if mode & OTHERS_WRITE:
+        shown = f"{stat.S_IMODE(mode):04o}"
+        raise KeyFileError(f"{path} holds keys, and its mode {shown} lets others than its owner add some: chmod 700 {shlex.quote(path)}")
 
 
 def check_key_name(name: str) -> str:

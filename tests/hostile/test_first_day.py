@@ -2,15 +2,16 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from corral import AsyncClient, ContainerSpec
+from corral import AsyncClient, ContainerSpec, CorralError
 from corral.cli.keys import key_directory
-from corral.keys import Keys
+from corral.keys import Keys, load_keys
 from hostile.keyed_broker import KeyedBroker
 
 WAIT_S = 25.0
@@ -50,11 +51,36 @@ def test_key_files_are_their_owners_alone(tmp_path: Path) -> None:
     assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.parametrize(
+    ("name", "mode", "said"),
+    [
+        ("broker.secret", 0o640, "its mode 0640 opens it to more than its owner: chmod 600 {}"),
+        ("broker.secret", 0o604, "its mode 0604 opens it to more than its owner: chmod 600 {}"),
+        ("accepted", 0o720, "its mode 0720 lets others than its owner add some: chmod 700 {}"),
+        ("", 0o702, "mode 0702); chmod 700 it" if os.geteuid() == 0 else "its mode 0702 lets others than its owner add some: chmod 700 {}"),
+    ],
+)
+def test_a_broker_refuses_keys_that_others_may_read_or_add_to(tmp_path: Path, name: str, mode: int, said: str) -> None:
+    key_directory.make_broker_key(tmp_path / "keys")
+    (tmp_path / "keys" / name).chmod(mode)
+    refused = run("corral_broker", "--bind", "tcp://127.0.0.1:0", "--keys", str(tmp_path / "keys"))
+    assert refused.returncode == 1 and said.format(tmp_path / "keys" / name) in refused.stderr, refused.stderr
+
+
+def test_a_client_refuses_a_key_that_others_may_read(tmp_path: Path) -> None:
+    pair = key_directory.make_key_file(tmp_path / "a.key", "a")
+    assert load_keys(str(tmp_path / "a.key"), pair.public).public == pair.public
+    (tmp_path / "a.key").chmod(0o644)
+    with pytest.raises(CorralError, match=rf"mode 0644 opens it to more than its owner: chmod 600 {tmp_path}/a.key$") as failure:
+        load_keys(str(tmp_path / "a.key"), pair.public)
+    assert failure.value.code == "bad_request"
+
+
 @pytest.mark.runc
 def test_a_guest_enrols_by_token_runs_a_container_and_is_out_once_revoked(keyed: KeyedBroker, rootfs: Path) -> None:
     operator = keyed.keys("op", "operator")
     home = keyed.directory.parent
-    (home / "token").write_text(key_directory.make_token(keyed.directory, "g1", 600))
+    key_directory.make_token_file(keyed.directory, "g1", 600, home / "token")
     places = ["--state-dir", str(home / "s"), "--run-dir", str(home / "r"), "--durability", "process"]
     keys = ["--server-key", str(keyed.directory / "broker.public"), "--token-file", str(home / "token")]
     command = [sys.executable, "-m", "corral_worker", "--guest", "g1", "--broker", keyed.address, *places, *keys]

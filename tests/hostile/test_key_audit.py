@@ -72,6 +72,17 @@ def test_every_change_of_keys_is_a_line_with_the_local_user_the_op_the_key_and_t
     assert at.log.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_token_in_a_file_is_its_owners_alone_and_no_file_is_overwritten(at: Directory, tmp_path: Path) -> None:
+    token = tmp_path / "vm-9.token"
+    assert at.run("token", "--guest", "vm-9", "--file", str(token)).stdout == f"made {token}\n"
+    assert token.stat().st_mode & 0o777 == 0o600 and len(token.read_text().strip()) > 20
+    before = token.read_text()
+    again = at.run("token", "--guest", "vm-9", "--file", str(token))
+    assert again.returncode == 1 and "is there already" in again.stderr and token.read_text() == before
+    assert at.run("token", "--guest", "no name", "--file", str(tmp_path / "other")).returncode == 1
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_change_that_fails_is_a_line_too_and_says_why(at: Directory) -> None:
     assert at.run("revoke", "nobody").returncode == 1
     assert at.run("rotate", "nobody").returncode == 1

@@ -25,8 +25,9 @@ def first_boot() -> ModuleType:
 
 
 def test_the_three_places_say_the_same_in_their_own_words(first_boot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = "quiet corral.agent corral.guest=vm-7 corral.broker=tcp://10.0.0.1:7700 corral.token=t0 corral.label=role=web"
-    assert first_boot.from_kernel_command_line([*words.split(), "corral.server-key=" + "k" * 40]) == TOLD
+    words = "quiet corral.agent corral.guest=vm-7 corral.broker=tcp://10.0.0.1:7700 corral.label=role=web"
+    told = first_boot.from_kernel_command_line([*words.split(), "corral.server-key=" + "k" * 40])
+    assert {**told, "token": "t0"} == TOLD
     monkeypatch.setattr(first_boot, "FW_CFG", tmp_path / "raw")
     assert first_boot.from_fw_cfg() == {}
     (tmp_path / "raw").write_text(json.dumps({**TOLD, "broker": "tcp://10.0.0.1:7700", "label": {"role": "web"}}))
@@ -41,6 +42,13 @@ corral:
 """
     assert first_boot.read_seed(seed, "local-hostname: vm-7\n", "/dev/vdd1") == TOLD
     assert first_boot.read_seed("#cloud-config\npackages: [vim]\n", "", "/dev/vdd1") == {}
+
+
+@pytest.mark.parametrize("word", ["corral.token=t0", "corral.token"])
+def test_a_token_on_the_kernel_command_line_is_refused_because_containers_read_it(first_boot: Any, word: str) -> None:
+    with pytest.raises(first_boot.IdentityError, match=r"corral.token is refused.*fw_cfg or on a seed disk") as failure:
+        first_boot.from_kernel_command_line(["corral.guest=vm-7", word])
+    assert "t0" not in str(failure.value)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +81,9 @@ def test_the_worker_is_given_it_all_and_the_token_in_a_file(first_boot: Any, tmp
     assert (token.read_text(), stat.S_IMODE(token.stat().st_mode)) == ("t0\n", 0o600)
     given = ["--guest=vm-7", "--broker=tcp://10.0.0.1:7700", "--label=role=web", "--server-key=" + "k" * 40, f"--token-file={token}"]
     assert arguments == given
+    token.chmod(0o644)
+    first_boot.worker_arguments(TOLD, tmp_path)
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
     assert first_boot.worker_arguments({"guest": "a", "insecure": True}, tmp_path) == ["--guest=a", "--insecure"]
 
 

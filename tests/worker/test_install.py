@@ -19,7 +19,10 @@ def install(root: Path, *more: str) -> Result:
 
 
 def test_units_key_token_and_command_line_are_written_and_the_units_enabled(tmp_path: Path) -> None:
-    done = install(tmp_path, "--server-key", KEY, "--token", "c4k7", "--label", "zone=a", "--worker-option=--allow-root=/srv")
+    given = tmp_path / "vm-7.token"
+    given.touch(mode=0o600)
+    given.write_text("c4k7\n")
+    done = install(tmp_path, "--server-key", KEY, "--token-file", str(given), "--label", "zone=a", "--worker-option=--allow-root=/srv")
     assert done.exit_code == 0, done.output
     token = tmp_path / "var/lib/corral/vm-7/enrolment.token"
     assert (token.read_text(), stat.S_IMODE(token.stat().st_mode)) == ("c4k7\n", 0o600)
@@ -33,6 +36,16 @@ def test_units_key_token_and_command_line_are_written_and_the_units_enabled(tmp_
         enabled = tmp_path / f"etc/systemd/system/multi-user.target.wants/{name}vm-7.service"
         assert str(enabled.readlink()) == f"/etc/systemd/system/{name}.service"
         assert "/opt/corral/bin/corral" not in (tmp_path / f"etc/systemd/system/{name}.service").read_text()
+
+
+def test_a_token_is_taken_from_a_file_of_its_owner_alone(tmp_path: Path) -> None:
+    given = tmp_path / "vm-7.token"
+    given.write_text("c4k7\n")
+    given.chmod(0o640)
+    done = install(tmp_path / "root", "--server-key", KEY, "--token-file", str(given))
+    assert done.exit_code == 1 and f"its mode 0640 opens it to more than its owner: chmod 600 {given}" in done.output
+    assert not (tmp_path / "root").exists()
+    assert install(tmp_path, "--server-key", KEY, "--token", "c4k7").exit_code == 2, "every user of a guest reads command lines"
 
 
 def test_installing_again_replaces_what_was_there(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class StartError(Exception):
     "--token-file",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="One-time enrolment token (`corral keys token`), by which the broker accepts this guest's new key.",
+    help="One-time enrolment token (`corral keys token`), by which the broker accepts this guest's new key. Only its owner may read it.",
 )
 @click.option(
     "--allow-root",

@@ -11,6 +11,7 @@ import click
 
 from corral_schemas.errors import CorralError
 from corral_schemas.keyfiles import KeyFileError
+from corral_worker.base.keys import read_secret
 from corral_worker.base.paths import GuestPaths, NotPrivateError
 from corral_worker.install import Installation, InstallError, install_units, start_units
 from corral_worker.shim.zygote.launch import zygote_argv
@@ -20,8 +21,12 @@ from corral_worker.shim.zygote.launch import zygote_argv
 @click.option("--guest", metavar="NAME", help="Name of this guest, unique among all guests of the broker. [default: the host name]")
 @click.option("--broker", "brokers", multiple=True, required=True, metavar="ADDRESS", help="Broker address; repeat it for more.")
 @click.option("--server-key", metavar="KEY|FILE", default="", help="Public key of the broker (its file broker.public), needed for TCP.")
-@click.option("--token", metavar="TOKEN", default="", help="One-time enrolment token (`corral keys token`), for a key not known yet.")
-@click.option("--token-file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE", help="The token, from a file.")
+@click.option(
+    "--token-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="One-time enrolment token (`corral keys token`), for a key not known yet. A file that only its owner can read.",
+)
 @click.option("--label", "labels", multiple=True, metavar="K=V", help="A label of this guest, for selectors.")
 @click.option("--insecure", is_flag=True, help="Take commands over TCP, without keys, from any broker at the address.")
 @click.option(
@@ -39,7 +44,6 @@ def install(
     guest: str | None,
     brokers: tuple[str, ...],
     server_key: str,
-    token: str,
     token_file: Path | None,
     labels: tuple[str, ...],
     insecure: bool,
@@ -61,7 +65,7 @@ def install(
             guest=guest or socket.gethostname().partition(".")[0],
             brokers=brokers,
             server_key=server_key,
-            token=token or (token_file.read_text().strip() if token_file is not None else ""),
+            token=read_secret(token_file).strip() if token_file is not None else "",
             labels=labels,
             insecure=insecure,
             more=more,

@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import os
 import secrets
 
 import zmq
@@ -12,7 +13,16 @@ from corral_broker.net.ipc_files import IpcFiles, private_files
 from corral_broker.net.zap import ZapHandler
 from corral_broker.state.addresses import NAMES, SUFFIXES, BindAddress, BindError, SocketName
 from corral_broker.state.counters import Counters
-from corral_schemas.keyfiles import BROKER_SECRET, KeyFileError, KeyPair, check_key, parse
+from corral_schemas.keyfiles import (
+    BROKER_SECRET,
+    DIRECTORIES,
+    KeyFileError,
+    KeyPair,
+    check_directory_mode,
+    check_key,
+    check_secret_mode,
+    parse,
+)
 from corral_schemas.limits import EVENTS_HWM, FRAME_BYTES_MAX, STDIO_HWM
 
 CLIENT_REPLIES_HWM = 10_000
@@ -167,7 +177,11 @@ class Sockets:
 def _broker_secret(keyring: Keyring) -> bytes:
     path = keyring.directory / BROKER_SECRET
     try:
-        pair = parse(KeyPair, path.read_text())
+        for name in ("", *DIRECTORIES):
+            check_directory_mode(str(keyring.directory / name), (keyring.directory / name).stat().st_mode)
+        with path.open() as file:
+            check_secret_mode(str(path), os.fstat(file.fileno()).st_mode)
+            pair = parse(KeyPair, file.read())
         check_key(pair.secret)
     except (OSError, UnicodeDecodeError, KeyFileError) as why:
         raise BindError(f"cannot use {path}: {why}") from why

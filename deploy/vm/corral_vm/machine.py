@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import select
@@ -48,9 +49,11 @@ class Identity:
         return {"guest": self.guest, "broker": [self.broker], "label": labels, **options, **keys}
 
     def kernel_words(self) -> str:
-        """By these it boots again without being told."""
+        """By these it boots again without being told. No token is among them: every container, and every user of the host, reads them."""
         words = []
         for name, value in self.fields().items():
+            if name == "token":
+                continue
             many = value if isinstance(value, list) else [value]
             words += [f"corral.{name}" if one is True else f"corral.{name}={one}" for one in many if one]
         return " ".join(words)
@@ -95,7 +98,7 @@ class Machine:
 
     def boot(self, identity: Identity) -> None:
         """A cold start by the kernel command line; returns once the worker has been started. Some ten seconds in emulation."""
-        self._start(Memory(), identity.kernel_words())
+        self._start(Memory(), identity.kernel_words(), extra_options=self._token_options(identity.token))
         self._wait_ready()
 
     def boot_with(self, *extra_options: str, kernel_words: str = "") -> None:
@@ -163,6 +166,15 @@ class Machine:
         self._open.callback(self._agent.close)
         self._monitor = Monitor(self.monitor_path)
         self._open.callback(self._monitor.close)
+
+    def _token_options(self, token: str) -> tuple[str, ...]:
+        """QEMU reads it from a file of its owner's."""
+        if not token:
+            return ()
+        told = self.directory / "identity.json"
+        with os.fdopen(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
+            json.dump({"token": token}, file)
+        return "-fw_cfg", f"name=opt/corral/identity,file={told}"
 
     def _wait_ready(self) -> None:
         try:

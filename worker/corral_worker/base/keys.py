@@ -7,7 +7,7 @@ from pathlib import Path
 
 import zmq
 
-from corral_schemas.keyfiles import KeyFileError, KeyPair, check_key, parse, text_of
+from corral_schemas.keyfiles import KeyFileError, KeyPair, check_key, check_secret_mode, parse, text_of
 from corral_worker.base.durable import sync_directory
 
 
@@ -27,7 +27,7 @@ def load_keys(key_file: Path, server_key: str, token_file: Path | None) -> Keys:
     pair = _read_or_make(key_file)
     token = ""
     if token_file is not None:
-        token = _read(token_file).strip() if token_file.exists() else ""  # removed once spent: the key is known by then
+        token = read_secret(token_file).strip() if token_file.exists() else ""  # removed once spent: the key is known by then
     return Keys(pair.public, pair.secret, _server_key(server_key), token)
 
 
@@ -38,8 +38,9 @@ def _read_or_make(path: Path) -> KeyPair:
             _make(path)
     except OSError as why:
         raise KeyFileError(f"{path}: {why.strerror}") from why
+    text = read_secret(path)
     try:
-        pair = parse(KeyPair, _read(path))
+        pair = parse(KeyPair, text)
         check_key(pair.secret)
     except KeyFileError as why:
         raise KeyFileError(f"{path} is no key of a worker ({why}); remove it to have another made, which must be enrolled anew") from why
@@ -66,6 +67,16 @@ def _server_key(text: str) -> str:
     if len(text) == 40 and not Path(text).exists():
         return check_key(text)
     return parse(KeyPair, _read(Path(text))).public
+
+
+def read_secret(path: Path) -> str:
+    """A file that nobody but its owner may open. Raises KeyFileError."""
+    try:
+        with path.open() as file:
+            check_secret_mode(str(path), os.fstat(file.fileno()).st_mode)
+            return file.read()
+    except (OSError, UnicodeDecodeError) as why:
+        raise KeyFileError(f"{path}: {why}") from why
 
 
 def _read(path: Path) -> str:

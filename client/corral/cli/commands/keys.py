@@ -281,20 +281,29 @@ def rotate(name: str, path: Path | None, keep_s: float, directory: Path, audit_l
 @command(
     "keys token",
     statuses=(("0", "made"), ("1", "failed"), ("2", "wrong usage")),
-    examples=[("For an unattended guest", "corral keys token --guest vm-7 --ttl 10m > vm-7.token")],
+    examples=[("For an unattended guest", "corral keys token --guest vm-7 --ttl 10m --file vm-7.token")],
 )
 @click.option("--guest", required=True, metavar="GUEST", help="The guest whose new key it lets in.")
 @click.option("--ttl", "ttl_s", type=DURATION, default="1h", show_default=True, metavar="DURATION", help="How long it can be used.")
+@click.option(
+    "--file", "path", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="New file for it (0600), instead of stdout."
+)
 @_directory
 @_audit
-def token(guest: str, ttl_s: float, directory: Path, audit_log: str) -> int:
-    """Print a one-time token for unattended enrolment: the broker accepts the key of a worker started with `--token-file`."""
+def token(guest: str, ttl_s: float, path: Path | None, directory: Path, audit_log: str) -> int:
+    """Make a one-time token for unattended enrolment: the broker accepts the key of a worker started with `--token-file`.
+
+    A worker refuses a token file that others than its owner may open.
+    """
     from corral.cli.keys import key_directory as store
     from corral.cli.keys.key_audit import Act, audited
 
     with store.failures_told(), audited(directory, audit_log, Act("keys token", "a token", guest, {"ttl_s": f"{ttl_s:g}"})):
-        made = store.make_token(directory, guest, ttl_s)
-    click.echo(made)
+        if path is None:
+            click.echo(store.make_token(directory, guest, ttl_s))
+        else:
+            store.make_token_file(directory, guest, ttl_s, path)
+            click.echo(f"made {path}")
     return 0
 
 

@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import msgspec
 import zmq
@@ -57,13 +57,24 @@ def make_key_file(path: Path, name: str) -> KeyPair:
     keyfiles.check_key_name(name)
     public, secret = zmq.curve_keypair()
     pair = KeyPair(public=public.decode(), secret=secret.decode(), name=name)
+    with _secret_file(path) as file:
+        file.write(keyfiles.text_of(pair, f"Secret key of Corral: every program that has this file acts as {name}."))
+    return pair
+
+
+@contextlib.contextmanager
+def _secret_file(path: Path) -> Iterator[TextIO]:
+    """A new file for its owner alone (0600), gone again where the block raises. Raises KeyFileError when something is there."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError as why:
         raise KeyFileError(f"{path} is there already; it is left as it is") from why
-    with os.fdopen(descriptor, "w") as file:
-        file.write(keyfiles.text_of(pair, f"Secret key of Corral: every program that has this file acts as {name}."))
-    return pair
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            yield file
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def accept(directory: Path, public: str, *, name: str, role: str, guest: str, expires_in_s: float | None = None) -> Path:
@@ -151,6 +162,12 @@ def make_token(directory: Path, guest: str, ttl_s: float) -> str:
     file = EnrolmentToken(hash=keyfiles.token_hash(token), guest=guest, expires=_after(ttl_s))
     _write(directory / keyfiles.TOKENS / f"{secrets.token_hex(8)}.toml", file)
     return token
+
+
+def make_token_file(directory: Path, guest: str, ttl_s: float, path: Path) -> None:
+    """The same in a file for its owner alone, as a worker wants it. Raises KeyFileError, CorralError."""
+    with _secret_file(path) as file:
+        file.write(f"{make_token(directory, guest, ttl_s)}\n")
 
 
 def records(directory: Path) -> list[dict[str, Any]]:
