@@ -162,7 +162,10 @@ class Container:
         return await copy_out(self._connection, self.guest, self.target, path, Path(destination))
 
     async def kill(self, signal: int = SIGTERM, all: bool = False) -> KillReply:
-        """Send a signal to init, or with `all` to each of its processes. Raises container_not_running."""
+        """Send a signal to init, or with `all` to each of its processes; 0 sends nothing and asks whether init lives.
+
+        Raises container_not_running; not with `all`, whose outcome is `already_exited` if no process is left.
+        """
         args = KillArgs(container=self.name, instance=self.instance, signal=signal, all=all)
         return await self._connection.ask(self.guest, "kill", args, KillReply)
 

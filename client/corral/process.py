@@ -131,7 +131,10 @@ class Process:
         )
 
     async def kill(self, signal: int = 15) -> KillReply:
-        """Send it a signal. Raises container_not_running or process_not_found, with details.outcome, if it has gone already."""
+        """Send it a signal; 0 sends nothing and asks whether it lives.
+
+        Raises container_not_running or process_not_found, with details.outcome, if it has gone already.
+        """
         target = self.target
         args = KillArgs(
             container=target.container,

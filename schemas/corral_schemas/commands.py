@@ -74,14 +74,17 @@ class ExecReply(Message, frozen=True, kw_only=True):
 class KillArgs(ProcessTarget, frozen=True, kw_only=True):
     """Sends a signal to one process, or with `all` to every process of the container. Never waits behind another command."""
 
-    signal: Annotated[int, Meta(description="Signal number", ge=1, le=64)] = SIGTERM
-    all: Annotated[bool, Meta(description="To every process in the container")] = False
+    signal: Annotated[int, Meta(description="Signal number; 0 sends nothing and asks whether it could be sent", ge=0, le=64)] = SIGTERM
+    all: Annotated[bool, Meta(description="To every process in the container; it is no error if there is none left")] = False
 
 
 class KillReply(Message, frozen=True, kw_only=True):
     outcome: Annotated[
-        Literal["delivered"],
-        Meta(description="Otherwise container_not_running or process_not_found, with details.outcome"),
+        Literal["delivered", "already_exited"],
+        Meta(
+            description="already_exited: of `all`, no process was left to get it. "
+            "Without `all` that is container_not_running or process_not_found, with details.outcome"
+        ),
     ]
 
 

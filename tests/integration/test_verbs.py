@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from corral import CorralError, StdioOptions
 from corral_testkit.system import CorralSystem
 from corral_testkit.verbs import AFTERWARDS, BUSY, NONE, STATES, TABLE, TTY, VERBS, Place, code_of, placed, state_of
 
@@ -81,3 +82,16 @@ def test_all_of_kill_reaches_every_process(corral: CorralSystem) -> None:
     assert container.wait().signal == signal.SIGKILL
     assert process.wait().signal == signal.SIGKILL
     assert container.ps() == []
+    assert container.kill(signal.SIGKILL, all=True).outcome == "already_exited"
+
+
+def test_signal_zero_says_whether_a_process_lives_and_harms_none(corral: CorralSystem) -> None:
+    container = corral.client().guest(corral.names[0]).run("c", spec=corral.spec("sleep", "1000"))
+    process = container.exec(["cat"], stdio=StdioOptions(stdin=True))
+    assert process.kill(0).outcome == container.kill(0).outcome == container.kill(0, all=True).outcome == "delivered"
+    process.stdin.close()
+    assert process.wait().code == 0
+    with pytest.raises(CorralError) as gone:
+        process.kill(0)
+    assert (gone.value.code, gone.value.details["outcome"]) == ("process_not_found", "already_exited")
+    assert container.kill(0).outcome == "delivered"

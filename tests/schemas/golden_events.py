@@ -1,6 +1,6 @@
 """What golden samples of events and stdio headers are made from, and further samples that show more than one shape of a message."""
 
-from corral_schemas import events, frames, queries, session
+from corral_schemas import commands, events, frames, queries, session
 from corral_schemas.base import Message
 from corral_schemas.events import EventHeader, StdioHeader
 from corral_schemas.topics import event_topic
@@ -100,6 +100,7 @@ MORE: dict[str, dict[str, Message]] = {
         "running": queries.ResultReply(state="running", op="stop"),
         "unknown": queries.ResultReply(state="unknown"),
     },
+    "KillReply": {"already_exited": commands.KillReply(outcome="already_exited")},
     "RunArgs": {"of_an_image": RUN_OF_AN_IMAGE},
     "HeartbeatAck": {"no_subscriptions": session.HeartbeatAck(stdio_prefixes=[])},
 }

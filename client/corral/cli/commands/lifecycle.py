@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 @click.option(
     "-s",
     "--signal",
-    type=options.SIGNAL,
+    type=options.SIGNAL_OR_ZERO,
     default="KILL",
     show_default=True,
     metavar="SIG",
     shell_complete=options.complete_signals,
-    help="Name or number.",
+    help="Name or number; 0 sends nothing and fails if the process has ended.",
 )
-@click.option("--all", "everything", is_flag=True, help="To every process in the container.")
+@click.option("--all", "everything", is_flag=True, help="To every process in the container; no error if none is left.")
 @options.timeout
 @options.broker
 @options.containers_argument
@@ -56,7 +56,7 @@ def kill(
             await (await find_process(client, target)).kill(signal)
         return target.text
 
-    return act_on(Whom(containers, guest, choice, broker, timeout_s), "kill", act, processes=True, destroys=True)
+    return act_on(Whom(containers, guest, choice, broker, timeout_s), "kill", act, processes=True, destroys=signal != 0)
 
 
 @command(

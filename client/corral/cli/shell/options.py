@@ -49,6 +49,10 @@ def _signal(text: str) -> int:
     return parse_signal(text)
 
 
+def _signal_or_zero(text: str) -> int:
+    return 0 if text.strip() == "0" else _signal(text)
+
+
 def _time(text: str) -> int:
     import time
 
@@ -66,6 +70,7 @@ def _detach_keys(text: str) -> bytes:
 SIZE = Parsed("SIZE", _size)
 DURATION = Parsed("DURATION", _duration)
 SIGNAL = Parsed("SIGNAL", _signal)
+SIGNAL_OR_ZERO = Parsed("SIGNAL", _signal_or_zero)
 TIME = Parsed("TIME", _time)
 KEYS = Parsed("KEYS", _detach_keys)
 

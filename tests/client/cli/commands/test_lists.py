@@ -97,6 +97,16 @@ def test_pause_resume_update_and_stop_echo_the_name(up: Up, sleeper: str) -> Non
     assert "container_not_running" in again.stderr
 
 
+def test_signal_zero_asks_whether_a_container_lives_and_stop_refuses_it(up: Up, sleeper: str) -> None:
+    assert up.corral("kill", "-s", "0", sleeper).stdout == f"{sleeper}\n"
+    refused = up.corral("stop", "-s", "0", sleeper)
+    assert (refused.returncode, "is not a signal" in refused.stderr) == (2, True)
+    assert up.corral("stop", "-t", "0.2", sleeper).stdout == f"{sleeper}\n"
+    ended = up.corral("kill", "-s", "0", sleeper)
+    assert (ended.returncode, "container_not_running" in ended.stderr) == (1, True)
+    assert up.corral("kill", "--all", "-s", "0", sleeper).stdout == f"{sleeper}\n"
+
+
 def test_delete_wants_a_stopped_container_or_force(up: Up, sleeper: str) -> None:
     refused = up.corral("delete", sleeper)
     assert refused.returncode == 1

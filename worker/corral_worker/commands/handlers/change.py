@@ -49,26 +49,13 @@ async def kill(guest: Guest, args: KillArgs, execution: Execution) -> KillReply:
         lifecycle.check("kill", container)
     if process.exit is not None and not process.init:
         raise error("process_not_found", f"process {args.process} has ended already", process=args.process, outcome="already_exited")
-    await signal_process(guest, container, process, args.signal, execution, everything=args.all)
-    return KillReply(outcome="delivered")
-
-
-async def signal_process(
-    guest: Guest,
-    container: ContainerRecord,
-    process: ProcessRecord,
-    signal: int,
-    execution: Execution,
-    *,
-    everything: bool = False,
-    suffix: str = "",
-) -> None:
-    """Has the shim send a signal. Raises container_not_running or process_not_found where there is nobody to get it."""
     link = await linked(guest, container)
-    ok = await execution.step(link, "signal", suffix=suffix, process=process.instance, signal=signal, all=everything)
+    ok = await execution.step(link, "signal", process=process.instance, signal=args.signal, all=args.all)
     outcome = ok["outcome"]
     if outcome == "delivered":
-        return
+        return KillReply(outcome="delivered")
+    if args.all:  # as with the runtime: nobody is left, which is what there was to be reached
+        return KillReply(outcome="already_exited")
     code = "container_not_running" if process.init else "process_not_found"
     raise error(code, f"{container.name}/{process.id}: {outcome.replace('_', ' ')}", process=process.id, outcome=outcome)
 
