@@ -30,13 +30,15 @@ class ContainerSpec(Message, frozen=True, kw_only=True):
         list[str], Meta(description="Program and its arguments; with an image: what follows its entrypoint, instead of cmd")
     ] = []
     entrypoint: Annotated[list[str] | None, Meta(description="Instead of the image's; its cmd is left out then too")] = None
-    env: Annotated[list[str], Meta(description="NAME=VALUE, added to PATH, HOSTNAME and, with a tty, TERM")] = []
+    env: Annotated[list[str], Meta(description="NAME=VALUE, added to PATH and HOSTNAME; with a tty TERM is xterm unless given")] = []
     cwd: Annotated[str, Meta(description="Working directory in the container; empty: the image's, or /")] = ""
     user: Annotated[str, Meta(description="UID, UID:GID, or a name[:group] looked up in the rootfs; empty: the image's, or root")] = ""
     mounts: Annotated[list[Mount], Meta(description="Bind mounts")] = []
     memory_bytes: Annotated[Count | None, Meta(description="Memory limit; swap gets none beyond it")] = None
     cpus: Annotated[Annotated[float, Meta(gt=0)] | None, Meta(description="Processor time per time, as a CFS quota")] = None
-    pids_limit: Annotated[Annotated[int, Meta(ge=-1)] | None, Meta(description="Most processes and threads; -1 for no limit")] = None
+    pids_limit: Annotated[
+        Annotated[int, Meta(ge=-1)] | None, Meta(description="Most processes and threads; 0 or -1: no limit; nil: 2,048")
+    ] = None
     network: Annotated[Literal["none", "host"], Meta(description="`none`: a namespace with only loopback")] = "none"
     writable: Annotated[
         bool, Meta(description="Write to the rootfs itself (an image: as overlay); otherwise read-only with a tmpfs on /tmp")

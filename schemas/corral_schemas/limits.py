@@ -70,6 +70,8 @@ SPOOL_BYTES_PER_GUEST = 10 << 30
 """Output kept per guest; beyond, the oldest ended processes go first."""
 BLOCK_LEASE_S = 30.0
 """A `block` process whose consumer is not heard for this long becomes a `drop` process."""
+PIDS_LIMIT_DEFAULT = 2_048
+"""Most processes and threads of a container whose spec states no limit."""
 STDIN_BUFFER_BYTES = 1 << 20
 """Bytes of stdin accepted ahead of the process reading them."""
 

@@ -12,9 +12,10 @@ import pytest
 from corral_schemas.commands import CreateArgs
 from corral_schemas.containers import ContainerSpec, Mount, OciProcess
 from corral_schemas.errors import CorralError
-from corral_schemas.limits import FRAME_BYTES_MAX
+from corral_schemas.limits import FRAME_BYTES_MAX, PIDS_LIMIT_DEFAULT
 from corral_schemas.stdio import StdioOptions
 from corral_worker.runtime.bundles import Bundle, exec_process, make_bundle
+from corral_worker.runtime.resources import can_limit_swap
 
 GOOD: dict[str, Any] = {
     "ociVersion": "1.0.2",
@@ -148,13 +149,13 @@ def test_a_spec_becomes_what_docker_would_give(source: Path, tmp_path: Path) -> 
     assert config["process"]["env"][1:] == ["HOSTNAME=c1", "B=2"]
     assert config["process"]["env"][0].startswith("PATH=")
     assert (config["process"]["cwd"], config["process"]["user"]) == ("/srv", {"uid": 5, "gid": 6})
-    assert config["process"]["noNewPrivileges"] is True
+    assert config["process"]["noNewPrivileges"] is False, "as docker: set-id programs work"
     assert config["root"] == {"path": str(source / "rootfs"), "readonly": True}
     resources = config["linux"]["resources"]
-    assert resources["memory"] == {"limit": 1 << 20}
+    assert resources["memory"]["limit"] == resources["memory"].get("swap", 1 << 20) == 1 << 20
     assert resources["cpu"] == {"period": 100_000, "quota": 50_000}
     assert resources["pids"] == {"limit": 9}
-    assert {one["type"] for one in config["linux"]["namespaces"]} == {"pid", "ipc", "uts", "mount", "network"}
+    assert {one["type"] for one in config["linux"]["namespaces"]} - {"cgroup"} == {"pid", "ipc", "uts", "mount", "network"}
     assert "/tmp" in [mount["destination"] for mount in config["mounts"]]
 
 
@@ -163,6 +164,36 @@ def test_a_writable_spec_has_no_tmpfs_and_the_hosts_network_no_namespace(source:
     assert config["root"]["readonly"] is False
     assert "/tmp" not in [mount["destination"] for mount in config["mounts"]]
     assert "network" not in {one["type"] for one in config["linux"]["namespaces"]}
+
+
+@pytest.mark.parametrize(("asked", "limit"), [(None, PIDS_LIMIT_DEFAULT), (0, -1), (-1, -1), (7, 7)])
+def test_a_container_has_a_limit_of_processes_unless_none_is_asked_for(source: Path, tmp_path: Path, asked: int | None, limit: int) -> None:
+    config = made(ContainerSpec(rootfs=str(source / "rootfs"), args=["sh"], pids_limit=asked), tmp_path)[1]
+    assert config["linux"]["resources"]["pids"] == {"limit": limit}
+
+
+@pytest.mark.parametrize(
+    ("hierarchies", "file", "counts"),
+    [
+        ({"memory": "m"}, "m/memory.memsw.limit_in_bytes", True),
+        ({"memory": "m"}, "m/memory.limit_in_bytes", False),
+        ({"": "u"}, "u/init.scope/memory.swap.max", True),
+        ({"": "u"}, "u/init.scope/memory.max", False),
+        ({}, "x", False),
+    ],
+)
+def test_swap_is_limited_only_where_the_guest_counts_it(tmp_path: Path, hierarchies: dict[str, str], file: str, counts: bool) -> None:
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).touch()
+    assert can_limit_swap({name: str(tmp_path / path) for name, path in hierarchies.items()}) is counts
+
+
+@pytest.mark.parametrize(("env", "term"), [([], ["TERM=xterm"]), (["TERM=vt100"], ["TERM=vt100"])])
+def test_a_terminal_has_the_term_that_is_asked_for(source: Path, tmp_path: Path, env: list[str], term: list[str]) -> None:
+    made(ContainerSpec(rootfs=str(source / "rootfs"), args=["sh"], env=env), tmp_path)
+    for spec in (OciProcess(args=["sh"]), OciProcess(args=["sh"], env=env)):
+        process = exec_process(tmp_path / "own", spec, None, tty=True, rows=1, columns=2)
+        assert set(term) == {one for one in process["env"] if one.startswith("TERM=")}
 
 
 def test_mounts_come_last_and_say_whether_they_may_be_written(source: Path, tmp_path: Path) -> None:

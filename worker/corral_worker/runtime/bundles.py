@@ -15,9 +15,10 @@ from corral_schemas.errors import error
 from corral_schemas.limits import FRAME_BYTES_MAX
 from corral_worker.bundle_store.store import Image
 from corral_worker.runtime.containment import ANYWHERE, Roots, confine_config, confined
-from corral_worker.runtime.images import layered, resolved_spec
+from corral_worker.runtime.host_files import name_mounts
+from corral_worker.runtime.images import needs_layer, resolved_spec
 from corral_worker.runtime.named_cgroup import cgroup_below
-from corral_worker.runtime.oci import config_from_spec
+from corral_worker.runtime.oci import config_from_spec, hostname_of, with_term
 from corral_worker.runtime.overlay import make_layer
 
 
@@ -50,9 +51,12 @@ def make_bundle(
     Raises bundle_invalid or bad_request (only the directory is left then), OSError on a full disk."""
     if bool(args.bundle) == (args.spec is not None):
         raise error("bad_request", "give either a bundle or a spec, not both and not neither")
-    if args.spec is not None:
-        spec = resolved_spec(args.spec, image)
-        config = config_from_spec(spec, args.container, tty=args.stdio.tty)
+    hostname = ""
+    spec = None if args.spec is None else resolved_spec(args.spec, image)
+    layer = spec is not None and needs_layer(spec, overlays=overlays)
+    if spec is not None:
+        hostname = hostname_of(spec, args.container)
+        config = config_from_spec(spec, hostname, tty=args.stdio.tty, layered=layer)
         source = directory
     else:
         source = confined(Path(args.bundle), roots, "bundle")
@@ -68,10 +72,12 @@ def make_bundle(
     if args.stdio.tty:
         config["process"]["consoleSize"] = {"height": args.stdio.rows, "width": args.stdio.columns}
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if args.spec is not None and layered(args.spec):
-        layer = make_layer(directory, rootfs, overlays=overlays)
-        config["root"] = {"path": str(layer), "readonly": False}
-        rootfs = rootfs if overlays else layer
+    if spec is not None:  # mounts of the worker's own: what a caller names has been held to the roots above
+        config["mounts"] += name_mounts(spec, hostname, directory, rootfs, layered=layer)
+    if layer:
+        top = make_layer(directory, rootfs, overlays=overlays)
+        config["root"]["path"] = str(top)
+        rootfs = rootfs if overlays else top
     (directory / "config.json").write_text(json.dumps(config))
     return Bundle(
         bundle_path=str(source),
@@ -133,7 +139,7 @@ def exec_process(bundle: Path, spec: OciProcess, user: dict[str, Any] | None, *,
     """The OCI process object for an exec: the container's own, with what the spec says in place of it. user: None: the container's."""
     base: dict[str, Any] = dict(json.loads((bundle / "config.json").read_bytes())["process"])
     base.pop("consoleSize", None)
-    base.update(args=spec.args, terminal=tty, env=[*base.get("env", []), *(["TERM=xterm"] if tty else []), *spec.env])
+    base.update(args=spec.args, terminal=tty, env=with_term([*base.get("env", []), *spec.env], tty=tty))
     if tty:
         base["consoleSize"] = {"height": rows, "width": columns}
     if spec.cwd:

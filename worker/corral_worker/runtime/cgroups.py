@@ -50,7 +50,7 @@ def pids_in(paths: dict[str, Path]) -> list[int]:
 
 def _numbers(file: Path) -> list[int]:
     try:
-        return [int(line) for line in file.read_text().split() if line.isdigit()]
+        return [int(word) for word in file.read_text().split() if word.isdigit()]
     except OSError:
         return []
 
@@ -65,6 +65,15 @@ def process_state(pid: int) -> ContainerProcessState | None:
     zombie = stat.rpartition(")")[2].split()[0] == "Z"
     args = [part.decode(errors="replace") for part in command.split(b"\0")] if command else []
     return ContainerProcessState(pid=pid, command=args, is_zombie=zombie)
+
+
+def ended_children(pids: list[int]) -> set[int]:
+    """Children of these processes that have ended and are not reaped: cgroup v1 does not list them."""
+    found: set[int] = set()
+    for pid in pids:
+        for file in Path(f"/proc/{pid}/task").glob("*/children"):
+            found.update(child for child in _numbers(file) if (state := process_state(child)) is not None and state.is_zombie)
+    return found
 
 
 def stats(paths: dict[str, Path]) -> ContainerStats:

@@ -7,9 +7,17 @@ from corral_schemas.errors import error
 from corral_worker.bundle_store.store import Image
 
 
-def layered(spec: ContainerSpec) -> bool:
-    """Whether the container gets a layer of its own. A bundle is never written to: what may write gets one then."""
-    return spec.overlay or (spec.writable and bool(spec.image))
+def may_need_layer(spec: ContainerSpec) -> bool:
+    """Whether the container gets a layer of its own if the guest can mount one."""
+    return spec.overlay or bool(spec.image)
+
+
+def needs_layer(spec: ContainerSpec, *, overlays: bool) -> bool:
+    """Whether the container gets a layer of its own. A bundle is never written to: what may write gets one.
+
+    A read-only container gets one too, where it costs no copy: the runtime makes the places of mounts in it.
+    """
+    return spec.overlay or (overlays and bool(spec.image))
 
 
 def resolved_spec(spec: ContainerSpec, image: Image | None) -> ContainerSpec:
@@ -33,7 +41,7 @@ def resolved_spec(spec: ContainerSpec, image: Image | None) -> ContainerSpec:
         env=merged_env(config.env, spec.env),
         cwd=spec.cwd or config.cwd,
         user=spec.user or config.user,
-        overlay=layered(spec),
+        overlay=spec.overlay or spec.writable,
         writable=False,
     )
 

@@ -52,7 +52,9 @@ _OPTIONS: list[Callable[[F], F]] = [
     ),
     click.option("-m", "--memory", type=SIZE, default=None, metavar="SIZE", help="Memory limit, such as 64M; swap adds nothing to it."),
     click.option("--cpus", type=click.FloatRange(min=0, min_open=True), default=None, metavar="X", help="Processor limit, such as 0.5."),
-    click.option("--pids-limit", type=click.IntRange(min=-1), default=None, metavar="N", help="Most processes and threads; -1: no limit."),
+    click.option(
+        "--pids-limit", type=click.IntRange(min=-1), default=None, metavar="N", help="Most processes; -1: no limit. Default: 2048."
+    ),
     click.option(
         "--network",
         "--net",

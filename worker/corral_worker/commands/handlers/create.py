@@ -23,7 +23,7 @@ from corral_worker.containers.rebuild import note_container, note_process
 from corral_worker.containers.remains import remove_remains
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.runtime.bundles import Bundle, exec_process, make_bundle
-from corral_worker.runtime.images import layered
+from corral_worker.runtime.images import may_need_layer
 from corral_worker.runtime.overlay import argv_in
 from corral_worker.runtime.runtime_errors import error_for
 from corral_worker.runtime.users import resolve_user
@@ -143,7 +143,7 @@ def _lay_out(guest: Guest, container: ContainerRecord, process: ProcessRecord, a
             guest.settings.cgroup(container.instance),
             guest.settings.allowed_roots,
             image=image,
-            overlays=args.spec is not None and layered(args.spec) and guest.overlays,
+            overlays=args.spec is not None and may_need_layer(args.spec) and guest.overlays,
             systemd_cgroups=guest.settings.runtime.has_systemd_cgroups,
         )
         if bundle.cgroup.startswith("/") and bundle.cgroup != guest.settings.cgroup(container.instance):

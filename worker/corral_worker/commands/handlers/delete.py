@@ -14,6 +14,7 @@ from corral_worker.commands.execution import Execution, internal_execution
 from corral_worker.containers import lifecycle
 from corral_worker.containers.guest import Guest
 from corral_worker.journal.records import ContainerRecord
+from corral_worker.runtime.host_files import remove_name_files
 from corral_worker.runtime.overlay import has_layer, remove_layer
 from corral_worker.shims.port import Body, ShimGoneError
 
@@ -94,6 +95,7 @@ async def remove_container(guest: Guest, container: ContainerRecord, execution: 
     guest.mark_deleted(container)
     guest.journal.event("deleted", why, container)
     directory = guest.settings.paths.bundle(container.instance)
+    remove_name_files(directory)
     if has_layer(directory):
         await asyncio.to_thread(remove_layer, directory)
 

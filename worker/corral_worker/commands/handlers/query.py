@@ -82,7 +82,7 @@ def _info(process: ProcessRecord) -> ProcessInfo:
 async def ps(guest: Guest, args: PsArgs) -> PsReply:
     container = guest.find_container(args.container, args.instance)
     ours = {one.pid: one for one in guest.processes[container.instance].values() if one.pid and not one.freed}
-    seen = await asyncio.to_thread(_seen, guest, container.instance)
+    seen = await asyncio.to_thread(_seen, guest, container.instance, zombies=args.all)
     found = []
     for process in seen:
         record = ours.get(process.pid)
@@ -96,8 +96,10 @@ async def ps(guest: Guest, args: PsArgs) -> PsReply:
     return PsReply(processes=found)
 
 
-def _seen(guest: Guest, instance: str) -> list[ContainerProcessState]:
+def _seen(guest: Guest, instance: str, *, zombies: bool) -> list[ContainerProcessState]:
     pids = cgroups.pids_in(cgroups.cgroup_paths(guest.settings.paths, instance))
+    if zombies:
+        pids = sorted({*pids, *cgroups.ended_children(pids)})
     return [found for pid in pids if (found := cgroups.process_state(pid)) is not None]
 
 

@@ -1,0 +1,74 @@
+"""What a container made from a spec sees besides its own files: kernel file systems, what is hidden of them, capabilities, namespaces."""
+
+from pathlib import Path
+from typing import Any
+
+from corral_worker.runtime.cgroups import cgroup_version
+
+CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
+)
+"""Docker's default set."""
+MASKED_PATHS = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+_CPUS = Path("/sys/devices/system/cpu")
+_MOUNTS: tuple[dict[str, Any], ...] = (
+    {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+    {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+    {
+        "destination": "/dev/pts",
+        "type": "devpts",
+        "source": "devpts",
+        "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+    },
+    {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]},
+    {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
+    {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
+)
+_CGROUP = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "ro"]}
+
+
+def kernel_mounts() -> list[dict[str, Any]]:
+    """Return the mounts of the kernel's file systems. The cgroup is there read-only: runtimes of languages size themselves after it."""
+    return [*_MOUNTS, *([_CGROUP] if cgroup_version() != "none" else [])]
+
+
+def namespaces(network: str) -> list[dict[str, str]]:
+    """Return the namespaces of a container. On cgroup v2 it sees its own cgroup as the top, as docker has it; on v1 the guest's path."""
+    kinds = ["pid", "ipc", "uts", "mount"]
+    if network == "none":
+        kinds.append("network")
+    if cgroup_version() == "v2":
+        kinds.append("cgroup")
+    return [{"type": kind} for kind in kinds]
+
+
+def masked_paths() -> list[str]:
+    """Return the paths that a container does not see, those of this guest's processors among them: they tell of the guest's other work."""
+    return [*MASKED_PATHS, *sorted(str(path) for path in _CPUS.glob("cpu[0-9]*/thermal_throttle"))]
