@@ -17,6 +17,7 @@ from corral_broker.service import Service
 from corral_broker.service_manager import ServiceManager
 from corral_broker.state.addresses import BindError, parse_bind
 from corral_schemas.keyfiles import AUDIT_LOG, BROKER_SECRET
+from corral_schemas.memory import keep_large_blocks
 from corral_schemas.private_directories import why_not_private
 
 PRIVATE_UMASK = 0o077
@@ -97,6 +98,7 @@ def broker(
     """
     logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     allow_descriptors()
+    keep_large_blocks()
     os.umask(PRIVATE_UMASK)
     try:
         check_private(state_dir)

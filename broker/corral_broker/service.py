@@ -32,6 +32,7 @@ from corral_broker.state.ports import Delivery, Frames, Opaque
 from corral_broker.state.senders import ANYONE, Sender
 from corral_schemas.events import BrokerStarted
 from corral_schemas.frames import pack
+from corral_schemas.memory import KeptMemory
 from corral_schemas.names import new_instance
 from corral_schemas.session import HEARTBEAT, HEARTBEAT_ACK, REGISTER, HeartbeatAck
 
@@ -117,6 +118,7 @@ class Service:
         self._connections = Connections(self._sockets.monitor)
         self._waker, self._wakened = os_sockets.socketpair()
         self._waker.setblocking(False)
+        self._memory = KeptMemory()
         self._stopped = False
         self._poller, self._poller_but_workers = zmq.Poller(), zmq.Poller()
         self._gathering = False  # workers' messages are heartbeats only, and come close together
@@ -203,6 +205,7 @@ class Service:
             log.warning("%s", line)
         if self._guard is not None:
             self._guard.end()
+        self._memory.turn(now_s)
         self._save_places(now_s)
 
     def _ready(self) -> tuple[set[Any], bool]:
@@ -256,6 +259,7 @@ class Service:
             bytes_taken += len(frames[-1])
         if count:
             self._core.counters.add(counter, count)
+            self._memory.used(bytes_taken, end_s)
         if is_session:
             self._sessions_left = not nothing_left
         return nothing_left

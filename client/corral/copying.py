@@ -5,13 +5,13 @@ import contextlib
 import hashlib
 import os
 import threading
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from corral.bundle.push import PATIENCE_S, STEP_TIMEOUT_S, upload
 from corral.connection import Connection
 from corral.placing import Placing
+from corral_schemas.checksum import crc32
 from corral_schemas.commands import ContainerTarget
 from corral_schemas.errors import CorralError, error
 from corral_schemas.files import ReadFileArgs, ReadFileReply, WriteFileArgs, WriteFileReply
@@ -128,6 +128,6 @@ async def _in_thread(act: Callable[[], None]) -> None:
 async def _part(connection: Connection, guest: str, target: ContainerTarget, path: str, offset: int, version: str) -> ReadFileReply:
     args = ReadFileArgs(container=target.container, instance=target.instance, path=path, offset=offset, version=version)
     reply = await connection.ask(guest, "read_file", args, ReadFileReply, patience_s=PATIENCE_S)
-    if zlib.crc32(reply.data) != reply.crc:
+    if crc32(reply.data) != reply.crc:
         raise error("content_corrupt", f"the bytes of {path} at {offset} do not have the checksum stated for them", path=path)
     return reply

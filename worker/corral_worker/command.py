@@ -19,10 +19,10 @@ import click
 
 from corral_schemas.errors import CorralError
 from corral_schemas.keyfiles import KeyFileError
+from corral_schemas.memory import keep_large_blocks
 from corral_schemas.names import check_guest_name
 from corral_worker import __version__
 from corral_worker.base.durable import write_durably
-from corral_worker.base.heap_trim import keep_large_blocks
 from corral_worker.base.keys import Keys, load_keys
 from corral_worker.base.paths import SOCKET_PATH_BYTES_MAX, GuestPaths, NotPrivateError
 from corral_worker.containers.guest import Settings

@@ -1,7 +1,6 @@
 """A packed bundle into one guest: what is missing there goes over, a few chunks at a time, and goes on where a cut came."""
 
 import asyncio
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +16,7 @@ from corral_schemas.bundles import (
     UploadArgs,
     UploadReply,
 )
+from corral_schemas.checksum import crc32
 from corral_schemas.errors import CorralError, error
 from corral_schemas.limits import BUNDLE_PIECES_MAX, UPLOAD_BYTES_MAX
 from corral_schemas.stdio import Done
@@ -163,7 +163,7 @@ async def upload(connection: Connection, guest: str, digest: str, read: Callable
     sent = 0
     offset = await _put(connection, guest, UploadArgs(content=digest))
     while data := await asyncio.to_thread(read, offset):
-        offset = await _put(connection, guest, UploadArgs(content=digest, offset=offset, data=data, crc=zlib.crc32(data)))
+        offset = await _put(connection, guest, UploadArgs(content=digest, offset=offset, data=data, crc=crc32(data)))
         sent += len(data)
     return sent
 

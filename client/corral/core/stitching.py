@@ -1,11 +1,11 @@
 """One stream of a process, put together from what reads of it brought: contiguous, each byte once, checked. No I/O."""
 
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
 
+from corral_schemas.checksum import crc32
 from corral_schemas.errors import error
 from corral_schemas.exits import StreamEnd
 from corral_schemas.stdio import Chunk, Gap, ReadStdioReply, StreamName
@@ -110,11 +110,11 @@ def in_order(reply: ReadStdioReply) -> list[Piece]:
 
 def _without_head(chunk: Chunk, count: int) -> Chunk:
     head, data = chunk.data[:count], chunk.data[count:]
-    return msgspec.structs.replace(chunk, offset=chunk.offset + count, crc_before=zlib.crc32(head, chunk.crc_before), data=data)
+    return msgspec.structs.replace(chunk, offset=chunk.offset + count, crc_before=crc32(head, chunk.crc_before), data=data)
 
 
 def _check(chunk: Chunk, crc_before: int | None) -> None:
-    if (crc_before is not None and chunk.crc_before != crc_before) or zlib.crc32(chunk.data, chunk.crc_before) != chunk.crc:
+    if (crc_before is not None and chunk.crc_before != crc_before) or crc32(chunk.data, chunk.crc_before) != chunk.crc:
         raise error(
             "runtime_failed",
             f"{chunk.stream} does not match its checksum in bytes {chunk.offset} to {chunk.offset + len(chunk.data)}",

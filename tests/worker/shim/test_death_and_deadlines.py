@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -325,6 +326,10 @@ def test_many_execs_leave_no_descriptor_zombie_or_memory_behind(shim: ShimDriver
     assert len(_children(shim.pid)) == 1
     shim.connect()
     assert [process["instance"] for process in shim.state["processes"]] == [init]
+
+
+def test_shims_have_the_fast_checksum_where_it_is_installed(shim: ShimDriver) -> None:
+    assert ("isal_zlib" in Path(f"/proc/{shim.pid}/maps").read_text()) == (find_spec("isal") is not None)
 
 
 def test_processes_are_named_for_what_they_are(guest: Guest, shim: ShimDriver) -> None:

@@ -1,10 +1,10 @@
 """Bytes put aside under their digest until a command uses them: a file per digest, appended to."""
 
 import hashlib
-import zlib
 from pathlib import Path
 
 from corral_schemas.bundles import UploadArgs
+from corral_schemas.checksum import crc32
 from corral_schemas.errors import error
 from corral_worker.bundle_store.disk import check_space, storage_error
 
@@ -33,7 +33,7 @@ class Uploads:
         there = self.size(args.content)
         if not args.data:
             return there
-        if zlib.crc32(args.data) != args.crc:
+        if crc32(args.data) != args.crc:
             raise error(
                 "content_corrupt", f"the bytes at {args.offset} do not have the checksum stated; send them again", offset=args.offset
             )

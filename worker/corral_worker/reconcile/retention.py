@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from corral_schemas.limits import EVENTS_KEPT, EVENTS_KEPT_MIN_S, EVENTS_KEPT_S, SPOOL_BYTES_PER_GUEST
-from corral_worker.base.heap_trim import give_back
+from corral_schemas.memory import give_back
 from corral_worker.containers.guest import Guest
 from corral_worker.containers.spools import Spools
 from corral_worker.journal.journal import Journal

@@ -19,9 +19,9 @@ from corral_schemas.frames import (
     unpack,
 )
 from corral_schemas.limits import GUEST_DOWN_S, HEARTBEAT_BUSY_S, HEARTBEAT_IDLE_S
+from corral_schemas.memory import give_back
 from corral_schemas.ops import OPS
 from corral_schemas.session import Heartbeat, HeartbeatAck, Refused, Register, Registered
-from corral_worker.base.heap_trim import give_back
 from corral_worker.journal.records import EventRecord
 from corral_worker.uplink.dialer import Dialer, Socket
 from corral_worker.uplink.hello import broker_addresses, say_hello

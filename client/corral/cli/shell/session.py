@@ -33,7 +33,9 @@ async def _with_client(broker: str | None, body: "Callable[[AsyncClient], Awaita
 async def opened(broker: str | None, *, timeout_s: float = 30.0, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> "AsyncClient":
     """An open client, to be closed by the caller. Raises NoBroker."""
     from corral import AsyncClient, RetryError
+    from corral_schemas.memory import keep_large_blocks
 
+    keep_large_blocks()
     try:
         client = AsyncClient(broker, timeout_s=timeout_s, connect_timeout_s=connect_timeout_s)
         async with waiting("waiting for the broker"):

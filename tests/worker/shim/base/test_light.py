@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,12 @@ def test_the_zygote_imports_nothing_that_would_cost_every_shim_memory() -> None:
     done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
     heavy = {"pathlib", "typing", "dataclasses", "inspect", "argparse", "shutil", "traceback", "tempfile", "asyncio", "hashlib", "zmq"}
     assert not heavy & set(done.stdout.split())
+
+
+def test_without_site_packages_a_shim_computes_checksums_all_the_same() -> None:
+    program = f"import sys; sys.path.insert(0, {PACKAGES!r}); from corral_worker.shim.base.checksum import crc32; print(crc32(b'corral'))"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == zlib.crc32(b"corral")
 
 
 def test_a_tree_is_removed_whole_and_links_out_of_it_are_not_followed(tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ import hashlib
 import os
 import shutil
 import stat
-import zlib
 from pathlib import Path
 
+from corral_schemas.checksum import crc32
 from corral_schemas.errors import CorralError, error
 from corral_schemas.files import ReadFileArgs, ReadFileReply, WriteFileArgs, WriteFileReply
 from corral_worker.bundle_store.disk import check_space
@@ -73,7 +73,7 @@ def _part(descriptor: int, args: ReadFileArgs) -> ReadFileReply:
         mtime_ns=found.st_mtime_ns,
         version=version,
         data=data,
-        crc=zlib.crc32(data),
+        crc=crc32(data),
     )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
+from corral_worker.shim.base.checksum import crc32
 from corral_worker.shim.spool.cursor import SegmentCursor
 from corral_worker.shim.spool.format import FLAG_MARK, REASON_NAMES, RECORD_BYTES_MAX, RecordHeader
 
@@ -70,7 +70,7 @@ class ReadInProgress:
         elif wanted is not None and end > wanted:
             payload = cursor.payload(header)
             before = cursor.streams[header.stream].crc
-            if self._verify and zlib.crc32(payload, before) != header.crc:
+            if self._verify and crc32(payload, before) != header.crc:
                 self._skip_to(header.stream, end, "corrupt")
             elif not self._use(header, payload, before, wanted - header.offset):
                 return False
@@ -96,10 +96,10 @@ class ReadInProgress:
         """Take the payload from ``skip`` on; False when not all of it went in."""
         taken = min(len(payload) - skip, self._bytes_left)
         if skip:
-            crc_before = zlib.crc32(payload[:skip], crc_before)
+            crc_before = crc32(payload[:skip], crc_before)
         piece = payload[skip : skip + taken]
         whole = skip + taken == len(payload)
-        crc = header.crc if whole else zlib.crc32(piece, crc_before)
+        crc = header.crc if whole else crc32(piece, crc_before)
         if self._can_join(header, len(piece)):
             self._pieces.append(piece)
             self._pieces_bytes += taken

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from corral_worker.shim.base.checksum import crc32
 from corral_worker.shim.spool.cursor import SegmentCursor, SegmentGoneError, try_open
 from corral_worker.shim.spool.end_file import END_FILE_NAME, read_end
 from corral_worker.shim.spool.format import STREAMS, RecordHeader, StreamState, segment_name, segment_numbers
@@ -102,7 +102,7 @@ def repair_tail(directory: Path) -> int:
             cut_bytes += size
             continue
         for header in _records(cursor):
-            if zlib.crc32(cursor.payload(header), cursor.streams[header.stream].crc) != header.crc:
+            if crc32(cursor.payload(header), cursor.streams[header.stream].crc) != header.crc:
                 break
         torn = not cursor.ends_cleanly()  # zeros, or what a reused file held before, lie behind every end
         cursor.close()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from corral_worker.shim.base.checksum import crc32
 from corral_worker.shim.base.light import Literal, Path, dataclass
 from corral_worker.shim.base.linux import start_writeback
 from corral_worker.shim.spool.format import (
@@ -148,7 +148,7 @@ class SpoolWriter:
         while taken < len(view) and room > RECORD_HEADER_BYTES:
             length = min(RECORD_BYTES_MAX, room - RECORD_HEADER_BYTES, len(view) - taken)
             payload = view[taken : taken + length]
-            crc = zlib.crc32(payload, state.crc)
+            crc = crc32(payload, state.crc)
             pieces += (pack_record_header(stream, length, state.offset, time_ns, crc), payload)
             state = StreamState(state.offset + length, crc)
             taken += length
@@ -245,7 +245,7 @@ class SpoolWriter:
 
     def _discard(self, stream: int, view: memoryview, reason: str) -> None:
         before = self._states[stream]
-        after = StreamState(before.offset + len(view), zlib.crc32(view, before.crc))
+        after = StreamState(before.offset + len(view), crc32(view, before.crc))
         self._states[stream] = after
         start = self._unannounced.get(stream, (before.offset, 0, reason))[0]
         self._unannounced[stream] = (start, after.offset, reason)

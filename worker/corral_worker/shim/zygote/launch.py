@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import select
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from corral_worker.shim.listener import pid_of_listener
 from corral_worker.shim.zygote.zygote import ZYGOTE_LOG, ZYGOTE_SOCKET
 
-# The standard library alone, whatever the environment says: no site packages, no PYTHON* variables. Its modules come
+# The standard library, whatever the environment says: no PYTHON* variables. Its modules come
 # before ours, so that what shims use most lies together in memory, on fewer pages that each must have for itself.
 _FIRST = "contextlib, ctypes, errno, fcntl, gc, heapq, itertools, json, mmap, re, resource, select, signal, socket, struct, termios, zlib"
-_PROGRAM = f"import sys, {_FIRST}; sys.path.insert(0, sys.argv.pop(1)); from corral_worker.shim.zygote.zygote import main; sys.exit(main())"
+# Ours come first, site packages last: of those only isal is ever imported, and a shim works without it.
+_PATHS = "sys.path.insert(0, sys.argv.pop(1)); sys.path.append(sys.argv.pop(1))"
+_PROGRAM = f"import sys, {_FIRST}; {_PATHS}; from corral_worker.shim.zygote.zygote import main; sys.exit(main())"
 # Far more than it takes on a machine that is not overloaded: a guest may be booting on a host that is.
 START_TIMEOUT_MS = 60_000
 LISTEN_LOOKS, LISTEN_LOOK_MS = 200, 10
@@ -25,8 +28,15 @@ class ZygoteStartError(Exception):
 
 def zygote_argv(run_dir: Path, state_dir: Path, guest: str) -> list[str]:
     """Its command line, in the foreground."""
-    program = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(Path(__file__).parents[3])]
+    ours = Path(__file__).parents[3]
+    program = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(ours), str(_directory_of_isal() or ours)]
     return [*program, "--run-dir", str(run_dir), "--state-dir", str(state_dir), "--guest", guest]
+
+
+def _directory_of_isal() -> Path | None:
+    """Where `import isal` finds it; None where it is not installed."""
+    found = find_spec("isal")
+    return Path(found.origin).parents[1] if found is not None and found.origin else None
 
 
 def start_zygote(run_dir: Path, state_dir: Path, guest: str) -> None:
