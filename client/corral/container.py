@@ -98,18 +98,26 @@ class Container:
         user: str = "",
         stdio: StdioOptions = _PLAIN,
         oci: dict[str, Any] | None = None,
+        ignore_paused: bool = False,
         request_id: str | None = None,
         timeout_s: float | None = None,
     ) -> Process:
         """Start one more program in it, and return when it runs.
 
         process: the exec's id, unique in the container; None: one is generated. env: NAME=VALUE. cwd, user: as in the container's spec;
-        empty: its own. oci: further members of the OCI process object.
+        empty: its own. oci: further members of the OCI process object. ignore_paused: in a paused container, start it once it is resumed.
 
         Raises container_not_running, container_invalid_state, command_not_found, command_not_executable, process_already_exists.
         """
         spec = OciProcess(args=list(args), env=list(env), cwd=cwd, user=user, oci=oci or {})
-        command = ExecArgs(container=self.name, instance=self.instance, process=process or generated_exec(), spec=spec, stdio=stdio)
+        command = ExecArgs(
+            container=self.name,
+            instance=self.instance,
+            process=process or generated_exec(),
+            spec=spec,
+            stdio=stdio,
+            ignore_paused=ignore_paused,
+        )
         reply = await self._connection.ask(self.guest, "exec", command, ExecReply, timeout_s=timeout_s, request_id=request_id)
         pinned = self if self.instance else Container(self._connection, self.guest, self.name, reply.instance)
         return Process(self._connection, pinned, reply.process, reply.process_instance, reply.pid, fresh=True, exit=reply.exit)

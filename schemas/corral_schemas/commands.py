@@ -58,6 +58,9 @@ class ExecArgs(Message, frozen=True, kw_only=True):
     process: Annotated[ProcessName, Meta(description="Exec id, chosen by the client, unique in the container")]
     spec: Annotated[OciProcess, Meta(description="What to run")]
     stdio: Annotated[StdioOptions, Meta(description="How the process gets its streams")] = StdioOptions()
+    ignore_paused: Annotated[
+        bool, Meta(description="In a paused container: begin once it is resumed, without holding up other commands; false: refuse")
+    ] = False
 
 
 class ExecReply(Message, frozen=True, kw_only=True):

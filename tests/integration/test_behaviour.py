@@ -126,6 +126,15 @@ def test_a_poststop_hook_that_fails_does_not_keep_its_container(
     assert guest.list().containers == []
 
 
+def test_a_bind_mount_of_a_bundle_may_be_relative_to_the_bundle(guest: Guest, bundle_dir: Callable[..., Path]) -> None:
+    bundle = bundle_dir("cat", "/mounted/file", mounts=[{"destination": "/mounted", "source": "beside", "options": ["bind"]}])
+    (bundle / "beside").mkdir()
+    (bundle / "beside" / "file").write_text("found")
+    process = guest.run("c", bundle=str(bundle)).init
+    assert list(process.stdout.lines()) == [b"found"]
+    assert process.wait().code == 0
+
+
 def test_stats_are_those_of_the_containers_cgroup(corral: CorralSystem, guest: Guest) -> None:
     work = "i=0; while [ $i -lt 9999 ]; do i=$((i+1)); done"
     container = guest.run("stats", spec=small(corral, f"printf 12345; {work}; echo >&2; sleep 1000"))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from corral import CorralError, StdioOptions
+from corral import Client, CorralError, StdioOptions
+from corral_schemas.queries import ResultArgs, ResultReply
+from corral_testkit.shim_driver import wait_until
 from corral_testkit.system import CorralSystem
 from corral_testkit.verbs import AFTERWARDS, BUSY, NONE, STATES, TABLE, TTY, VERBS, Place, code_of, placed, state_of
 
@@ -95,3 +98,48 @@ def test_signal_zero_says_whether_a_process_lives_and_harms_none(corral: CorralS
         process.kill(0)
     assert (gone.value.code, gone.value.details["outcome"]) == ("process_not_found", "already_exited")
     assert container.kill(0).outcome == "delivered"
+
+
+def test_an_exec_that_ignores_a_pause_begins_at_the_resume_and_holds_up_no_other_command(corral: CorralSystem) -> None:
+    client = corral.client()
+    guest = client.guest(corral.names[0])
+    container = guest.run("c", spec=corral.spec("sleep", "1000"))
+    container.pause()
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(container.exec, ["echo", "resumed"], ignore_paused=True, request_id="late")
+        wait_until(lambda: is_under_way(client, guest.name, "late"), "it waits")
+        with pytest.raises(CorralError, match=r"by its deadline|until the deadline"):
+            container.exec(["true"], ignore_paused=True, timeout_s=0.5)
+        container.update({"pids": {"limit": 100}})
+        assert (container.state().status, waiting.done()) == ("paused", False)
+        container.resume()
+        process = waiting.result(10)
+    assert list(process.stdout.lines()) == [b"resumed"]
+    assert container.exec(["true"], ignore_paused=True).wait().code == 0
+
+
+def test_an_exec_that_waits_for_a_resume_survives_a_worker_and_ends_with_its_container(corral: CorralSystem) -> None:
+    client = corral.client()
+    guest = client.guest(corral.names[0])
+    container = guest.run("c", spec=corral.spec("sleep", "1000"))
+    container.pause()
+    with ThreadPoolExecutor() as pool:
+        pool.submit(container.exec, ["echo", "once"], process="once", ignore_paused=True, request_id="once")
+        wait_until(lambda: is_under_way(client, guest.name, "once"), "it waits")
+        corral.restart_worker(guest.name)
+        waiting = pool.submit(
+            container.exec, ["echo", "once"], process="once", ignore_paused=True, request_id="once"
+        )  # the first may have been given up
+        container.resume()
+        assert list(waiting.result(20).stdout.lines()) == [b"once"]
+        container.pause()
+        doomed = pool.submit(container.exec, ["true"], ignore_paused=True, request_id="doomed")
+        wait_until(lambda: is_under_way(client, guest.name, "doomed"), "it waits")
+        container.delete(force=True)
+        with pytest.raises(CorralError, match=r"stopped|no container"):
+            doomed.result(10)
+
+
+def is_under_way(client: Client, guest: str, request: str) -> bool:
+    reply = client.call(guest, "result", ResultArgs(id=request))
+    return isinstance(reply, ResultReply) and reply.state == "running"

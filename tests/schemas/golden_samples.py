@@ -155,6 +155,7 @@ COMMANDS: list[Message] = [
         process="shell",
         spec=OciProcess(args=["sh"], env=["A=1"], cwd="/", user="0", oci={"noNewPrivileges": True}),
         stdio=OPTIONS,
+        ignore_paused=True,
     ),
     commands.ExecReply(
         container="web",

@@ -67,12 +67,22 @@ class Container:
         user: str = "",
         stdio: StdioOptions = _PLAIN,
         oci: dict[str, Any] | None = None,
+        ignore_paused: bool = False,
         request_id: str | None = None,
         timeout_s: float | None = None,
     ) -> "Process":
         """Start one more program in it, and return when it runs."""
         started = self._container.exec(
-            args, process=process, env=env, cwd=cwd, user=user, stdio=stdio, oci=oci, request_id=request_id, timeout_s=timeout_s
+            args,
+            process=process,
+            env=env,
+            cwd=cwd,
+            user=user,
+            stdio=stdio,
+            oci=oci,
+            ignore_paused=ignore_paused,
+            request_id=request_id,
+            timeout_s=timeout_s,
         )
         return Process(self._portal, self._portal.run(started))
 
@@ -99,7 +109,7 @@ class Container:
         return self._portal.run(self._container.copy_out(path, destination))
 
     def kill(self, signal: int = SIGTERM, all: bool = False) -> KillReply:
-        """Send a signal to init, or with `all` to each of its processes. Raises container_not_running."""
+        """Send a signal to init, or with `all` to each of its processes; 0 sends nothing and asks whether init lives."""
         return self._portal.run(self._container.kill(signal, all))
 
     def stop(self, grace_s: float = STOP_GRACE_S, signal: int = SIGTERM) -> Exit:
@@ -175,7 +185,7 @@ class Process:
         return self._portal.run(self._process.wait(timeout_s))
 
     def kill(self, signal: int = SIGTERM) -> KillReply:
-        """Send it a signal. Raises container_not_running or process_not_found, with details.outcome, if it has gone already."""
+        """Send it a signal; 0 sends nothing and asks whether it lives."""
         return self._portal.run(self._process.kill(signal))
 
     def end(self) -> None:

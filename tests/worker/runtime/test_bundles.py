@@ -121,6 +121,15 @@ def test_a_users_bundle_is_copied_with_what_corral_needs_and_itself_not_changed(
     assert (config["process"]["terminal"], config["process"]["oomScoreAdj"]) == (False, 0)
 
 
+@pytest.mark.parametrize("how", [{"type": "bind"}, {"options": ["rbind", "ro"]}, {"type": "none", "options": ["bind"]}])
+def test_a_bind_mounts_source_is_relative_to_the_users_bundle(source: Path, tmp_path: Path, how: dict[str, Any]) -> None:
+    mounts = [{"destination": "/a", "source": "data/../here", **how}, {"destination": "/b", "source": "/srv/x", **how}]
+    others = [{"destination": "/proc", "type": "proc", "source": "proc"}, "no mount"]
+    changed(mounts=[*mounts, *others])(source)
+    assert [one["source"] for one in made(source, tmp_path)[1]["mounts"][:2]] == [str(source / "here"), "/srv/x"]
+    assert made(source, tmp_path)[1]["mounts"][2:] == others
+
+
 def test_what_the_user_chose_stays(source: Path, tmp_path: Path) -> None:
     changed(process={"args": ["x"], "oomScoreAdj": 7}, linux={"cgroupsPath": "/mine"})(source)
     bundle, config = made(source, tmp_path, tty=True, rows=3, columns=4)

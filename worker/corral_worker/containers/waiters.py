@@ -29,7 +29,7 @@ class Waiters:
         await self._journal.durable()
 
     async def changed(self, process: ProcessRecord) -> None:
-        """Returns at the process's exit, or when one of its streams ends after it."""
+        """Returns at the process's exit, when one of its streams ends after it, and for init when its container is paused or resumed."""
         future: Future = asyncio.get_running_loop().create_future()
         self._by_process[process.instance][future] = None
         try:
@@ -41,7 +41,7 @@ class Waiters:
                 self._by_process.pop(process.instance, None)
 
     def tell_changed(self, process: ProcessRecord) -> None:
-        """The exit, or the end of a stream, is recorded."""
+        """The exit, the end of a stream, or the container's pause or resume is recorded."""
         _wake(self._by_process.pop(process.instance, {}))
 
     async def event_beyond(self, seq: int, timeout_s: float) -> None:

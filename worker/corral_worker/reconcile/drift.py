@@ -98,6 +98,7 @@ class Drift:
             self._say(container, "resumed")
             lifecycle.apply(container, "resumed")
             journal.event("resumed", Resumed(), container)
+            self._guest.waiters.tell_changed(init)
         else:
             return
         journal.save(container)

@@ -5,6 +5,7 @@ is not inherited from the shim, `terminal` as the command says, and an absolute 
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from corral_schemas.containers import OciProcess
 from corral_schemas.errors import error
 from corral_schemas.limits import FRAME_BYTES_MAX
 from corral_worker.bundle_store.store import Image
-from corral_worker.runtime.containment import ANYWHERE, Roots, confine_config, confined
+from corral_worker.runtime.containment import ANYWHERE, Roots, confine_config, confined, is_bind
 from corral_worker.runtime.host_files import name_mounts
 from corral_worker.runtime.images import needs_layer, resolved_spec
 from corral_worker.runtime.named_cgroup import cgroup_below
@@ -62,6 +63,7 @@ def make_bundle(
         source = confined(Path(args.bundle), roots, "bundle")
         config = read_config(source)
         config["process"]["terminal"] = args.stdio.tty
+        _resolve_binds(config, source)
     # a bundle that was pushed is named by no path: there is nothing to confine
     rootfs = _rootfs(config, source) if image is not None else confined(_rootfs(config, source), roots, "rootfs")
     confine_config(config, roots)
@@ -128,6 +130,14 @@ def _rootfs(config: dict[str, Any], source: Path) -> Path:
     if not rootfs.is_dir():
         raise error("bundle_invalid", f"rootfs {rootfs} is not a directory", rootfs=str(rootfs))
     return rootfs
+
+
+def _resolve_binds(config: dict[str, Any], source: Path) -> None:
+    """A bind mount may name its source relative to the bundle: the runtime would look for it beside our copy of config.json."""
+    mounts = config.get("mounts")
+    for mount in mounts if isinstance(mounts, list) else []:
+        if isinstance(mount, dict) and is_bind(mount) and isinstance(named := mount.get("source", ""), str):
+            mount["source"] = os.path.normpath(source / named)
 
 
 def _has_own_pid_namespace(linux: dict[str, Any]) -> bool:

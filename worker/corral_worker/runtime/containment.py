@@ -42,10 +42,16 @@ def confine_config(config: dict[str, Any], roots: Roots) -> None:
         options = mount.get("options") or []
         if mount.get("source") in _NAMES_OF_HOSTS and "ro" in options:
             continue
-        if mount.get("type") == "bind" or "bind" in options or "rbind" in options:
+        if is_bind(mount):
             mount["source"] = str(confined(Path(str(mount.get("source", ""))), roots, "mount"))
         elif str(mount.get("source", "")).startswith("/") or mount.get("type") not in _KERNEL_FILESYSTEMS:
             raise error("bundle_invalid", f"a mount of type {str(mount.get('type'))[:40]!r} is not among those allowed with allowed roots")
+
+
+def is_bind(mount: dict[str, Any]) -> bool:
+    """By its type or its options, as the runtime reads them."""
+    options = mount.get("options")
+    return mount.get("type") == "bind" or (isinstance(options, list) and ("bind" in options or "rbind" in options))
 
 
 _NAMES_OF_HOSTS = ("/etc/resolv.conf", "/etc/hosts")

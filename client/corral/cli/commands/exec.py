@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     metavar="FILE",
     help="Further members of the OCI process object (capabilities, rlimits, …), from a JSON file here; - for stdin.",
 )
+@click.option("--ignore-paused", is_flag=True, help="In a paused container, wait until it is resumed; without it, that is an error.")
 @options.detach_keys
 @options.signal_proxy
 @options.json_only
@@ -108,6 +109,7 @@ def exec(
             user=rest["user"],
             stdio=container_options.stdio_options(tty=tty, stdin=interactive),
             oci=oci,
+            ignore_paused=rest["ignore_paused"],
         )
 
     async def body(client: "AsyncClient") -> int:

@@ -125,6 +125,7 @@ async def _runtime(guest: Guest, container: ContainerRecord, verb: lifecycle.Ver
             await asyncio.sleep(FREEZE_PAUSE_S)
     lifecycle.apply(container, "paused" if verb == "pause" else "resumed")
     guest.journal.save(container)
+    guest.waiters.tell_changed(guest.processes[container.instance][container.init])
 
 
 async def update(guest: Guest, args: UpdateArgs, execution: Execution) -> Done:

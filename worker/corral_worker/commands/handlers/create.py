@@ -225,34 +225,56 @@ def _record_started(guest: Guest, container: ContainerRecord, process: ProcessRe
 
 async def exec_(guest: Guest, args: ExecArgs, execution: Execution) -> ExecReply:
     check_process_id(args.process)
-    async with guest.turns.ordered(args.container, execution.deadline_s):
-        container = guest.find_container(args.container, args.instance)
-        processes = guest.processes[container.instance]
-        process = processes.get(execution.record.process_instance)
-        if process is None:
-            if execution.record.process_instance:  # it failed and was removed, and only its result is missing
-                raise error("outcome_unknown", "the worker ended while its result was being recorded; it is not carried out a second time")
-            lifecycle.check("exec", container)
-            if any(one.id == args.process and not one.freed for one in processes.values()):
-                raise error("process_already_exists", f"process {args.process!r} exists in {args.container}", process=args.process)
-            process = guest.add_process(container, guest.new_instance(), args.process, args.stdio)
-            execution.remember(container, process.instance)
-        if not process.pid:
-            try:
-                await _exec_in_shim(guest, container, process, args, execution)
-            except Exception:  # not where this worker is being ended: the next one goes on with it
-                guest.forget_process(process)
-                raise
-        return ExecReply(
-            container=container.name,
-            instance=container.instance,
-            process=process.id,
-            process_instance=process.instance,
-            pid=process.pid,
-            started_ns=process.started_ns,
-            place=guest.journal.place(),
-            exit=process.exit,
-        )
+    record = execution.record
+    while True:
+        async with guest.turns.ordered(args.container, execution.deadline_s):
+            container = guest.find_container(args.container, args.instance or ("" if record.process_instance else record.instance))
+            if not args.ignore_paused or container.status != "paused" or record.process_instance:
+                return await _exec(guest, container, args, execution)
+            if not record.instance:
+                execution.remember(container)  # also after a restart, it is this one that it goes to
+        await _until_resumed(guest, container, execution.deadline_s)
+
+
+async def _until_resumed(guest: Guest, container: ContainerRecord, deadline_s: float) -> None:
+    """Returns once it is paused no more, or ended. Raises deadline_exceeded."""
+    init = guest.processes[container.instance][container.init]
+    try:
+        async with asyncio.timeout_at(deadline_s):
+            while container.status == "paused":
+                await guest.waiters.changed(init)
+    except TimeoutError:
+        raise error("deadline_exceeded", f"container {container.name} was paused until the deadline; the process was not begun") from None
+
+
+async def _exec(guest: Guest, container: ContainerRecord, args: ExecArgs, execution: Execution) -> ExecReply:
+    processes = guest.processes[container.instance]
+    process = processes.get(execution.record.process_instance)
+    if process is None:
+        if execution.record.process_instance:  # it failed and was removed, and only its result is missing
+            raise error("outcome_unknown", "the worker ended while its result was being recorded; it is not carried out a second time")
+        execution.check_not_cancelled()
+        lifecycle.check("exec", container)
+        if any(one.id == args.process and not one.freed for one in processes.values()):
+            raise error("process_already_exists", f"process {args.process!r} exists in {args.container}", process=args.process)
+        process = guest.add_process(container, guest.new_instance(), args.process, args.stdio)
+        execution.remember(container, process.instance)
+    if not process.pid:
+        try:
+            await _exec_in_shim(guest, container, process, args, execution)
+        except Exception:  # not where this worker is being ended: the next one goes on with it
+            guest.forget_process(process)
+            raise
+    return ExecReply(
+        container=container.name,
+        instance=container.instance,
+        process=process.id,
+        process_instance=process.instance,
+        pid=process.pid,
+        started_ns=process.started_ns,
+        place=guest.journal.place(),
+        exit=process.exit,
+    )
 
 
 async def _exec_in_shim(guest: Guest, container: ContainerRecord, process: ProcessRecord, args: ExecArgs, execution: Execution) -> None:
