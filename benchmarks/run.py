@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from corral import keep_large_blocks
 from kit.bare_runc import become_subreaper
 from kit.bench import Bench, Row, make_bench
 from kit.figures import Figure, MissingError
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 measured (or named what is missing), 1 a row failed, 2 usage."""
     options = _options(arguments)
     become_subreaper()
+    keep_large_blocks()  # as `corral logs` does, and any program that reads so much
     with temporary_directory() as directory:
         try:
             bench = make_bench(options.full, Path(directory))

@@ -18,12 +18,13 @@ from rows import (
     stalled,
     stdio,
     vms,
+    writes,
 )
 
 TOPICS: dict[str, dict[str, Row]] = {
     "lifecycle": lifecycle.ROWS,
     "exec": execs.ROWS,
-    "stdio": {**stdio.ROWS, **stalled.ROWS},
+    "stdio": {**stdio.ROWS, **writes.ROWS, **stalled.ROWS},
     "events": events.ROWS,
     "broker": {**broker.ROWS, **messaging.ROWS},
     "curve": curve.ROWS,

@@ -58,7 +58,7 @@ async def pulled(bench: Bench) -> list[Figure]:
                 return await pull_all(client, bundle, f"s{next(names)}", size, stdio)
 
             def pipe() -> float:
-                return _pipe(bare, bare_bundle, f"p{next(names)}", size)
+                return pipe_rate(bare, bare_bundle, f"p{next(names)}", size)
 
             def raw_pipe() -> float:
                 return _raw_pipe(bare, bare_bundle, f"r{next(names)}", size)
@@ -91,7 +91,7 @@ async def pull_all(client: AsyncClient, bundle: str, name: str, size: int, stdio
     return rate
 
 
-def _pipe(bare: BareRunc, bundle: Path, name: str, size: int) -> float:
+def pipe_rate(bare: BareRunc, bundle: Path, name: str, size: int) -> float:
     """`runc run … | cat > /dev/null`, as a shell would do it; MB/s from its start to the end of both."""
     begun = time.perf_counter()
     read, write = os.pipe2(os.O_CLOEXEC)
@@ -147,8 +147,8 @@ async def nobody_reading(bench: Bench) -> list[Figure]:
             async with bench.client() as client:
                 bundle, names = bench.bundle(*args), itertools.count(1)
                 ours, base = await pairs(
-                    lambda cap=cap, client=client, bundle=bundle, names=names: _unread(client, bundle, f"n{next(names)}", size, cap),
-                    lambda names=names: _pipe(bare, bare_bundle, f"q{next(names)}", size),
+                    lambda cap=cap, client=client, bundle=bundle, names=names: unread_rate(client, bundle, f"n{next(names)}", size, cap),
+                    lambda names=names: pipe_rate(bare, bare_bundle, f"q{next(names)}", size),
                     bench.rounds(3, 5),
                     warm_up=1,
                 )
@@ -169,7 +169,7 @@ async def nobody_reading(bench: Bench) -> list[Figure]:
         bare.close()
 
 
-async def _unread(client: AsyncClient, bundle: str, name: str, size: int, cap_bytes: int) -> float:
+async def unread_rate(client: AsyncClient, bundle: str, name: str, size: int, cap_bytes: int) -> float:
     begun = time.perf_counter()
     container = await client.guest("g1").run(name, bundle=bundle, stdio=StdioOptions(cap_bytes=cap_bytes))
     end = await container.init.wait()

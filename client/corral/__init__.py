@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         UnauthorizedError,
     )
     from corral_schemas.exits import Exit, shell_status
+    from corral_schemas.memory import keep_large_blocks
     from corral_schemas.stdio import Chunk, Gap, StdioOptions
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "StateError",
     "StdioOptions",
     "UnauthorizedError",
+    "keep_large_blocks",
     "pack_bundle",
     "shell_status",
 ]
@@ -92,6 +94,7 @@ _HOMES = {
     "Packed": "corral.bundle.pack",
     "PushProgress": "corral.bundle.push",
     "Pushed": "corral.bundle.push",
+    "keep_large_blocks": "corral_schemas.memory",
     "pack_bundle": "corral.bundle.opening",
     "ProcessFailedError": "corral.completed",
 }

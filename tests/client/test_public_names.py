@@ -11,7 +11,7 @@ def test_the_public_names_are_these_and_all_of_them_load() -> None:
         "AsyncClient", "Chunk", "Client", "Completed", "ContainerSpec", "CorralError", "Cursor", "DeadlineError", "Event",
         "EventGap", "Exit", "FleetList", "Gap", "InvalidError", "Mount", "NotFoundError", "OciProcess", "OutcomeUnknownError",
         "Packed", "ProcessFailedError", "PushProgress", "Pushed", "Resync", "ResyncError", "RetryError", "RuntimeFailedError",
-        "StateError", "StdioOptions", "UnauthorizedError", "pack_bundle", "shell_status",
+        "StateError", "StdioOptions", "UnauthorizedError", "keep_large_blocks", "pack_bundle", "shell_status",
     ]  # fmt: skip
     assert all(getattr(corral, name) is not None for name in corral.__all__)
 
