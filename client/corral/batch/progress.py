@@ -67,7 +67,8 @@ class LiveProgress(Quiet, AbstractContextManager["LiveProgress"]):
         self._since_s: dict[int, tuple[float, Send]] = {}
 
     def __enter__(self) -> "LiveProgress":
-        self._live.start()
+        if not self._console.is_dumb_terminal:  # it gets the lines alone
+            self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:

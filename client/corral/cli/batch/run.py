@@ -89,14 +89,13 @@ async def conduct(client: "AsyncClient", directory: "RunDir", plan: "Plan", chos
     from corral.batch.progress import LiveProgress, Quiet
     from corral.batch.rundir import locked
     from corral.cli.text.output import console
-    from corral.cli.text.terminal import can_redraw
 
     with contextlib.ExitStack() as stack:
         if lock:
             stack.enter_context(locked(_lock_path(lock), f"the lock {lock} is held by another run"))
         stack.enter_context(directory.held())
         on_end = _print_end if as_json else None
-        watcher = stack.enter_context(LiveProgress(console(stderr=True), on_end)) if can_redraw(sys.stderr) else Quiet(say, on_end)
+        watcher = stack.enter_context(LiveProgress(console(stderr=True), on_end)) if sys.stderr.isatty() else Quiet(say, on_end)
         summary = await _interruptible(client, directory, plan, chosen, watcher)
     _say_summary(directory, summary)
     return NOT_RUN if summary is None else summary.status

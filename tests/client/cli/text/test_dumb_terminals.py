@@ -24,3 +24,11 @@ def test_top_says_what_shows_figures_there(up: Up) -> None:
     with Terminal("top", environment=up.environment, term="dumb") as terminal:
         assert terminal.end() == 2
         assert b"top needs a terminal" in terminal.shown
+
+
+def test_a_batch_says_how_each_step_ended(up: Up, tmp_path: Path) -> None:
+    asked = ("batch", "run", "--run-dir", tmp_path / "run", "--select", "all", "--rootfs", up.rootfs, "--", "true")
+    with Terminal(*asked, environment=up.environment, term="dumb") as terminal:
+        assert terminal.end() == 0
+        first, second = terminal.shown.decode().splitlines()
+        assert first.startswith("run: 2 ok in ") and second.startswith("corral: ") and second.endswith(": 2 ok")
