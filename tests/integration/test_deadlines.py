@@ -106,3 +106,5 @@ def test_other_containers_go_on_while_one_hangs_and_cancel_cuts_it_off(system: C
     assert isinstance(outcome, CancelReply) and outcome.outcome == "too_late"
     flag.unlink()
     wait_until(lambda: [one.id for one in guest.list().containers] == ["keeper"], "what was cut off is removed", 10.0)
+    shim = f"corral-shim {name} hangs"  # it waits until the worker has stored the removal; the next worker would find it otherwise
+    wait_until(lambda: shim not in command_lines().values(), "its shim has ended", 10.0)
