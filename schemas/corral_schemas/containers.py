@@ -21,6 +21,14 @@ class Mount(Message, frozen=True, kw_only=True):
     readonly: Annotated[bool, Meta(description="The container may not write to it")] = False
 
 
+class Device(Message, frozen=True, kw_only=True):
+    """A device of the guest in a container."""
+
+    source: Annotated[str, Meta(description="Path of the device in the guest, or of a directory of devices", min_length=1)]
+    destination: Annotated[str, Meta(description="Path in the container; empty: the same")] = ""
+    permissions: Annotated[str, Meta(description="What it may do: r, w, m (mknod)", pattern="^[rwm]{1,3}$")] = "rwm"
+
+
 class ContainerSpec(Message, frozen=True, kw_only=True):
     """A container made from a root file system, or from a bundle that was pushed (one of them): the worker writes the OCI bundle."""
 
@@ -47,6 +55,17 @@ class ContainerSpec(Message, frozen=True, kw_only=True):
         False
     )
     hostname: Annotated[str, Meta(description="Host name in the container; empty: the container's id")] = ""
+    cap_add: Annotated[list[str], Meta(description="Capabilities beside docker's default ones: NET_ADMIN or CAP_NET_ADMIN; ALL")] = []
+    cap_drop: Annotated[list[str], Meta(description="Capabilities that the container does not get; ALL: all but those of cap_add")] = []
+    privileged: Annotated[
+        bool, Meta(description="Every capability and device, nothing hidden or filtered; refused unless the worker allows it")
+    ] = False
+    devices: Annotated[list[Device], Meta(description="Devices of the guest")] = []
+    no_new_privileges: Annotated[bool, Meta(description="Set-id programs and file capabilities give nothing")] = False
+    seccomp: Annotated[
+        Literal["default", "unconfined"] | dict[str, Any],
+        Meta(description="Filter of system calls: the default, none, or a profile in the form of docker or the OCI"),
+    ] = "default"
 
 
 class OciProcess(Message, frozen=True, kw_only=True):

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bundles.conftest import push
-from corral import Client, ContainerSpec, Mount
+from corral import Client, ContainerSpec, CorralError, Mount
 from corral.bundle.pack import pack
 from corral.bundle.sources import DirectorySource
 from corral.sync.guest import Guest
+from corral_schemas.commands import CreateArgs
+from corral_schemas.containers import Device
 from corral_schemas.limits import PIDS_LIMIT_DEFAULT
 from corral_testkit.bundles import BUSYBOX
 from corral_testkit.system import CorralSystem
+from corral_worker.runtime.bundles import make_bundle
 from corral_worker.runtime.cgroups import cgroup_version
 from corral_worker.runtime.resources import can_limit_swap
 from corral_worker.shim.cgroup.cgroup import hierarchies
@@ -132,3 +139,88 @@ def test_all_processes_show_those_that_ended_and_were_not_reaped(system: CorralS
     assert zombie.command == []
     assert not [one for one in container.ps() if one.is_zombie]
     container.delete(force=True)
+
+
+CALLS = """
+import ctypes, errno, os
+libc = ctypes.CDLL(None, use_errno=True)
+def tried(number, *arguments):
+    ctypes.set_errno(0)
+    libc.syscall(number, *arguments)
+    return errno.errorcode.get(ctypes.get_errno(), "ok")
+print(tried(323, 0), tried(425, 1, 0), tried(250, 0, 0), tried(435, 0, 0), tried(272, 0x10000000), tried(41, 40, 1, 0), tried(41, 38, 5, 0))
+print(tried(39), tried(41, 1, 1, 0), tried(101, 3, 0, 0, 0))
+"""
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers of the calls are those of x86-64")
+def test_calls_that_docker_denies_are_denied(system: CorralSystem, guest: Guest, tmp_path: Path) -> None:
+    (tmp_path / "calls.py").write_text(CALLS)
+    python = Path(sys.base_prefix)
+    paths = ["/lib", "/lib64", "/usr/lib", "/usr/bin", *([str(python)] if python != Path("/usr") else []), str(tmp_path)]
+    mounts = [Mount(source=path, destination=path, readonly=True) for path in paths if Path(path).exists()]
+    program = f"{Path(sys.executable).resolve()} -I {tmp_path}/calls.py"
+    found = said(guest, program, rootfs=str(system.rootfs), overlay=True, mounts=mounts).splitlines()
+    # userfaultfd, io_uring_setup, keyctl, clone3, unshare, socket of AF_VSOCK and AF_ALG
+    assert found[0] == "EPERM EPERM EPERM ENOSYS EPERM EPERM EPERM"
+    assert found[1] == "ok ok ESRCH", "getpid, a Unix socket and ptrace are permitted"
+
+
+def granted(guest: Guest, system: CorralSystem, **spec: object) -> int:
+    """The effective capabilities of a shell in a container."""
+    status = said(guest, "cat /proc/self/status", rootfs=str(system.rootfs), **spec)
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff")), 16)
+
+
+def test_capabilities_are_added_and_dropped(system: CorralSystem, guest: Guest) -> None:
+    net_admin, chown = 1 << 12, 1 << 0
+    assert granted(guest, system, cap_add=["NET_ADMIN"], cap_drop=["chown"]) & (net_admin | chown) == net_admin
+    assert granted(guest, system, cap_drop=["ALL"]) == 0
+    with pytest.raises(CorralError, match=r"bad_request.*no capability"):
+        guest.run(spec=ContainerSpec(rootfs=str(system.rootfs), args=["true"], cap_add=["NOPE"]))
+
+
+def test_seccomp_may_be_off_or_of_ones_own_and_new_privileges_may_be_off(system: CorralSystem, guest: Guest) -> None:
+    program = "grep -E 'Seccomp:|NoNewPrivs' /proc/self/status; mkdir /tmp/x && echo made; true"
+
+    def lines(**spec: object) -> list[str]:
+        return [line.split()[-1] for line in said(guest, program, rootfs=str(system.rootfs), **spec).splitlines()]
+
+    assert lines() == ["0", "2", "made"]
+    assert lines(seccomp="unconfined", no_new_privileges=True) == ["1", "0", "made"]
+    rule = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}
+    assert lines(seccomp={"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}) == ["0", "2"]
+    with pytest.raises(CorralError, match="seccomp profile"):
+        guest.run(spec=ContainerSpec(rootfs=str(system.rootfs), args=["true"], seccomp={"defaultAction": 1}))
+
+
+def test_a_device_of_the_guest_is_there_with_its_permissions(system: CorralSystem, guest: Guest) -> None:
+    program = "ls -l /dev/mine; (: > /dev/mine) 2>/dev/null && echo written; (: < /dev/mine) && echo read; ls /dev/kmsg 2>/dev/null; true"
+    device = Device(source="/dev/kmsg", destination="/dev/mine", permissions="r")
+    found = said(guest, program, rootfs=str(system.rootfs), devices=[device], cap_add=["SYSLOG"]).splitlines()
+    assert (found[0].split()[4:6], found[1:]) == (["1,", "11"], ["read"])
+    with pytest.raises(CorralError, match=r"bad_request.*/etc is no device"):
+        guest.run(spec=ContainerSpec(rootfs=str(system.rootfs), args=["true"], devices=[Device(source="/etc")]))
+
+
+def test_privileged_is_refused_unless_the_worker_allows_it(
+    system: CorralSystem, guest: Guest, new_corral: Callable[..., CorralSystem]
+) -> None:
+    with pytest.raises(CorralError, match=r"unauthorized.*--allow-privileged"):
+        guest.run(spec=ContainerSpec(rootfs=str(system.rootfs), args=["true"], privileged=True))
+    allowing = new_corral(1, worker_options=["--allow-privileged"])
+    other = allowing.client().guest(allowing.names[0])
+    program = "grep -E 'Seccomp:' /proc/self/status; ls /dev/kmsg; (: < /dev/kmsg) && echo read; mount -t tmpfs x /tmp && echo mounted"
+    found = said(other, program, rootfs=str(allowing.rootfs), privileged=True).splitlines()
+    assert found == ["Seccomp:\t0", "/dev/kmsg", "read", "mounted"]
+
+
+@pytest.mark.parametrize(
+    "more", [{"cap_add": ["SYS_ADMIN"]}, {"seccomp": "unconfined"}, {"devices": [Device(source="/dev/kmsg")]}, {"privileged": True}]
+)
+def test_with_allowed_roots_nothing_beyond_dockers_default_is_given(tmp_path: Path, more: dict[str, Any]) -> None:
+    (tmp_path / "rootfs").mkdir()
+    args = CreateArgs(container="c", spec=ContainerSpec(rootfs=str(tmp_path / "rootfs"), args=["true"], **more))
+    with pytest.raises(CorralError, match="unauthorized"):
+        make_bundle(args, tmp_path / "made", "/cg", (tmp_path.resolve(),))
+    make_bundle(args, tmp_path / "made", "/cg", (tmp_path.resolve(),), privileged=True)

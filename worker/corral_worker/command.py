@@ -87,6 +87,11 @@ class StartError(Exception):
     help="Bundles, root file systems, mounts and cgroups that bundles name must lie below it; repeat it for more. [default: anywhere]",
 )
 @click.option(
+    "--allow-privileged",
+    is_flag=True,
+    help="Allow --privileged; with --allow-root also added capabilities, devices and other system call filters.",
+)
+@click.option(
     "--zygote",
     type=click.Choice(["own", "unit"]),
     default="own",
@@ -110,6 +115,7 @@ def worker(
     server_key: str,
     token_file: Path | None,
     allowed_roots: tuple[Path, ...],
+    allow_privileged: bool,
     zygote: str,
     insecure: bool,
     verbose: bool,
@@ -143,6 +149,7 @@ def worker(
             labels=_parse_labels(labels),
             durability=durability,
             allowed_roots=tuple(root.resolve() for root in allowed_roots),
+            allow_privileged=allow_privileged,
             zygote_is_unit=zygote == "unit",
             keys=_keys(brokers, key_file or paths.state / "worker.key", server_key, token_file, insecure),
         )

@@ -54,6 +54,8 @@ class Settings:
     durability: str = "power"
     keys: Keys | None = None
     allowed_roots: Roots = ANYWHERE
+    allow_privileged: bool = False
+    """Containers may be privileged, and with allowed roots have more than docker's default."""
     zygote_is_unit: bool = False
     """The service manager starts the zygote; otherwise the worker does."""
     requests_kept_s: float = REQUESTS_KEPT_S

@@ -21,6 +21,7 @@ from corral_worker.runtime.images import needs_layer, resolved_spec
 from corral_worker.runtime.named_cgroup import cgroup_below
 from corral_worker.runtime.oci import config_from_spec, hostname_of, with_term
 from corral_worker.runtime.overlay import make_layer
+from corral_worker.runtime.security import check_allowed
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,11 @@ def make_bundle(
     image: Image | None = None,
     overlays: bool = False,
     systemd_cgroups: bool = False,
+    privileged: bool = False,
 ) -> Bundle:
     """Writes `directory`/config.json; with `roots` nothing from outside them is taken in. `image`: the bundle that the spec names.
-    `overlays`: whether a layer of the container's own can be one (else it is a copy).
+    `overlays`: whether a layer of the container's own can be one (else it is a copy). `privileged`: whether a spec may ask for more than
+    docker's default.
 
     Raises bundle_invalid or bad_request (only the directory is left then), OSError on a full disk."""
     if bool(args.bundle) == (args.spec is not None):
@@ -56,6 +59,7 @@ def make_bundle(
     spec = None if args.spec is None else resolved_spec(args.spec, image)
     layer = spec is not None and needs_layer(spec, overlays=overlays)
     if spec is not None:
+        check_allowed(spec, roots, privileged=privileged)
         hostname = hostname_of(spec, args.container)
         config = config_from_spec(spec, hostname, tty=args.stdio.tty, layered=layer)
         source = directory

@@ -1,27 +1,10 @@
-"""What a container made from a spec sees besides its own files: kernel file systems, what is hidden of them, capabilities, namespaces."""
+"""What a container made from a spec sees besides its own files: kernel file systems, what is hidden of them, namespaces."""
 
 from pathlib import Path
 from typing import Any
 
 from corral_worker.runtime.cgroups import cgroup_version
 
-CAPABILITIES = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FSETID",
-    "CAP_FOWNER",
-    "CAP_MKNOD",
-    "CAP_NET_RAW",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETFCAP",
-    "CAP_SETPCAP",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SYS_CHROOT",
-    "CAP_KILL",
-    "CAP_AUDIT_WRITE",
-)
-"""Docker's default set."""
 MASKED_PATHS = (
     "/proc/acpi",
     "/proc/asound",
@@ -54,9 +37,15 @@ _MOUNTS: tuple[dict[str, Any], ...] = (
 _CGROUP = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "ro"]}
 
 
-def kernel_mounts() -> list[dict[str, Any]]:
-    """Return the mounts of the kernel's file systems. The cgroup is there read-only: runtimes of languages size themselves after it."""
-    return [*_MOUNTS, *([_CGROUP] if cgroup_version() != "none" else [])]
+def kernel_mounts(*, writable: bool = False) -> list[dict[str, Any]]:
+    """Return the mounts of the kernel's file systems. The cgroup is there: runtimes of languages size themselves after it.
+
+    `writable`: /sys and the cgroup are, as in a privileged container.
+    """
+    found = [*_MOUNTS, *([_CGROUP] if cgroup_version() != "none" else [])]
+    if writable:
+        return [{**mount, "options": [option for option in mount["options"] if option != "ro"]} for mount in found]
+    return found
 
 
 def namespaces(network: str) -> list[dict[str, str]]:

@@ -1,14 +1,16 @@
 """An OCI config.json from a ContainerSpec: what `docker run` would give a container, as far as it needs no daemon."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 from corral_schemas.containers import ContainerSpec, Mount
 from corral_schemas.errors import error
+from corral_worker.runtime.devices import devices_of
 from corral_worker.runtime.host_files import opened
-from corral_worker.runtime.inside import CAPABILITIES, READONLY_PATHS, kernel_mounts, masked_paths, namespaces
+from corral_worker.runtime.inside import kernel_mounts, namespaces
 from corral_worker.runtime.resources import resources_of, rlimits
+from corral_worker.runtime.seccomp import kernel_version
+from corral_worker.runtime.security import capabilities_of, security_linux, security_process
 from corral_worker.runtime.users import resolve_user
 
 OCI_VERSION = "1.0.2"
@@ -27,6 +29,8 @@ def config_from_spec(spec: ContainerSpec, hostname: str, *, tty: bool, layered: 
     rootfs = Path(spec.rootfs)
     if not rootfs.is_absolute() or not rootfs.is_dir():
         raise error("bundle_invalid", f"rootfs {spec.rootfs!r} is not an absolute path of a directory in the guest", rootfs=spec.rootfs)
+    capabilities = capabilities_of(spec)
+    devices, device_rules = devices_of(spec)
     with opened(rootfs) as root:
         user = resolve_user(spec.user, root)
     return {
@@ -37,18 +41,21 @@ def config_from_spec(spec: ContainerSpec, hostname: str, *, tty: bool, layered: 
             "args": spec.args,
             "env": with_term([PATH_ENV, f"HOSTNAME={hostname}", *spec.env], tty=tty),
             "cwd": spec.cwd or "/",
-            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), CAPABILITIES),
             "rlimits": rlimits(),
-            "noNewPrivileges": False,
+            **security_process(capabilities, spec),
         },
         "root": {"path": str(rootfs), "readonly": not (spec.writable or spec.overlay)},
         "hostname": hostname,
-        "mounts": [*kernel_mounts(), *_tmp(spec, rootfs, layered=layered), *(_bind(mount) for mount in spec.mounts)],
+        "mounts": [
+            *kernel_mounts(writable=spec.privileged),
+            *_tmp(spec, rootfs, layered=layered),
+            *(_bind(mount) for mount in spec.mounts),
+        ],
         "linux": {
-            "resources": resources_of(spec),
+            "resources": {"devices": device_rules, **resources_of(spec)},
+            "devices": devices,
             "namespaces": namespaces(spec.network),
-            "maskedPaths": masked_paths(),
-            "readonlyPaths": READONLY_PATHS,
+            **security_linux(capabilities, spec),
         },
     }
 
@@ -82,5 +89,4 @@ def _bind(mount: Mount) -> dict[str, Any]:
 
 def _readonly() -> list[str]:
     """Read-only with all that is mounted below the source, where the guest's kernel can."""
-    found = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2] if part.isdigit())
-    return ["rro", "ro"] if found >= _RECURSIVE_READONLY_SINCE else ["ro"]
+    return ["rro", "ro"] if kernel_version() >= _RECURSIVE_READONLY_SINCE else ["ro"]

@@ -14,8 +14,8 @@ _UNLIMITED = -1
 
 
 def resources_of(spec: ContainerSpec) -> dict[str, Any]:
-    """Return `linux.resources` with the spec's limits; devices as `runc spec` has them."""
-    found: dict[str, Any] = {"devices": [{"allow": False, "access": "rwm"}], "pids": {"limit": _pids_limit(spec.pids_limit)}}
+    """Return `linux.resources` with the spec's limits."""
+    found: dict[str, Any] = {"pids": {"limit": _pids_limit(spec.pids_limit)}}
     if spec.memory_bytes:
         found["memory"] = {"limit": spec.memory_bytes}
         if can_limit_swap(hierarchies()):

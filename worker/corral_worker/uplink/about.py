@@ -77,6 +77,7 @@ class About:
                 "durability": settings.durability,
                 "labels": settings.labels,
                 "allowed_roots": [str(root) for root in settings.allowed_roots] or ["/"],
+                "allow_privileged": settings.allow_privileged,
                 "security": self._security,
                 "time_ns": time.time_ns(),
             },

@@ -83,7 +83,7 @@ def run(
     """
     from corral.cli.shell.session import with_client
 
-    made = container_options.ContainerOptions(**what)
+    made = container_options.ContainerOptions.of(what)
     made.check()
     spec = made.spec()
     container_options.check_fleet(choice, limit_s, tty=made.tty, stdin=made.interactive, detach=detach, as_json=as_json)
@@ -180,7 +180,7 @@ def create(as_json: bool, timeout_s: float, broker: str | None, **what: Any) -> 
     """
     from corral.cli.shell.session import with_client
 
-    made = container_options.ContainerOptions(**what)
+    made = container_options.ContainerOptions.of(what)
     made.check()
     spec = made.spec()
 

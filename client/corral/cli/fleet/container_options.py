@@ -1,14 +1,16 @@
 """From docker's flags to what makes a container: the options of run and create, and the spec and streams they mean."""
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from corral.cli.fleet import spec_security
 from corral.cli.fleet.env_file import variables_of
+from corral.cli.fleet.spec_options import SpecOption, spec_members
 from corral.cli.shell.options import SIZE, complete_guests
 
 if TYPE_CHECKING:
@@ -78,8 +80,14 @@ _OPTIONS: list[Callable[[F], F]] = [
 ]
 
 
+SPEC_OPTIONS: tuple[SpecOption, ...] = (*spec_security.OPTIONS,)
+"""Options that set one member of a spec each."""
+
+
 def add_options(function: F) -> F:
-    """All options that say what to make; they arrive as keyword arguments for `ContainerOptions`."""
+    """All options that say what to make; they arrive as keyword arguments for `ContainerOptions.of`."""
+    for spec_option in reversed(SPEC_OPTIONS):
+        function = spec_option.added_to(function)
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
@@ -110,6 +118,14 @@ class ContainerOptions:
     writable: bool | None
     overlay: bool
     args: Sequence[str]
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """Values of SPEC_OPTIONS."""
+
+    @classmethod
+    def of(cls, what: Mapping[str, Any]) -> "ContainerOptions":
+        """From the keyword arguments of a command with these options."""
+        more = {option.parameter: what[option.parameter] for option in SPEC_OPTIONS}
+        return cls(**{name: value for name, value in what.items() if name not in more}, more=more)
 
     def check(self) -> None:
         """Raises click.UsageError for options that do not go together."""
@@ -157,6 +173,7 @@ class ContainerOptions:
             "--rw": self.writable is not None,
             "--overlay": self.overlay,
             "--entrypoint": self.entrypoint is not None,
+            **{option.flags[-1]: option.is_given(self.more.get(option.parameter)) for option in SPEC_OPTIONS},
         }
         for flag, value in given.items():
             if value:
@@ -184,6 +201,7 @@ class ContainerOptions:
             writable=bool(self.writable) and not self.overlay,
             overlay=self.overlay or (bool(self.image) and self.writable is not False),
             hostname=self.hostname,
+            **spec_members(SPEC_OPTIONS, self.more),
         )
 
     def stdio(self) -> "StdioOptions":

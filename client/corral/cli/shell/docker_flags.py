@@ -9,7 +9,7 @@ _JQ = "filter the JSON Lines instead, for example with `| jq -c 'select(.status 
 _MAKING = {
     **dict.fromkeys(("-p", "--publish", "-P", "--publish-all", "--expose"), "ports are not published: use --network host"),
     **dict.fromkeys(
-        ("--privileged", "--cap-add", "--cap-drop", "--security-opt", "--device", "--device-cgroup-rule", "--gpus", "--ulimit", "--sysctl"),
+        ("--device-cgroup-rule", "--gpus", "--ulimit", "--sysctl"),
         _BUNDLE,
     ),
     **dict.fromkeys(("--ipc", "--pid", "--uts", "--userns", "--cgroupns", "--cgroup-parent", "--group-add", "--domainname"), _BUNDLE),

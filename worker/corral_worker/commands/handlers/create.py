@@ -145,6 +145,7 @@ def _lay_out(guest: Guest, container: ContainerRecord, process: ProcessRecord, a
             image=image,
             overlays=args.spec is not None and may_need_layer(args.spec) and guest.overlays,
             systemd_cgroups=guest.settings.runtime.has_systemd_cgroups,
+            privileged=guest.settings.allow_privileged,
         )
         if bundle.cgroup.startswith("/") and bundle.cgroup != guest.settings.cgroup(container.instance):
             make_cgroup(bundle.cgroup)
