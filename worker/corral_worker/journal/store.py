@@ -102,6 +102,7 @@ class SqliteStore:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(f"PRAGMA synchronous={'FULL' if durability == 'power' else 'OFF'}")
             connection.execute("PRAGMA busy_timeout=10000")
+            connection.execute("PRAGMA secure_delete=ON")  # the arguments of commands that are done hold environments
             connection.execute("PRAGMA cache_size=-1024")
             connection.execute("PRAGMA journal_size_limit=16777216")
             connection.executescript(_SCHEMA)

@@ -18,6 +18,7 @@ from corral_worker.commands.execution import Execution, settle
 from corral_worker.commands.handlers.change import json_is_the_callers
 from corral_worker.containers import lifecycle
 from corral_worker.containers.container_root import root_of
+from corral_worker.containers.environments import EXEC_FILE, forget_exec
 from corral_worker.containers.guest import Guest, response_error
 from corral_worker.containers.rebuild import note_container, note_process
 from corral_worker.containers.remains import remove_remains
@@ -261,11 +262,14 @@ async def _exec(guest: Guest, container: ContainerRecord, args: ExecArgs, execut
         process = guest.add_process(container, guest.new_instance(), args.process, args.stdio)
         execution.remember(container, process.instance)
     if not process.pid:
+        directory = guest.settings.paths.process(container.instance, process.instance)
         try:
             await _exec_in_shim(guest, container, process, args, execution)
         except Exception:  # not where this worker is being ended: the next one goes on with it
             guest.forget_process(process)
+            await asyncio.to_thread(forget_exec, directory)
             raise
+        await asyncio.to_thread(forget_exec, directory)
     return ExecReply(
         container=container.name,
         instance=container.instance,
@@ -288,7 +292,7 @@ async def _exec_in_shim(guest: Guest, container: ContainerRecord, process: Proce
     await execution.recorded
     log_path, pid_file = directory / "runc.log", paths.pid_file(container.instance)
     console = paths.console_socket(process.instance) if args.stdio.tty else None
-    argv = guest.settings.runtime.exec(container.instance, directory / "process.json", pid_file, log_path, console)
+    argv = guest.settings.runtime.exec(container.instance, directory / EXEC_FILE, pid_file, log_path, console)
     async with guest.holding(process):
         body = _process_body(process, args.stdio, pid_file)
         with json_is_the_callers("the process"):
@@ -314,7 +318,7 @@ def _lay_out_exec(guest: Guest, container: ContainerRecord, process: ProcessReco
         user = _user_of(guest, container, args.spec.user)
         oci: dict[str, Any] = exec_process(bundle, args.spec, user, tty=stdio.tty, rows=stdio.rows, columns=stdio.columns)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (directory / "process.json").write_text(json.dumps(oci))
+        (directory / EXEC_FILE).write_text(json.dumps(oci))
         process.args = args.spec.args
         note_process(directory, process)
     except OSError as why:

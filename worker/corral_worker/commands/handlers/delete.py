@@ -12,6 +12,7 @@ from corral_schemas.events import Deleted
 from corral_schemas.stdio import Done
 from corral_worker.commands.execution import Execution, internal_execution
 from corral_worker.containers import lifecycle
+from corral_worker.containers.environments import forget_container
 from corral_worker.containers.guest import Guest
 from corral_worker.journal.records import ContainerRecord
 from corral_worker.runtime.host_files import remove_name_files
@@ -91,6 +92,7 @@ async def remove_container(guest: Guest, container: ContainerRecord, execution: 
         log.warning("container %s was deleted, but the runtime says: %s", container.name, warning)
         why = msgspec.structs.replace(why, warning=warning[:EVENT_TEXT_CHARS_MAX])
     await _last_exits(guest, container)
+    await _forget_environments(guest, container)
     lifecycle.apply(container, "deleted")
     guest.mark_deleted(container)
     guest.journal.event("deleted", why, container)
@@ -98,6 +100,14 @@ async def remove_container(guest: Guest, container: ContainerRecord, execution: 
     remove_name_files(directory)
     if has_layer(directory):
         await asyncio.to_thread(remove_layer, directory)
+
+
+async def _forget_environments(guest: Guest, container: ContainerRecord) -> None:
+    """Before it counts as deleted: a worker that ends in between does it again."""
+    try:
+        await asyncio.to_thread(forget_container, guest.settings.paths, container.instance)
+    except OSError as why:
+        log.error("container %s: its environment stays on disk until its output goes: %s", container.name, why)
 
 
 async def _last_exits(guest: Guest, container: ContainerRecord) -> None:
