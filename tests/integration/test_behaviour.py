@@ -147,8 +147,8 @@ def test_stats_are_those_of_the_containers_cgroup(corral: CorralSystem, guest: G
     assert found.cpu_ns is not None and found.cpu_ns > 0
     assert (found.pids, found.pids_limit, found.oom_kills) == (2, 20, 0)
     assert (found.stdout_bytes, found.stderr_bytes) == (5, 1)
-    container.update({"memory": {"limit": 32 << 20}, "pids": {"limit": 30}})
-    assert (container.stats().memory_limit_bytes, container.stats().pids_limit) == (32 << 20, 30)
+    container.update({"memory": {"limit": 12 << 20}, "pids": {"limit": 30}})
+    assert (container.stats().memory_limit_bytes, container.stats().pids_limit) == (12 << 20, 30)
     process.kill(signal.SIGKILL)
 
 
