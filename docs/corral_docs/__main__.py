@@ -6,7 +6,7 @@ Run from a source checkout as `make pages` (`PYTHONPATH=docs python -m corral_do
 import sys
 from pathlib import Path
 
-from corral_docs import api, changelog, cli, commands, guarantees, limits, links, rooms, troubleshooting
+from corral_docs import api, changelog, cli, commands, guarantees, limits, links, rooms, shim_messages, troubleshooting
 from corral_docs.places import DOCS, ROOT
 from corral_docs.sections import filled
 
@@ -19,6 +19,7 @@ def pages() -> dict[Path, str]:
     parts = {
         "architecture": ("rooms", rooms.lists()),
         "limits": ("limits", limits.table()),
+        "shim-protocol": ("messages", shim_messages.tables()),
         "troubleshooting": ("errors", troubleshooting.tables()),
         "words": ("docker", commands.docker_table()),
     }

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from corral_testkit.bundles import make_bundle, make_process, make_rootfs
-from corral_worker.shim.base.wire import FrameReader, Message, encode
+from corral_testkit.shim_messages import INCOMING, OUTGOING, checked
+from corral_worker.shim.base.wire import VERSION, FrameReader, Message, encode
 from corral_worker.shim.cgroup.cgroup import hierarchies
 from corral_worker.shim.listener import pid_of_listener
 from corral_worker.shim.spool.reader import Chunk, Gap, SpoolReader
@@ -64,14 +65,14 @@ class Wire:
                 continue
             if not data:
                 raise ConnectionError("closed by the other side")
-            self._arrived += [message for message, _ in self._reader.feed(data)]
+            self._arrived += [checked(message, INCOMING) for message, _ in self._reader.feed(data)]
 
     def arrived(self) -> list[Message]:
         """What came and was not taken out (after reading what is there now)."""
         self.socket.settimeout(0)
         with contextlib.suppress(BlockingIOError):
             while data := self.socket.recv(1 << 20):
-                self._arrived += [message for message, _ in self._reader.feed(data)]
+                self._arrived += [checked(message, INCOMING) for message, _ in self._reader.feed(data)]
         return list(self._arrived)
 
     def close(self) -> None:
@@ -100,7 +101,7 @@ class ShimDriver:
         if hasattr(self, "wire"):
             self.wire.close()
         self.wire = Wire(self.guest.run_dir / "s" / f"{self.instance}.sock")
-        self.wire.send({"t": "hello", "generation": self.generation, "guest": self.guest.name})
+        self.wire.send(checked({"t": "hello", "generation": self.generation, "guest": self.guest.name, "version": VERSION}, OUTGOING))
         self.state = self.wire.wait_for(lambda message: message["t"] in ("state", "refused"))
         return self.wire, self.state
 

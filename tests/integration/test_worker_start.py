@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ import pytest
 from corral_testkit.remains import processes_at
 from corral_testkit.shim_driver import wait_until
 from corral_testkit.system import CorralSystem
+from corral_worker.shim.base.wire import VERSION, FrameReader, encode
 
 pytestmark = pytest.mark.runc
 
@@ -197,3 +200,36 @@ def test_everything_it_makes_is_private(corral: CorralSystem) -> None:
     for top in (corral.state_dir(name), corral.run_dir(name)):
         assert top.stat().st_mode & 0o077 == 0
         assert top.stat().st_uid == os.getuid()
+
+
+def test_a_shim_of_a_newer_corral_is_left_alone_and_the_worker_does_not_start(corral: CorralSystem) -> None:
+    """As after going back to an older version: what runs there goes on, and the newer worker finds it as it was."""
+    name = corral.names[0]
+    container = corral.client().guest(name).run("c", spec=corral.spec("sleep", "1000"))
+    corral.workers[name].kill()
+    path = corral.run_dir(name) / "s" / f"{container.instance}.sock"
+    aside = path.with_suffix(".aside")
+    path.rename(aside)
+    with socket.socket(socket.AF_UNIX) as newer:
+        newer.bind(str(path))
+        newer.listen()
+        with ThreadPoolExecutor() as pool:
+            answered = pool.submit(answer_as_version, newer, VERSION + 1)
+            with pytest.raises(
+                AssertionError, match=rf"corral worker: the shim of container {container.instance} speaks version {VERSION + 1}"
+            ):
+                corral.workers[name].start()
+            assert answered.result(10) == VERSION
+    aside.rename(path)
+    corral.restart_worker(name)
+    assert corral.client().guest(name).container("c").state().status == "running"
+
+
+def answer_as_version(listener: socket.socket, version: int) -> int:
+    """Answers one hello; returns the version in it."""
+    connection, _ = listener.accept()
+    with connection:
+        (hello, _blob), *_ = FrameReader().feed(connection.recv(65536))
+        connection.sendall(encode({"t": "state", "version": version}))
+        connection.recv(1)  # until the worker hangs up
+    return int(hello["version"])

@@ -32,6 +32,7 @@ from corral_worker.service import Worker, real_parts
 from corral_worker.service_commands import install, zygote
 from corral_worker.service_manager import ServiceManager
 from corral_worker.shim.zygote.launch import ZygoteStartError
+from corral_worker.shims.port import ShimVersionError
 
 log = logging.getLogger("corral_worker")
 
@@ -155,7 +156,7 @@ def worker(
         )
         with _locked(paths.lock):
             asyncio.run(_serve(settings, list(brokers), version))
-    except (StartError, KeyFileError, CorralError, ZygoteStartError) as why:
+    except (StartError, KeyFileError, CorralError, ZygoteStartError, ShimVersionError) as why:
         click.echo(f"corral worker: {why}", err=True)
         sys.exit(1)
 

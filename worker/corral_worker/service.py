@@ -30,7 +30,7 @@ from corral_worker.reconcile.notices import Notices
 from corral_worker.reconcile.rollback_check import set_back
 from corral_worker.reconcile.truncated_output import note_reads
 from corral_worker.shim.cgroup.cgroup import remove_guest_cgroups
-from corral_worker.shims.port import Shims, UnixShims
+from corral_worker.shims.port import Body, Shims, UnixShims
 from corral_worker.uplink.about import About
 from corral_worker.uplink.dialer import Dialer, ZmqDialer
 from corral_worker.uplink.session import BrokerSession, Face, Route
@@ -61,7 +61,7 @@ def real_parts(settings: Settings) -> Parts:
 
 
 class Worker:
-    """One guest's worker. `run` returns when it was told to stop."""
+    """One guest's worker, and the observer of its shims. `run` returns when it was told to stop."""
 
     def __init__(self, settings: Settings, brokers: list[str], runtime_version: str, parts: Parts) -> None:
         self._settings = settings
@@ -96,8 +96,7 @@ class Worker:
 
     async def run(self, stop: asyncio.Event, ready: Callable[[], None]) -> None:
         """Takes the guest over, serves brokers, and leaves shims and containers alone when told to stop."""
-        self.guest.on_notice = self._notices.take
-        self.guest.on_shim_gone = self._shim_gone
+        self.guest.observe_shims(self)
         journal_is_new = not self.journal.epoch
         if journal_is_new:
             self._begin_journal()
@@ -159,7 +158,12 @@ class Worker:
         self.journal.close()
         self._parts.dialer.close()
 
-    def _shim_gone(self, instance: str) -> None:
+    def notice(self, instance: str, notice: Body) -> None:
+        """See ShimObserver."""
+        self._notices.take(instance, notice)
+
+    def gone(self, instance: str) -> None:
+        """See ShimObserver."""
         container = self.guest.containers.get(instance)
         if container is not None:
             self._tasks.start(adopt.record_lost_container(self.guest, self._notices, container, LOST_WITH_SHIM))

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from corral_testkit.shim_messages import INCOMING, OUTGOING, checked
 from corral_testkit.sim.patches import wall_ns
 from corral_testkit.sim.process import Process
 from corral_testkit.sim.runtime import Running, RuntimeError_, Script
 from corral_testkit.sim.shim_process import EARLY_S, ShimProcess, _error
-from corral_worker.shim.base.wire import Message
+from corral_worker.shim.base.wire import VERSION, Message
 
 if TYPE_CHECKING:
     from corral_testkit.sim.guest import SimGuest
@@ -49,6 +50,7 @@ class SimShim:
 
     def message(self, connection: ShimConnection, message: Message, blob: bytes) -> None:
         """From any worker that is connected."""
+        checked(message, OUTGOING)
         if message["t"] == "hello":
             self._hello(connection, message)
         elif connection is self._connection:
@@ -66,6 +68,7 @@ class SimShim:
         self._send(
             {
                 "t": "state",
+                "version": VERSION,
                 "instance": self.instance,
                 "pid": 1,
                 "processes": [one.snapshot() for one in self.processes.values()],
@@ -82,6 +85,7 @@ class SimShim:
             self._connection = None
 
     def _send(self, message: Message) -> None:
+        checked(message, INCOMING)
         if self._connection is not None:
             self._connection.to_worker(message)
 

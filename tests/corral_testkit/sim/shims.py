@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from corral_testkit.sim.process import Process
 from corral_testkit.sim.shim import SimShim
 from corral_worker.shim.base.wire import Message
-from corral_worker.shims.port import OnGone, OnNotice, ShimGoneError, ShimLink
+from corral_worker.shims.port import ShimGoneError, ShimLink, ShimObserver
 
 if TYPE_CHECKING:
     from corral_testkit.sim.guest import SimGuest
@@ -84,11 +84,11 @@ class SimShims:
         if instance not in self._guest.shims:
             self._guest.shims[instance] = SimShim(self._guest, instance, name)
 
-    async def connect(self, instance: str, generation: int, on_notice: OnNotice, on_gone: OnGone, *, newborn: bool) -> ShimLink:
+    async def connect(self, instance: str, generation: int, observer: ShimObserver, *, newborn: bool) -> ShimLink:
         shim = self._guest.shims.get(instance)
         if shim is None or not shim.process.alive:
             raise ConnectionRefusedError(f"no shim listens for {instance}")
-        link = ShimLink(instance, on_notice, on_gone)
+        link = ShimLink(instance, observer)
         await link.hello(ShimConnection(shim, self._process, link), generation, self._guest.name, newborn=newborn)
         return link
 

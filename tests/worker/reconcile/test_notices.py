@@ -188,7 +188,6 @@ def test_a_waiter_is_told_only_after_the_exit_is_on_disk(tmp_path: Path) -> None
         {"t": "exit", "n": 1, "process": "unknown", "exit": {"type": "exited", "code": 0}, "streams": {}},
         {"t": "stream_end", "n": 1, "process": "unknown", "stream": 1, "total": 1, "crc": 1},
         {"t": "gap", "n": 1, "process": "unknown", "stream": 1, "from": 0, "to": 1, "reason": "cap"},
-        {"t": "something new", "n": 1},
     ],
 )
 def test_what_is_of_nobody_or_unknown_is_dropped(tmp_path: Path, notice: dict[str, Any]) -> None:

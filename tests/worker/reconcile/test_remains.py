@@ -16,6 +16,7 @@ from corral_schemas.exits import Exit
 from corral_schemas.queries import WaitArgs
 from corral_testkit.bounded import run
 from corral_testkit.guests import Room, open_room
+from corral_testkit.shim_messages import Observer
 from corral_worker.base.tasks import Tasks
 from corral_worker.commands.execution import Execution
 from corral_worker.commands.handlers import create, query
@@ -38,7 +39,7 @@ class FakeShim:
         self.alive = True
         self.asked: list[Body] = []
         self._answer = answer
-        self.link = ShimLink(instance, lambda *_: None, lambda _: None)
+        self.link = ShimLink(instance, Observer([]))
         self.link._stream = self
         self.link.message({"t": "state", "processes": [], "responses": [], "pending": pending or []}, b"")
         room.guest.links[instance] = self.link
@@ -133,13 +134,13 @@ def test_a_shim_whose_deletion_was_recorded_but_never_acknowledged_is_ended_and_
 def test_the_end_of_an_older_connection_is_not_the_end_of_the_shim(tmp_path: Path) -> None:
     async def work(room: Room) -> None:
         gone: list[str] = []
-        room.guest.on_shim_gone = gone.append
+        room.guest.observe_shims(Observer(gone))
         container = room.container()
         shim = FakeShim(room, container.instance, answer={"ok": {}})
-        room.guest._gone(container.instance)
+        room.guest.gone(container.instance)
         assert (gone, room.guest.links[container.instance]) == ([], shim.link)
         shim.close()
-        room.guest._gone(container.instance)
+        room.guest.gone(container.instance)
         assert (gone, room.guest.links) == ([container.instance], {})
 
     in_room(tmp_path, work)

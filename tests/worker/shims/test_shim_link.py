@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from corral_testkit.bounded import run
+from corral_testkit.shim_messages import Observer
 from corral_worker.shims.shim_link import ARMED_S, ShimLink
 
 
@@ -17,7 +18,7 @@ class Shim:
 
     def __init__(self) -> None:
         self.armed: list[dict[str, Any]] = []
-        self.link = ShimLink("i1", lambda *_: None, lambda _: None)
+        self.link = ShimLink("i1", Observer())
 
     async def hello(self) -> None:
         await self.link.hello(self, 1, "g1", newborn=True)

@@ -7,13 +7,12 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property, partial
 from itertools import islice
-from typing import Any
 
 from corral_schemas.commands import CreateArgs
 from corral_schemas.errors import CorralError, error
@@ -32,7 +31,7 @@ from corral_worker.runtime import overlay
 from corral_worker.runtime.containment import ANYWHERE, Roots
 from corral_worker.runtime.runc import Runtime
 from corral_worker.shim.cgroup.cgroup import guest_cgroup
-from corral_worker.shims.port import Body, ShimGoneError, ShimLink, ShimRefusedError, Shims
+from corral_worker.shims.port import Body, ShimGoneError, ShimLink, ShimObserver, ShimRefusedError, Shims
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +78,7 @@ class Guest:
         self.processes: dict[str, dict[str, ProcessRecord]] = {}  # container instance -> process instance -> process
         self.links: dict[str, ShimLink] = {}  # container instance -> its shim
         self.boot = ""  # id of the guest's present boot
-        self.on_shim_gone: Any = None  # set by the service: what to do about a shim that died
-        self.on_notice: Any = None  # set by the service: notices of shims
+        self._shim_observer: ShimObserver | None = None
         self._newest: dict[str, str] = {}  # name -> instance, live ones
         self._newest_ms = instance_time_ms(journal.store.newest_instance())
         """Time of the newest instance: the next is newer, also after the wall clock was set back."""
@@ -243,7 +241,7 @@ class Guest:
 
     async def connect_shim(self, instance: str, *, newborn: bool = False) -> ShimLink:
         """Connects to a shim that is there. Raises OSError or ShimGoneError."""
-        connect = partial(self.shims.connect, instance, on_notice=self._notice, on_gone=self._gone, newborn=newborn)
+        connect = partial(self.shims.connect, instance, observer=self, newborn=newborn)
         try:
             link = await connect(generation=self.journal.generation)
         except ShimRefusedError as refused:  # the guest's lock is ours: the higher generation is that of a journal since lost or set back
@@ -252,20 +250,26 @@ class Guest:
         self.links[instance] = link
         return link
 
-    def _gone(self, instance: str) -> None:
+    def observe_shims(self, observer: ShimObserver) -> None:
+        """From now on it is told of notices that need not be held back, and of shims that ended unexpectedly."""
+        self._shim_observer = observer
+
+    def gone(self, instance: str) -> None:
+        """See ShimObserver."""
         link = self.links.get(instance)
         if link is None or link.alive:  # an older connection's end
             return
         del self.links[instance]
-        if not link.closing:
-            self.on_shim_gone(instance)
+        if not link.closing and self._shim_observer is not None:
+            self._shim_observer.gone(instance)
 
-    def _notice(self, instance: str, notice: Body) -> None:
+    def notice(self, instance: str, notice: Body) -> None:
+        """See ShimObserver."""
         held = self._held.get(str(notice.get("process", "")))
         if held is not None:
             held.append(notice)
-        else:
-            self.on_notice(instance, notice)
+        elif self._shim_observer is not None:
+            self._shim_observer.notice(instance, notice)
 
     @asynccontextmanager
     async def holding(self, process: ProcessRecord) -> AsyncIterator[None]:
@@ -276,16 +280,16 @@ class Guest:
         finally:
             self._held.pop(process.instance, None)
             for notice in held:
-                self.on_notice(process.container, notice)
+                self.notice(process.container, notice)
 
 
-def response_error(response: Body, to_code: Any) -> CorralError | None:
+def response_error(response: Body, to_code: Callable[[str, int | None], CorralError]) -> CorralError | None:
     """The error a shim's response carries, with our code; None for a success."""
     failure = response.get("error")
     if failure is None:
         return None
     kind, text = failure["kind"], str(failure.get("text", ""))
     if kind == "runtime":
-        return to_code(text, failure.get("exit_status"))  # type: ignore[no-any-return]
+        return to_code(text, failure.get("exit_status"))
     codes = {"spawn": "runtime_unavailable", "timeout": "deadline_exceeded", "stdin_gap": "bad_request"}
     return error(codes.get(kind, kind), text or kind, **failure.get("details", {}))

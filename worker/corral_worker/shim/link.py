@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from corral_worker.shim.base.linux import log
 from corral_worker.shim.base.loop import READABLE, WRITABLE, Loop
-from corral_worker.shim.base.wire import FrameReader, Message, WireError, encode
+from corral_worker.shim.base.wire import VERSION, FrameReader, Message, WireError, encode
 
 OUT_BYTES_MAX = 1024 * 1024
 READ_BYTES = 64 * 1024
@@ -173,7 +173,7 @@ class WorkerLink:
             self._close_peer(self._worker)
         self._strangers.remove(peer)
         self._worker = peer
-        self._enqueue(peer, encode({"t": "state", **self._snapshot()}))
+        self._enqueue(peer, encode({"t": "state", "version": VERSION, **self._snapshot()}))
         self._unsent = deque(self._notices)
         self._flush(peer)
 

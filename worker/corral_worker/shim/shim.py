@@ -259,9 +259,10 @@ class Shim:
             self.loop.stop()
 
     def _on_arm(self, message: Message) -> None:
-        process = self.processes.get(message["process"])
+        instance = str(message["process"])
+        process = self.processes.get(instance)
         if process is None:
-            self.send_droppable({"t": "grew", "process": message["process"], "streams": {}, "exited": True})
+            self.send_droppable({"t": "grew", "process": instance, "streams": {}, "exited": True})
             return
         after = {int(stream): int(offset) for stream, offset in message["after"].items()}
         process.arm(after, bool(message.get("exited", False)))

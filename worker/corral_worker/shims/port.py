@@ -1,18 +1,14 @@
 """How the worker gets at shims: a port, and the real one (Unix sockets and a zygote)."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Protocol
 
 from corral_worker.base.paths import GuestPaths
 from corral_worker.shims.message_stream import Body, MessageStream
-from corral_worker.shims.shim_link import ShimGoneError, ShimLink, ShimRefusedError
+from corral_worker.shims.shim_link import ShimGoneError, ShimLink, ShimObserver, ShimRefusedError, ShimVersionError
 from corral_worker.shims.zygote_link import ZygoteLink
 
-__all__ = ["Body", "ShimGoneError", "ShimLink", "ShimRefusedError", "Shims", "UnixShims"]
-
-OnNotice = Callable[[str, Body], None]
-OnGone = Callable[[str], None]
+__all__ = ["Body", "ShimGoneError", "ShimLink", "ShimObserver", "ShimRefusedError", "ShimVersionError", "Shims", "UnixShims"]
 
 
 class Shims(Protocol):
@@ -26,8 +22,11 @@ class Shims(Protocol):
         """Has a shim forked, or finds the one there is. Raises ShimGoneError."""
         ...
 
-    async def connect(self, instance: str, generation: int, on_notice: OnNotice, on_gone: OnGone, *, newborn: bool) -> ShimLink:
-        """Connects and says hello (`newborn`: forked just now). Raises OSError where nobody listens, ShimGoneError when refused."""
+    async def connect(self, instance: str, generation: int, observer: ShimObserver, *, newborn: bool) -> ShimLink:
+        """Connects and says hello (`newborn`: forked just now).
+
+        Raises OSError where nobody listens, ShimGoneError when refused, ShimVersionError when the shim is of a newer version.
+        """
         ...
 
     async def ended(self, instance: str) -> None:
@@ -50,8 +49,8 @@ class UnixShims:
         self.start, self.fork, self.ended = self._zygote.start, self._zygote.fork, self._zygote.ended
         self.quit, self.close = self._zygote.quit, self._zygote.close
 
-    async def connect(self, instance: str, generation: int, on_notice: OnNotice, on_gone: OnGone, *, newborn: bool) -> ShimLink:
-        link = ShimLink(instance, on_notice, on_gone)
+    async def connect(self, instance: str, generation: int, observer: ShimObserver, *, newborn: bool) -> ShimLink:
+        link = ShimLink(instance, observer)
         loop = asyncio.get_running_loop()
         path = str(self._paths.shim_socket(instance))
         _, stream = await loop.create_unix_connection(lambda: MessageStream(link.message, link.closed), path)

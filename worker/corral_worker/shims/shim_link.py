@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from corral_worker.shim.base.wire import VERSION
+from corral_worker.shim.messages import NOTICES
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,29 @@ class ShimRefusedError(ShimGoneError):
     def __init__(self, instance: str, generation: int) -> None:
         super().__init__(f"{instance}: refused: generation {generation} has the shim")
         self.generation = generation
+
+
+class ShimVersionError(Exception):
+    """The shim was started by a newer version of Corral, whose messages mean something else: this worker must not speak to it."""
+
+    def __init__(self, instance: str, version: int) -> None:
+        super().__init__(
+            f"the shim of container {instance} speaks version {version} of the shim protocol, this worker version {VERSION}: "
+            "start a worker of the newer Corral again, or delete the container with it first; nothing was changed"
+        )
+        self.instance, self.version = instance, version
+
+
+class ShimObserver(Protocol):
+    """Who is told what shims notice, and that one is gone."""
+
+    def notice(self, instance: str, notice: Body) -> None:
+        """A notice came. It comes again until it is acknowledged."""
+        ...
+
+    def gone(self, instance: str) -> None:
+        """The connection to the shim of that instance ended."""
+        ...
 
 
 class Stream(Protocol):
@@ -68,13 +93,13 @@ class _Readers:
 class ShimLink:
     """One connection to one shim. Requests are joined by (request id, step): asking again is safe."""
 
-    def __init__(self, instance: str, on_notice: Callable[[str, Body], None], on_gone: Callable[[str], None]) -> None:
+    def __init__(self, instance: str, observer: ShimObserver) -> None:
         self.instance = instance
         self.state: Body = {}
         """The shim's answer to hello."""
         self.closing = False
         """Its container is being deleted: its end is expected."""
-        self._on_notice, self._on_gone = on_notice, on_gone
+        self._observer: ShimObserver | None = observer
         self._stream: Stream | None = None
         self._hello: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
         self._requests: dict[tuple[str, str], asyncio.Future[Body]] = {}
@@ -84,17 +109,17 @@ class ShimLink:
         self._later: asyncio.TimerHandle | None = None
 
     async def hello(self, stream: Stream, generation: int, guest: str, *, newborn: bool) -> None:
-        """Says hello over a new connection. Raises ShimGoneError when refused or closed, TimeoutError.
+        """Says hello over a new connection. Raises ShimGoneError when refused or closed, ShimVersionError, TimeoutError.
 
         A newborn shim has nothing to tell: requests may follow at once.
         """
         self._stream = stream
-        stream.send({"t": "hello", "generation": generation, "guest": guest})
+        stream.send({"t": "hello", "generation": generation, "guest": guest, "version": VERSION})
         if newborn:
             return
         try:
             await asyncio.wait_for(asyncio.shield(self._hello), HELLO_TIMEOUT_S)
-        except (TimeoutError, ShimGoneError):
+        except (TimeoutError, ShimGoneError, ShimVersionError):
             stream.close()
             raise
 
@@ -228,6 +253,11 @@ class ShimLink:
                 future.set_result(message)
         elif kind == "grew":
             self._grew(message)
+        elif kind == "state" and int(message.get("version", 1)) > VERSION:
+            self._hello.set_exception(ShimVersionError(self.instance, int(message["version"])))
+            self._hello.exception()  # nobody may be waiting for it
+            if self._stream is not None:
+                self._stream.close()
         elif kind == "state":
             for response in message["responses"]:
                 self._known[response["id"], response["step"]] = response
@@ -238,8 +268,10 @@ class ShimLink:
         elif kind == "refused":
             self._hello.set_exception(ShimRefusedError(self.instance, int(message["generation"])))
             self._hello.exception()  # nobody may be waiting for it
-        elif kind != "pong":
-            self._on_notice(self.instance, message)
+        elif kind in NOTICES and self._observer is not None:
+            self._observer.notice(self.instance, message)
+        elif kind != "pong":  # a notice of a newer shim is kept there, unacknowledged, for a worker that knows it
+            log.warning("shim of %s says %r, which is unknown here", self.instance, kind)
 
     def closed(self) -> None:
         """The stream ended."""
@@ -258,11 +290,12 @@ class ShimLink:
                     reader.future.set_result(None)
         self._growth.clear()
         self._acknowledgements.clear()
-        self._on_gone(self.instance)
+        if self._observer is not None:
+            self._observer.gone(self.instance)
 
     def close(self) -> None:
         """Ends the connection without a word; the shim goes on."""
-        self._on_gone = lambda instance: None
+        self._observer = None
         self._send_acknowledgements()
         if self._stream:
             self._stream.close()

@@ -6,9 +6,10 @@ import time
 from functools import partial
 from pathlib import Path
 
+from corral_worker.shim.base.wire import VERSION
 from corral_worker.shim.zygote.launch import ZygoteStartError, start_zygote, wait_for_zygote
 from corral_worker.shims.message_stream import Body, MessageStream
-from corral_worker.shims.shim_link import ShimGoneError
+from corral_worker.shims.shim_link import ShimGoneError, ShimVersionError
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,9 @@ class ZygoteLink:
         kind, instance = message.get("t"), str(message.get("instance", ""))
         future = self._forks.pop(instance, None) if kind in ("forked", "fork_failed") else None
         if future is not None and not future.done():
-            if kind == "forked":
+            if kind == "forked" and int(message.get("version", 1)) > VERSION:  # it must not be asked for anything
+                future.set_exception(ShimGoneError(str(ShimVersionError(instance, int(message["version"])))))
+            elif kind == "forked":
                 future.set_result(None)
             else:
                 future.set_exception(ShimGoneError(str(message.get("reason"))))

@@ -11,6 +11,7 @@ import pytest
 from corral_testkit.remains import readable
 from corral_testkit.shim_driver import Guest, ShimDriver, Wire, new_instance, wait_until
 from corral_worker.shim.base.linux import process_table
+from corral_worker.shim.base.wire import VERSION
 from corral_worker.shim.cgroup.cgroup import guest_cgroup, hierarchies, remove_guest_cgroups
 from corral_worker.shim.listener import pid_of_listener
 from corral_worker.shim.zygote.nursery import LIVES_MAX
@@ -80,7 +81,12 @@ def test_a_spare_that_was_killed_is_missed_by_nobody(own_guest: Guest) -> None:
 def test_who_connects_waits_in_the_backlog_of_a_shim_that_has_not_begun(own_guest: Guest) -> None:
     spare, instance = _one_spare(own_guest), new_instance()
     os.kill(spare, signal.SIGSTOP)
-    assert own_guest.ask({"t": "fork", "instance": instance, "name": "web"}) == {"t": "forked", "instance": instance, "pid": spare}
+    assert own_guest.ask({"t": "fork", "instance": instance, "name": "web"}) == {
+        "t": "forked",
+        "instance": instance,
+        "pid": spare,
+        "version": VERSION,
+    }
     wire = Wire(own_guest.run_dir / "s" / f"{instance}.sock")
     wire.send({"t": "hello", "generation": 1, "guest": own_guest.name})
     assert not readable(wire.socket.fileno(), 0)

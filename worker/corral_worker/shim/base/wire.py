@@ -9,6 +9,8 @@ from corral_worker.shim.base.light import Any
 
 Message = dict[str, Any]
 
+VERSION = 1
+"""Of the messages (`shim/messages.py`): a peer says its own in `hello` and `state`; one that says none has 1."""
 LENGTHS = struct.Struct("!II")
 JSON_BYTES_MAX = 8 * 1024 * 1024
 BLOB_BYTES_MAX = 1024 * 1024

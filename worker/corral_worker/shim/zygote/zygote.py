@@ -13,7 +13,7 @@ from corral_worker.shim.base.light import Path
 from corral_worker.shim.base.linux import become_subreaper, log, process_table, send_signal, set_oom_score_adj, set_title
 from corral_worker.shim.base.loop import READABLE, Loop
 from corral_worker.shim.base.paths import ShimPaths
-from corral_worker.shim.base.wire import FrameReader, Message, WireError, encode
+from corral_worker.shim.base.wire import VERSION, FrameReader, Message, WireError, encode
 from corral_worker.shim.cgroup.cgroup import find_cgroup, remove_guest_cgroups
 from corral_worker.shim.listener import pid_of_listener
 from corral_worker.shim.zygote.nursery import Nursery
@@ -124,7 +124,7 @@ class Zygote:
                 return {"t": "fork_failed", "instance": instance, "reason": str(error)}
             finally:
                 self._loop.later(SPARE_LATER_S, self._prepare_spare)
-        return {"t": "forked", "instance": instance, "pid": self._shims[instance]}
+        return {"t": "forked", "instance": instance, "pid": self._shims[instance], "version": VERSION}
 
     def _prepare_spare(self) -> None:
         try:
