@@ -13,12 +13,64 @@ Status = Annotated[
 ]
 
 
+TMPFS_OPTION = (
+    "^(ro|rw|(no)?(exec|suid|dev|atime|diratime)|relatime|strictatime|sync|dirsync"
+    "|(size|mode|uid|gid|nr_inodes|nr_blocks)=[0-9]+[kmgKMG%]?)$"
+)
+TmpfsOption = Annotated[str, Meta(pattern=TMPFS_OPTION)]
+UlimitName = Annotated[
+    Literal[
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
+    ],
+    Meta(description="As in setrlimit(2), without RLIMIT_"),
+]
+Cpus = Annotated[str, Meta(pattern="^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$|^$")]
+
+
+Propagation = Literal["rprivate", "private", "rslave", "slave", "rshared", "shared"]
+
+
 class Mount(Message, frozen=True, kw_only=True):
     """A bind mount; both are paths in the guest and in the container."""
 
     source: Annotated[str, Meta(description="Path in the guest", min_length=1)]
     destination: Annotated[str, Meta(description="Path in the container", min_length=1)]
     readonly: Annotated[bool, Meta(description="The container may not write to it")] = False
+    propagation: Annotated[
+        Propagation,
+        Meta(description="Whether mounts made later, in the guest or the container, appear on the other side"),
+    ] = "rprivate"
+
+
+class Tmpfs(Message, frozen=True, kw_only=True):
+    """A file system in memory."""
+
+    destination: Annotated[str, Meta(description="Path in the container", min_length=1)]
+    options: Annotated[
+        list[TmpfsOption], Meta(description="size=64m, mode=1777, ro, exec, …; noexec, nosuid and nodev unless the opposite is given")
+    ] = []
+
+
+class Ulimit(Message, frozen=True, kw_only=True):
+    """A limit of each process; -1 is no limit."""
+
+    name: UlimitName
+    soft: Annotated[int, Meta(description="The limit to begin with", ge=-1)]
+    hard: Annotated[int, Meta(description="The highest that a process may give itself", ge=-1)]
 
 
 class Device(Message, frozen=True, kw_only=True):
@@ -55,6 +107,25 @@ class ContainerSpec(Message, frozen=True, kw_only=True):
         False
     )
     hostname: Annotated[str, Meta(description="Host name in the container; empty: the container's id")] = ""
+    tmpfs: Annotated[list[Tmpfs], Meta(description="File systems in memory")] = []
+    shm_bytes: Annotated[Annotated[int, Meta(ge=1)] | None, Meta(description="Size of /dev/shm; nil: 64 MiB")] = None
+    memory_swap_bytes: Annotated[
+        Annotated[int, Meta(ge=-1)] | None, Meta(description="Memory and swap together; -1: no limit; nil: swap adds nothing")
+    ] = None
+    memory_reservation_bytes: Annotated[Count | None, Meta(description="What it keeps when the guest runs short of memory")] = None
+    cpu_shares: Annotated[Annotated[int, Meta(ge=2, le=262_144)] | None, Meta(description="Weight among containers; 1024 is usual")] = None
+    cpuset_cpus: Annotated[Cpus, Meta(description="Processors to run on: 0-2,7; empty: all")] = ""
+    cpuset_mems: Annotated[Cpus, Meta(description="Memory nodes to use; empty: all")] = ""
+    oom_score_adj: Annotated[int, Meta(description="How soon the kernel ends it for want of memory", ge=-1000, le=1000)] = 0
+    cgroup_parent: Annotated[str, Meta(description="Cgroup, from the top, in which the container gets one; empty: Corral's")] = ""
+    ulimits: Annotated[list[Ulimit], Meta(description="Limits of each process")] = []
+    sysctls: Annotated[dict[str, str], Meta(description="Kernel settings of its own namespaces: net.*, fs.mqueue.*, kernel.shm*")] = {}
+    groups: Annotated[list[str], Meta(description="Further groups, by number or by name in the rootfs")] = []
+    pid: Annotated[
+        str, Meta(pattern="^(host|container:.+)?$", description="Process namespace: empty: its own; host; container:NAME: of that one")
+    ] = ""
+    ipc: Annotated[Literal["", "host"], Meta(description="System V and shared memory: empty: its own; host")] = ""
+    uts: Annotated[Literal["", "host"], Meta(description="Host name: empty: its own; host")] = ""
     cap_add: Annotated[list[str], Meta(description="Capabilities beside docker's default ones: NET_ADMIN or CAP_NET_ADMIN; ALL")] = []
     cap_drop: Annotated[list[str], Meta(description="Capabilities that the container does not get; ALL: all but those of cap_add")] = []
     privileged: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from corral.bundle.pack import pack
 from corral.bundle.sources import DirectorySource
 from corral.sync.guest import Guest
 from corral_schemas.commands import CreateArgs
-from corral_schemas.containers import Device
+from corral_schemas.containers import Device, Tmpfs, Ulimit
 from corral_schemas.limits import PIDS_LIMIT_DEFAULT
 from corral_testkit.bundles import BUSYBOX
 from corral_testkit.system import CorralSystem
@@ -216,7 +217,17 @@ def test_privileged_is_refused_unless_the_worker_allows_it(
 
 
 @pytest.mark.parametrize(
-    "more", [{"cap_add": ["SYS_ADMIN"]}, {"seccomp": "unconfined"}, {"devices": [Device(source="/dev/kmsg")]}, {"privileged": True}]
+    "more",
+    [
+        {"cap_add": ["SYS_ADMIN"]},
+        {"seccomp": "unconfined"},
+        {"devices": [Device(source="/dev/kmsg")]},
+        {"privileged": True},
+        {"pid": "host"},
+        {"ipc": "host"},
+        {"uts": "host"},
+        {"oom_score_adj": -1},
+    ],
 )
 def test_with_allowed_roots_nothing_beyond_dockers_default_is_given(tmp_path: Path, more: dict[str, Any]) -> None:
     (tmp_path / "rootfs").mkdir()
@@ -224,3 +235,76 @@ def test_with_allowed_roots_nothing_beyond_dockers_default_is_given(tmp_path: Pa
     with pytest.raises(CorralError, match="unauthorized"):
         make_bundle(args, tmp_path / "made", "/cg", (tmp_path.resolve(),))
     make_bundle(args, tmp_path / "made", "/cg", (tmp_path.resolve(),), privileged=True)
+
+
+def test_limits_of_a_spec_are_those_of_the_process(system: CorralSystem, guest: Guest) -> None:
+    program = "ulimit -n; ulimit -Hn; ulimit -c; df -k /dev/shm | tail -1; cat /proc/self/oom_score_adj"
+    limits = [Ulimit(name="nofile", soft=64, hard=128), Ulimit(name="core", soft=0, hard=-1)]
+    found = said(guest, program, rootfs=str(system.rootfs), ulimits=limits, shm_bytes=1 << 20, oom_score_adj=77).splitlines()
+    assert (found[:3], found[3].split()[1], found[4]) == (["64", "128", "0"], "1024", "77")
+
+
+def test_weights_and_processors_are_set(system: CorralSystem, guest: Guest) -> None:
+    on_v2 = cgroup_version() == "v2"
+    files = ("cpu.weight", "cpuset.cpus") if on_v2 else ("cpu/cpu.shares", "cpuset/cpuset.cpus")
+    program = f"cat {' '.join(f'/sys/fs/cgroup/{file}' for file in files)}"
+    found = said(guest, program, rootfs=str(system.rootfs), cpu_shares=512, cpuset_cpus="0").splitlines()
+    assert found == ["20" if on_v2 else "512", "0"]
+
+
+def test_a_cgroup_parent_is_the_one_above_the_containers_own(system: CorralSystem, guest: Guest) -> None:
+    parent = f"/{system.names[0]}-tenant"
+    container = guest.run(spec=ContainerSpec(rootfs=str(system.rootfs), args=["sleep", "1000"], cgroup_parent=parent))
+    assert f"{parent}/corral-{container.instance}" in Path(f"/proc/{container.init.pid}/cgroup").read_text()
+    container.delete(force=True)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"memory_swap_bytes": 1 << 30},
+        {"memory_bytes": 64 << 20, "memory_swap_bytes": 32 << 20},
+        {"memory_bytes": 64 << 20, "memory_reservation_bytes": 128 << 20},
+        {"ulimits": [Ulimit(name="nofile", soft=-1, hard=1)]},
+        {"sysctls": {"kernel.panic": "1"}},
+        {"sysctls": {"net.core.somaxconn": "1"}, "network": "host"},
+        {"groups": ["nosuch"]},
+        {"tmpfs": [Tmpfs(destination="relative")]},
+        {"tmpfs": [Tmpfs(destination="/x", options=["lowerdir=/etc"])]},
+        {"pid": "container"},
+        {"oom_score_adj": 1001},
+    ],
+    ids=str,
+)
+def test_limits_that_cannot_be_are_a_bad_request(system: CorralSystem, guest: Guest, wrong: dict[str, Any]) -> None:
+    with pytest.raises(CorralError) as refusal:
+        guest.run(spec=ContainerSpec(rootfs=str(system.rootfs), args=["true"], **wrong))
+    assert refusal.value.code == "bad_request"
+
+
+def test_file_systems_in_memory_and_kernel_settings(system: CorralSystem, guest: Guest) -> None:
+    program = "grep ' /run ' /proc/mounts; cp /bin/busybox /run/b && /run/b true; cat /proc/sys/net/core/somaxconn /proc/sys/kernel/shmmni"
+    tmpfs = [Tmpfs(destination="/run", options=["size=4m", "mode=700", "exec"])]
+    sysctls = {"net.core.somaxconn": "99", "kernel.shmmni": "55"}
+    found = said(guest, program, rootfs=str(system.rootfs), overlay=True, tmpfs=tmpfs, sysctls=sysctls).splitlines()
+    assert found[1:] == ["99", "55"]
+    options = set(found[0].split()[3].split(","))
+    assert {"nosuid", "nodev", "size=4096k", "mode=700"} <= options and "noexec" not in options
+
+
+def test_groups_are_added_by_number_and_name(system: CorralSystem, guest: Guest, bare: Path) -> None:
+    (bare / "etc").mkdir()
+    (bare / "etc" / "group").write_text("audio:x:29:\n")
+    said_groups = said(guest, "grep Groups /proc/self/status", rootfs=str(bare), writable=True, user="1000", groups=["audio", "7"])
+    assert said_groups.split()[1:] == ["7", "29"]
+
+
+def test_processes_of_another_container_or_of_the_guest_are_shared(system: CorralSystem, guest: Guest) -> None:
+    first = guest.run("first", spec=ContainerSpec(rootfs=str(system.rootfs), args=["sleep", "1000"]))
+    assert "sleep 1000" in said(guest, "ps", rootfs=str(system.rootfs), pid="container:first")
+    assert first.state().status == "running", "the end of a guest in its processes is not its own"
+    first.delete(force=True)
+    with pytest.raises(CorralError, match="container_not_found"):
+        guest.run(spec=ContainerSpec(rootfs=str(system.rootfs), args=["true"], pid="container:first"))
+    shared = said(guest, f"test -d /proc/{os.getpid()} && hostname", rootfs=str(system.rootfs), pid="host", uts="host", ipc="host")
+    assert shared == platform.node()

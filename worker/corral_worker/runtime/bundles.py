@@ -19,6 +19,7 @@ from corral_worker.runtime.containment import ANYWHERE, Roots, confine_config, c
 from corral_worker.runtime.host_files import name_mounts
 from corral_worker.runtime.images import needs_layer, resolved_spec
 from corral_worker.runtime.named_cgroup import cgroup_below
+from corral_worker.runtime.namespaces import with_shared_memory
 from corral_worker.runtime.oci import config_from_spec, hostname_of, with_term
 from corral_worker.runtime.overlay import make_layer
 from corral_worker.runtime.security import check_allowed
@@ -47,10 +48,11 @@ def make_bundle(
     overlays: bool = False,
     systemd_cgroups: bool = False,
     privileged: bool = False,
+    pid_namespace: str = "",
 ) -> Bundle:
     """Writes `directory`/config.json; with `roots` nothing from outside them is taken in. `image`: the bundle that the spec names.
     `overlays`: whether a layer of the container's own can be one (else it is a copy). `privileged`: whether a spec may ask for more than
-    docker's default.
+    docker's default. `pid_namespace`: of the container whose processes a spec wants to share.
 
     Raises bundle_invalid or bad_request (only the directory is left then), OSError on a full disk."""
     if bool(args.bundle) == (args.spec is not None):
@@ -61,7 +63,7 @@ def make_bundle(
     if spec is not None:
         check_allowed(spec, roots, privileged=privileged)
         hostname = hostname_of(spec, args.container)
-        config = config_from_spec(spec, hostname, tty=args.stdio.tty, layered=layer)
+        config = config_from_spec(spec, hostname, tty=args.stdio.tty, layered=layer, pid_namespace=pid_namespace)
         source = directory
     else:
         source = confined(Path(args.bundle), roots, "bundle")
@@ -79,6 +81,7 @@ def make_bundle(
         config["process"]["consoleSize"] = {"height": args.stdio.rows, "width": args.stdio.columns}
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if spec is not None:  # mounts of the worker's own: what a caller names has been held to the roots above
+        config["mounts"] = with_shared_memory(spec, config["mounts"])
         config["mounts"] += name_mounts(spec, hostname, directory, rootfs, layered=layer)
     if layer:
         top = make_layer(directory, rootfs, overlays=overlays)

@@ -1,4 +1,4 @@
-"""What a container made from a spec sees besides its own files: kernel file systems, what is hidden of them, namespaces."""
+"""What a container made from a spec sees besides its own files: kernel file systems, what is hidden of them."""
 
 from pathlib import Path
 from typing import Any
@@ -37,25 +37,22 @@ _MOUNTS: tuple[dict[str, Any], ...] = (
 _CGROUP = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "ro"]}
 
 
-def kernel_mounts(*, writable: bool = False) -> list[dict[str, Any]]:
+def kernel_mounts(*, writable: bool = False, shm_bytes: int | None = None) -> list[dict[str, Any]]:
     """Return the mounts of the kernel's file systems. The cgroup is there: runtimes of languages size themselves after it.
 
     `writable`: /sys and the cgroup are, as in a privileged container.
     """
     found = [*_MOUNTS, *([_CGROUP] if cgroup_version() != "none" else [])]
     if writable:
-        return [{**mount, "options": [option for option in mount["options"] if option != "ro"]} for mount in found]
-    return found
+        found = [{**mount, "options": [option for option in mount["options"] if option != "ro"]} for mount in found]
+    if shm_bytes is None:
+        return found
+    return [_sized(mount, shm_bytes) if mount["destination"] == "/dev/shm" else mount for mount in found]
 
 
-def namespaces(network: str) -> list[dict[str, str]]:
-    """Return the namespaces of a container. On cgroup v2 it sees its own cgroup as the top, as docker has it; on v1 the guest's path."""
-    kinds = ["pid", "ipc", "uts", "mount"]
-    if network == "none":
-        kinds.append("network")
-    if cgroup_version() == "v2":
-        kinds.append("cgroup")
-    return [{"type": kind} for kind in kinds]
+def _sized(mount: dict[str, Any], size_bytes: int) -> dict[str, Any]:
+    options = [option for option in mount["options"] if not option.startswith("size=")]
+    return {**mount, "options": [*options, f"size={size_bytes}"]}
 
 
 def masked_paths() -> list[str]:

@@ -40,6 +40,10 @@ def _beyond_default(spec: ContainerSpec) -> str:
         return "--security-opt seccomp"
     if spec.devices:
         return "--device"
+    if spec.pid == "host" or spec.ipc or spec.uts:
+        return "--pid, --ipc or --uts host"
+    if spec.oom_score_adj < 0:
+        return "--oom-score-adj below 0"
     return ""
 
 

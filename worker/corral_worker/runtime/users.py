@@ -40,6 +40,19 @@ def resolve_user(text: str, root: int) -> dict[str, Any]:
     return found
 
 
+def with_groups(user: dict[str, Any], groups: list[str], root: int) -> dict[str, Any]:
+    """Return the OCI `user` with further groups, by number or name. Raises bad_request."""
+    if not groups:
+        return user
+    found = [*user.get("additionalGids", [])]
+    for group in groups:
+        row = _row(root, "/etc/group", group, numbers=(2,))
+        if row is None and not _NUMBER.fullmatch(group):
+            raise error("bad_request", f"group {group!r} is not in the container's /etc/group; give a number or another name", group=group)
+        found.append(_id(row[2] if row else group))
+    return {**user, "additionalGids": list(dict.fromkeys(found))}
+
+
 def _id(text: str) -> int:
     number = int(text)
     if number > ID_MAX:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from corral.cli.fleet import spec_security
+from corral.cli.fleet import spec_inside, spec_limits, spec_security
 from corral.cli.fleet.env_file import variables_of
 from corral.cli.fleet.spec_options import SpecOption, spec_members
 from corral.cli.shell.options import SIZE, complete_guests
@@ -80,7 +80,7 @@ _OPTIONS: list[Callable[[F], F]] = [
 ]
 
 
-SPEC_OPTIONS: tuple[SpecOption, ...] = (*spec_security.OPTIONS,)
+SPEC_OPTIONS: tuple[SpecOption, ...] = (*spec_limits.OPTIONS, *spec_inside.OPTIONS, *spec_security.OPTIONS)
 """Options that set one member of a spec each."""
 
 
@@ -138,6 +138,10 @@ class ContainerOptions:
             raise click.UsageError(f"{directory!r} must be an absolute path, in the guest")
         if self.overlay and self.writable is False:
             raise click.UsageError("--overlay lets the container write, --read-only does not: give one")
+        if self.hostname and self.more.get("spec_uts") == "host":
+            raise click.UsageError("--uts host is the guest's host name, --hostname another: give one")
+        if self.more.get("spec_memory_swap") is not None and self.memory is None:
+            raise click.UsageError("--memory-swap is the limit of memory and swap together: give --memory too")
         if self.bundle:
             self._check_bundle()
         elif self.image:
@@ -181,11 +185,13 @@ class ContainerOptions:
 
     def spec(self) -> "ContainerSpec | None":
         """None with a bundle. Raises click.UsageError for a malformed variable or mount."""
+        import msgspec
+
         from corral import ContainerSpec
 
         if self.bundle:
             return None
-        return ContainerSpec(
+        made = ContainerSpec(
             rootfs=self.rootfs,
             image=self.image,
             entrypoint=None if self.entrypoint is None else [self.entrypoint] if self.entrypoint else [],
@@ -201,8 +207,9 @@ class ContainerOptions:
             writable=bool(self.writable) and not self.overlay,
             overlay=self.overlay or (bool(self.image) and self.writable is not False),
             hostname=self.hostname,
-            **spec_members(SPEC_OPTIONS, self.more),
         )
+        more = spec_members(SPEC_OPTIONS, self.more)
+        return msgspec.structs.replace(made, **{**more, "mounts": [*made.mounts, *more.get("mounts", [])]})
 
     def stdio(self) -> "StdioOptions":
         return stdio_options(tty=self.tty, stdin=self.interactive)

@@ -9,22 +9,20 @@ _JQ = "filter the JSON Lines instead, for example with `| jq -c 'select(.status 
 _MAKING = {
     **dict.fromkeys(("-p", "--publish", "-P", "--publish-all", "--expose"), "ports are not published: use --network host"),
     **dict.fromkeys(
-        ("--device-cgroup-rule", "--gpus", "--ulimit", "--sysctl"),
+        ("--device-cgroup-rule", "--gpus"),
         _BUNDLE,
     ),
-    **dict.fromkeys(("--ipc", "--pid", "--uts", "--userns", "--cgroupns", "--cgroup-parent", "--group-add", "--domainname"), _BUNDLE),
-    **dict.fromkeys(("--shm-size", "--tmpfs", "--annotation", "--oom-score-adj", "--isolation"), _BUNDLE),
+    **dict.fromkeys(("--userns", "--cgroupns", "--domainname"), _BUNDLE),
+    **dict.fromkeys(("--annotation", "--isolation"), _BUNDLE),
     **dict.fromkeys(
         ("--dns", "--dns-option", "--dns-search", "--add-host"), "mount a file over it: -v SRC:/etc/resolv.conf:ro or /etc/hosts"
     ),
     **dict.fromkeys(("--link", "--ip", "--ip6", "--mac-address", "--network-alias"), "there is only --network none or --network host"),
     **dict.fromkeys(
-        ("--memory-swap", "--memory-swappiness", "--memory-reservation", "--kernel-memory", "--cpu-shares", "-c", "--cpuset-cpus"),
+        ("--memory-swappiness", "--kernel-memory"),
         _RESOURCES,
     ),
-    **dict.fromkeys(
-        ("--cpuset-mems", "--cpu-period", "--cpu-quota", "--blkio-weight", "--device-read-bps", "--device-write-bps"), _RESOURCES
-    ),
+    **dict.fromkeys(("--cpu-period", "--cpu-quota", "--blkio-weight", "--device-read-bps", "--device-write-bps"), _RESOURCES),
     **dict.fromkeys(("--pull", "--platform", "--disable-content-trust", "-q", "--quiet"), _DIRECTORIES),
     **dict.fromkeys(("--health-cmd", "--health-interval", "--health-retries", "--health-timeout", "--no-healthcheck"), _HEALTH),
     **dict.fromkeys(("--cidfile", "--pidfile"), "`corral run -d` prints the name, `corral inspect` has the instance and the pid"),
@@ -33,7 +31,6 @@ _MAKING = {
     **dict.fromkeys(("-a", "--attach"), "both streams always come; use -d for none and -i for stdin"),
     **dict.fromkeys(("--stop-signal", "--stop-timeout"), "say it when stopping: `corral stop --signal SIG --time SECONDS`"),
     "--restart": "nothing is restarted behind your back: follow `corral events --kind exit` and run it again",
-    "--mount": "use -v SRC:DST[:ro]",
     "--volumes-from": "name the directories again with -v SRC:DST[:ro]",
     "--volume-driver": "use -v SRC:DST[:ro] with a directory in the guest",
     "--init": "put an init such as tini into the rootfs and first in CMD",

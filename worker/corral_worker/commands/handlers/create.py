@@ -97,7 +97,8 @@ async def _create_in_shim(guest: Guest, container: ContainerRecord, args: Create
     linking = asyncio.ensure_future(guest.shim(container))  # the fork goes on while the bundle is made
     try:
         with guest.bundle_store.pinned(args.spec.image) if args.spec and args.spec.image else nullcontext() as image:
-            bundle = await asyncio.to_thread(_lay_out, guest, container, process, args, image)
+            joined = _joined_namespace(guest, args)
+            bundle = await asyncio.to_thread(_lay_out, guest, container, process, args, image, joined)
     except Exception:
         await asyncio.wait([linking])  # then the clean-up finds the shim and ends it
         linking.exception()  # that there is none is no second failure
@@ -134,7 +135,21 @@ async def _linked(linking: "asyncio.Future[ShimLink]") -> ShimLink:
         raise error("runtime_failed", f"no shim could be started: {why}") from why
 
 
-def _lay_out(guest: Guest, container: ContainerRecord, process: ProcessRecord, args: CreateArgs, image: Image | None) -> Bundle:
+def _joined_namespace(guest: Guest, args: CreateArgs) -> str:
+    """The process namespace of the container that a spec names; empty where it names none. Raises container_not_found, _not_running."""
+    kind, _, name = args.spec.pid.partition(":") if args.spec is not None else ("", "", "")
+    if kind != "container":
+        return ""
+    other = guest.find_container(name)
+    init = guest.processes[other.instance][other.init]
+    if other.status not in ("created", "running", "paused") or not init.pid or init.exit is not None:
+        raise error("container_not_running", f"container {name} does not run: its processes cannot be shared", container=name)
+    return f"/proc/{init.pid}/ns/pid"
+
+
+def _lay_out(
+    guest: Guest, container: ContainerRecord, process: ProcessRecord, args: CreateArgs, image: Image | None, pid_namespace: str
+) -> Bundle:
     """Directories and bundle on disk (in a thread: a disk may stall)."""
     paths = guest.settings.paths
     try:
@@ -147,6 +162,7 @@ def _lay_out(guest: Guest, container: ContainerRecord, process: ProcessRecord, a
             overlays=args.spec is not None and may_need_layer(args.spec) and guest.overlays,
             systemd_cgroups=guest.settings.runtime.has_systemd_cgroups,
             privileged=guest.settings.allow_privileged,
+            pid_namespace=pid_namespace,
         )
         if bundle.cgroup.startswith("/") and bundle.cgroup != guest.settings.cgroup(container.instance):
             make_cgroup(bundle.cgroup)
