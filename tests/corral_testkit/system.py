@@ -135,10 +135,11 @@ class CorralSystem:
         address: str = "",
         launcher: Sequence[str] = (),
         states: Path | None = None,
+        worker_tree: Path | None = None,
     ) -> None:
         """bind: the broker's address (tcp is served without keys); "" for ipc. address: what workers and clients dial, where a proxy of
         the caller's leads to `bind`. launcher: a module (and its arguments) that runs broker and workers. states: where guests have their
-        STATE; None for the system's own directory."""
+        STATE; None for the system's own directory. worker_tree: a checkout of another version, whose workers are run; None: today's."""
         self.directory = Path(tempfile.mkdtemp(prefix="corral-", dir="/tmp"))
         token = secrets.token_hex(2)
         self.names = [f"g{number}-{token}" for number in range(1, guests + 1)]
@@ -149,7 +150,9 @@ class CorralSystem:
         self._insecure = ["--insecure"] if self.bind.startswith("tcp:") else []
         broker = [*self._launcher, "corral_broker", "--bind", self.bind, "--state-dir", str(self.directory / "broker"), *self._insecure]
         self.broker = Service(broker, "corral broker ready at ", self.directory / "broker.log")
-        self.workers = {name: self._worker(name, worker_options) for name in self.names}
+        self._worker_options = worker_options
+        self.workers: dict[str, Service] = {}
+        self.run_workers_from(worker_tree)
         self._registered: dict[str, str] = {}  # guest -> instance of the worker that registered last
         self._open = contextlib.ExitStack()
 
@@ -259,8 +262,13 @@ class CorralSystem:
                     return
                 await anext(changes)
 
-    def _worker(self, name: str, options: Sequence[str]) -> Service:
-        argv = [*self._launcher, "corral_worker", "--guest", name, "--broker", self.address, *self._insecure]
+    def run_workers_from(self, tree: Path | None) -> None:
+        """Workers that are started from now on are those of another checkout; None: today's. None may run."""
+        launcher = self._launcher if tree is None else ["corral_testkit.another_version", str(tree)]
+        self.workers = {name: self._worker(name, launcher, self._worker_options) for name in self.names}
+
+    def _worker(self, name: str, launcher: Sequence[str], options: Sequence[str]) -> Service:
+        argv = [*launcher, "corral_worker", "--guest", name, "--broker", self.address, *self._insecure]
         argv += ["--state-dir", str(self.state_dir(name)), "--run-dir", str(self.run_dir(name)), *options]
         return Service(argv, "corral worker ready: ", self.directory / f"{name}.log")
 
