@@ -109,6 +109,7 @@ TABLE: dict[str, Row] = {
     "guest_unreachable": Row(RetryError, _E_FAIL, "EHOSTUNREACH", "guest unknown, down, or gone before it answered"),
     "guest_busy": Row(RetryError, _E_FAIL, "EAGAIN", "too many unanswered commands at the guest"),
     "guest_connected": Row(StateError, _E_FAIL, "EBUSY", "forgetting a guest that is connected"),
+    "resource_exhausted": Row(RetryError, _E_FAIL, "EMFILE", "no descriptor, process or memory left in the guest for it"),
     "storage_full": Row(RetryError, _E_FAIL, "ENOSPC", "no space for the record a command needs"),
     "message_too_large": Row(InvalidError, _E_FAIL, "EMSGSIZE", "a frame or a message over its limit"),
     "not_a_tty": Row(InvalidError, _E_FAIL, "ENOTTY", "resize of a process without a terminal"),

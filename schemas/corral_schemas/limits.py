@@ -27,6 +27,8 @@ REQUEST_ID_CHARS_MAX = 128
 """Longest request id."""
 LABELS_MAX = 64
 """Most labels on one guest."""
+LABELS_BYTES_MAX = 32 << 10
+"""Labels of one guest together, as they travel."""
 
 IN_FLIGHT_PER_GUEST_MAX = 256
 """Commands sent to a guest and not yet answered; the next one is refused with guest_busy. Long polls count apart."""

@@ -18,11 +18,14 @@ from pathlib import Path
 import click
 
 from corral_schemas.errors import CorralError
+from corral_schemas.frames import pack
 from corral_schemas.keyfiles import KeyFileError
+from corral_schemas.limits import LABELS_BYTES_MAX, LABELS_MAX
 from corral_schemas.memory import keep_large_blocks
 from corral_schemas.names import check_guest_name
 from corral_worker import __version__
 from corral_worker.base.durable import write_durably
+from corral_worker.base.inherited import mend_inherited
 from corral_worker.base.keys import Keys, load_keys
 from corral_worker.base.paths import SOCKET_PATH_BYTES_MAX, GuestPaths, NotPrivateError
 from corral_worker.containers.guest import Settings
@@ -31,6 +34,7 @@ from corral_worker.runtime.runc import Runtime, is_plain_runc
 from corral_worker.service import Worker, real_parts
 from corral_worker.service_commands import install, zygote
 from corral_worker.service_manager import ServiceManager
+from corral_worker.shim.base.linux import is_exhausted
 from corral_worker.shim.zygote.launch import ZygoteStartError
 from corral_worker.shims.port import ShimVersionError
 
@@ -135,6 +139,7 @@ def worker(
     if guest is None or not brokers:
         raise click.UsageError(f"Missing option '{'--broker' if guest is not None else '--guest'}'.", ctx)
     os.umask(PRIVATE_UMASK)
+    mend_inherited()
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(stream=sys.stderr, level=level, format=f"%(asctime)s %(levelname)s corral-worker[{guest}] %(message)s")
     paths = GuestPaths(state_dir or Path("/var/lib/corral") / guest, run_dir or Path("/run/corral") / guest)
@@ -158,6 +163,12 @@ def worker(
             asyncio.run(_serve(settings, list(brokers), version))
     except (StartError, KeyFileError, CorralError, ZygoteStartError, ShimVersionError) as why:
         click.echo(f"corral worker: {why}", err=True)
+        sys.exit(1)
+    except OSError as why:
+        if not is_exhausted(why):
+            raise
+        text = f"corral worker: {why}; raise the limit (LimitNOFILE= in the unit, or ulimit -Hn), or end what takes them; containers run on"
+        click.echo(text, err=True)
         sys.exit(1)
 
 
@@ -185,6 +196,11 @@ def _parse_labels(labels: tuple[str, ...]) -> dict[str, str]:
     found = dict(label.partition("=")[::2] for label in labels)
     if bad := [label for label in labels if "=" not in label]:
         raise StartError(f"label {bad[0]!r} is not K=V")
+    if len(found) > LABELS_MAX:
+        raise StartError(f"{len(found)} labels; a guest has at most {LABELS_MAX}")
+    if (size := len(pack(found))) > LABELS_BYTES_MAX:
+        longest = max(found, key=lambda name: len(name) + len(found[name]))
+        raise StartError(f"labels of {size} bytes together, {LABELS_BYTES_MAX} at most; the longest is {longest[:40]!r}")
     return found
 
 

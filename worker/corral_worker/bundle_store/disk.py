@@ -7,6 +7,7 @@ from pathlib import Path
 
 from corral_schemas.errors import CorralError, error
 from corral_schemas.limits import BUNDLE_DISK_RESERVE_BYTES
+from corral_worker.shim.base.linux import is_exhausted
 
 _WAIT_BEFORE, _WRITE, _WAIT_AFTER = 1, 2, 4  # sync_file_range(2)
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -26,8 +27,15 @@ def check_space(directory: Path, needed: int) -> None:
 
 
 def storage_error(why: OSError, what: str) -> CorralError:
-    """The error for a write that the disk refused."""
-    return error("storage_full", f"{what}: {why.strerror or why}", errno=why.errno or 0)
+    """The error for a write that the disk refused, or for which no descriptor or memory was left."""
+    code = "resource_exhausted" if is_exhausted(why) else "storage_full"
+    return error(code, f"{what}: {why.strerror or why}", errno=why.errno or 0)
+
+
+def raise_exhausted(why: Exception) -> None:
+    """Raises it again where only descriptors or memory were short: what is on the disk may be whole, and must not be taken for broken."""
+    if isinstance(why, OSError) and is_exhausted(why):
+        raise why
 
 
 def sync_filesystem(descriptor: int) -> None:

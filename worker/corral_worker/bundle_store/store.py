@@ -25,7 +25,7 @@ from corral_schemas.errors import CorralError, error
 from corral_schemas.limits import BUNDLE_INCOMING_KEPT_S
 from corral_schemas.names import bundle_name, bundle_ref
 from corral_worker.base.durable import write_durably
-from corral_worker.bundle_store.disk import free_bytes, remove_tree, storage_error
+from corral_worker.bundle_store.disk import free_bytes, raise_exhausted, remove_tree, storage_error
 from corral_worker.bundle_store.incoming import MANIFEST, ROOTFS, Pieces
 from corral_worker.bundle_store.pushes import ABOUT, PREFIX, About, Pushes, directories_in
 from corral_worker.bundle_store.syncing import Syncing
@@ -106,6 +106,7 @@ class BundleStore:
             try:
                 found[path.name] = msgspec.msgpack.decode((path / ABOUT).read_bytes(), type=About)
             except (OSError, msgspec.DecodeError) as why:
+                raise_exhausted(why)
                 log.error("bundle %s cannot be read and is removed: %s", path.name, why)
                 self._discard(path)
         for path in directories_in(self._trash):
@@ -116,6 +117,7 @@ class BundleStore:
         try:
             names = msgspec.json.decode(names_file.read_bytes(), type=dict[str, str]) if names_file.exists() else {}
         except (OSError, msgspec.DecodeError) as why:
+            raise_exhausted(why)
             log.error("%s cannot be read: %s; bundles are there under their digests alone", names_file, why)
             names = {}
         return found, {name: digest for name, digest in names.items() if digest in found or digest in doubted}, doubted

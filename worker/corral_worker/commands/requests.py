@@ -20,6 +20,7 @@ from corral_worker.commands.execution import Execution, body_of, settle
 from corral_worker.commands.polls import Asked, Polls, in_time
 from corral_worker.containers.guest import Guest
 from corral_worker.journal.records import RequestRecord
+from corral_worker.shim.base.linux import is_exhausted
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,8 @@ class Requests:
         except CorralError as failure:
             self.counters["refused"] += 1
             self._send(route, header, body_of(failure))
+        except Exception as bug:  # noqa: BLE001 - the asker gets an answer, the log the traceback
+            self._send(route, header, body_of(_internal(header.op, bug)))
 
     # -- queries ------------------------------------------------------------------------------------------------------------
 
@@ -288,5 +291,8 @@ class Requests:
 
 
 def _internal(op: str, bug: Exception) -> CorralError:
+    if isinstance(bug, OSError) and is_exhausted(bug):
+        log.error("%s cannot be done: %s", op, bug)
+        return error("resource_exhausted", f"{op}: {bug}", errno=bug.errno or 0)
     log.error("handler of %s failed", op, exc_info=bug)
     return error("runtime_failed", f"internal error in {op}: {type(bug).__name__}: {bug}")

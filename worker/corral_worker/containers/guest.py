@@ -30,6 +30,7 @@ from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.runtime import overlay
 from corral_worker.runtime.containment import ANYWHERE, Roots
 from corral_worker.runtime.runc import Runtime
+from corral_worker.shim.base.linux import is_exhausted
 from corral_worker.shim.cgroup.cgroup import guest_cgroup
 from corral_worker.shims.port import Body, ShimGoneError, ShimLink, ShimObserver, ShimRefusedError, Shims
 
@@ -218,14 +219,16 @@ class Guest:
         return await asyncio.shield(task)
 
     async def _link(self, container: ContainerRecord) -> ShimLink:
+        last: Exception | None = None
         for _ in range(FORK_ATTEMPTS):
             try:
                 await self.shims.fork(container.instance, container.name)
                 return await self.connect_shim(container.instance, newborn=True)
             except (ShimGoneError, OSError) as why:  # one that died before it was asked anything did nothing: another takes its place
                 log.info("container %s: no shim yet: %s", container.name, why)
+                last = why
                 await asyncio.sleep(FORK_RETRY_S)
-        raise ShimGoneError(f"none stood after {FORK_ATTEMPTS} tries")
+        raise ShimGoneError(f"none stood after {FORK_ATTEMPTS} tries, the last: {last}") from last
 
     def link_later(self, instance: str, reached: "asyncio.Task[bool]") -> None:
         """Has whoever wants this shim wait until it answers, and no second one is forked meanwhile."""
@@ -281,6 +284,13 @@ class Guest:
             self._held.pop(process.instance, None)
             for notice in held:
                 self.notice(process.container, notice)
+
+
+def no_shim(why: Exception, what: str) -> CorralError:
+    """The error where a shim cannot be had."""
+    cause = why if isinstance(why, OSError) else why.__cause__
+    code = "resource_exhausted" if isinstance(cause, OSError) and is_exhausted(cause) else "runtime_failed"
+    return error(code, f"{what}: {why}")
 
 
 def response_error(response: Body, to_code: Callable[[str, int | None], CorralError]) -> CorralError | None:

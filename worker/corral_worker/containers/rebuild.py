@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from corral_worker.bundle_store.disk import raise_exhausted
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ def read_notes(instances: Path) -> list[tuple[ContainerRecord, list[ProcessRecor
             container = msgspec.json.decode((directory / _CONTAINER).read_bytes(), type=ContainerRecord)
             processes = [msgspec.json.decode(path.read_bytes(), type=ProcessRecord) for path in sorted(directory.glob(f"*/{_PROCESS}"))]
         except (OSError, msgspec.DecodeError) as why:
+            raise_exhausted(why)
             log.warning("%s cannot be adopted: %s", directory, why)
             continue
         if any(process.instance == container.init for process in processes):

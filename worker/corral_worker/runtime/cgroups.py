@@ -1,5 +1,6 @@
 """What a container's cgroup tells: its processes and its figures, on v1, v2 and hybrid."""
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -31,8 +32,11 @@ def cgroup_version(root: Path = Path("/sys/fs/cgroup")) -> str:
 
 def children(parent: str) -> set[str]:
     """Names of the cgroups in this one, in whatever hierarchy."""
-    tops = [Path(mount + parent) for mount in set(cgroup.hierarchies().values())]
-    return {path.name for top in tops if top.is_dir() for path in top.iterdir() if path.is_dir()}
+    found: set[str] = set()
+    for mount in set(cgroup.hierarchies().values()):
+        with contextlib.suppress(FileNotFoundError), os.scandir(mount + parent) as entries:  # not made yet, or a zygote removes it just now
+            found.update(entry.name for entry in entries if entry.is_dir())
+    return found
 
 
 def pids_in(paths: dict[str, Path]) -> list[int]:

@@ -24,6 +24,7 @@ _TEXTS: tuple[tuple[str, str], ...] = (
     (r"rootfs[` ].*(does not exist|no such file or directory)|invalid rootfs", "bundle_invalid"),
     (r"config\.json|JSON specification file|error loading .*spec|json: cannot unmarshal", "bundle_invalid"),
     (r"no space left on device", "storage_full"),
+    (r"too many open files|resource temporarily unavailable|cannot allocate memory", "resource_exhausted"),
 )
 _COMPILED = tuple((re.compile(pattern, re.IGNORECASE | re.DOTALL), code) for pattern, code in _TEXTS)
 

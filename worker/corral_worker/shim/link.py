@@ -10,6 +10,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from corral_worker.shim.base.acceptor import Acceptor
 from corral_worker.shim.base.linux import log
 from corral_worker.shim.base.loop import READABLE, WRITABLE, Loop
 from corral_worker.shim.base.wire import VERSION, FrameReader, Message, WireError, encode
@@ -66,8 +67,7 @@ class WorkerLink:
         self._unsent: deque[int] = deque()  # of them, those this worker was not sent yet
         self._last_n = 0
         self._gathers = False
-        listener.setblocking(False)
-        loop.watch(listener.fileno(), READABLE, self._accept)
+        self._acceptor = Acceptor(loop, listener, self._connected)
 
     def send(self, message: Message, *, droppable: bool = False) -> None:
         """Send to the worker, if there is one. Droppable messages are left out when it is far behind."""
@@ -111,15 +111,10 @@ class WorkerLink:
             self._flush(self._worker)
         for peer in [*self._strangers, *([self._worker] if self._worker else [])]:
             self._close_peer(peer)
-        self._loop.unwatch(self._listener.fileno())
+        self._acceptor.close()
         self._listener.close()
 
-    def _accept(self, _: int) -> None:
-        try:
-            connection, _address = self._listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        connection.setblocking(False)
+    def _connected(self, connection: socket.socket) -> None:
         if peer_credentials(connection)[1] != os.getuid():
             log("refused a connection of another user")
             connection.close()

@@ -370,11 +370,12 @@ class Forked(TypedDict):
 
 
 class ForkFailed(TypedDict):
-    """There is no shim of the instance, and why."""
+    """There is no shim of the instance, and why. `errno`: of the call that failed."""
 
     t: Literal["fork_failed"]
     instance: str
     reason: str
+    errno: NotRequired[int | None]
 
 
 class Shims(TypedDict):

@@ -92,6 +92,8 @@ class ZygoteLink:
                 future.set_exception(ShimGoneError(str(ShimVersionError(instance, int(message["version"])))))
             elif kind == "forked":
                 future.set_result(None)
+            elif (number := message.get("errno")) is not None:
+                future.set_exception(OSError(number, str(message.get("reason"))))
             else:
                 future.set_exception(ShimGoneError(str(message.get("reason"))))
         elif kind == "shim_gone":

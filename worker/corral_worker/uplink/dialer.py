@@ -45,7 +45,7 @@ class Dialer(Protocol):
         self, purpose: Purpose, address: str, on_burst: OnBurst | None = None, on_connected: Callable[[], None] | None = None
     ) -> Socket:
         """A DEALER for commands, another for messages full of bytes (bulk: a large last frame comes as a memoryview), a PUB for events or
-        stdio. `on_connected` is called each time the connection stands."""
+        stdio. `on_connected` is called each time the connection stands. Raises OSError where no descriptor is left for it."""
         ...
 
     def close(self) -> None: ...
@@ -83,7 +83,10 @@ class ZmqDialer:
         self, purpose: Purpose, address: str, on_burst: OnBurst | None = None, on_connected: Callable[[], None] | None = None
     ) -> Socket:
         kind, send_hwm = _KINDS[purpose]
-        socket = self._context.socket(kind)
+        try:
+            socket = self._context.socket(kind)
+        except zmq.ZMQError as why:
+            raise _os_error(why) from why
         for option, value in (
             (zmq.LINGER, 0),
             (zmq.SNDHWM, send_hwm),
@@ -99,9 +102,17 @@ class ZmqDialer:
             socket.curve_publickey = self._keys.public.encode()
             socket.curve_secretkey = self._keys.secret.encode()
             socket.curve_serverkey = self._keys.server.encode()
-        opened = ZmqSocket(socket, on_burst, on_connected, zero_copy=purpose == "bulk")
+        try:
+            opened = ZmqSocket(socket, on_burst, on_connected, zero_copy=purpose == "bulk")
+        except zmq.ZMQError as why:  # its monitor is a socket, too
+            socket.close(linger=0)
+            raise _os_error(why) from why
         socket.connect(address)
         return opened
 
     def close(self) -> None:
         self._context.destroy(linger=0)
+
+
+def _os_error(why: zmq.ZMQError) -> OSError:
+    return OSError(why.errno, f"no socket can be opened: {why.strerror}")

@@ -34,6 +34,8 @@ BULK_IDLE_S = 30.0
 """A bulk session over which nothing came or went for so long, and over which no answer is owed, is closed."""
 BULK_LEAVES_S = 1.0
 """Between its goodbye and its end, or its successor: the broker is to hear the goodbye before it sees either."""
+DIAL_AGAIN_S = 2.0
+"""After no socket could be opened, for want of descriptors: until the next try."""
 TELL_AGAIN_S = 60.0
 
 
@@ -87,9 +89,15 @@ class BrokerSession:
         self._suspend_detector.watch()
         try:
             while True:
-                hello = await say_hello(self.address, self._dialer)
-                self._addresses = broker_addresses(self.address, hello)
-                self._open()
+                try:
+                    hello = await say_hello(self.address, self._dialer)
+                    self._addresses = broker_addresses(self.address, hello)
+                    self._open()
+                except OSError as why:
+                    log.error("broker %s: %s; tried again in %.0f s", self.address, why, DIAL_AGAIN_S)
+                    self._close()
+                    await asyncio.sleep(DIAL_AGAIN_S)
+                    continue
                 await self._beat()
                 log.warning("broker %s: silent for %.0f s; dialling again", self.address, GUEST_DOWN_S)
                 self._close()
@@ -235,7 +243,11 @@ class BrokerSession:
     def _subscriptions_changed(self, prefixes: list[bytes]) -> None:
         self.stdio_prefixes = sorted(prefixes)
         if prefixes and "stdio" not in self._sockets:
-            self._sockets["stdio"] = self._dialer.dial("stdio", self._addresses["stdio_in"])
+            try:
+                self._sockets["stdio"] = self._dialer.dial("stdio", self._addresses["stdio_in"])
+            except OSError as why:
+                self.stdio_prefixes = []  # the broker sees in the next heartbeat that they are not known, and sends them again
+                log.error("broker %s: output is not published yet: %s", self.address, why)
         elif not prefixes and "stdio" in self._sockets:
             self._sockets.pop("stdio").close()
         self._face.subscriptions_changed()
@@ -250,8 +262,11 @@ class BrokerSession:
         frames = [session.REPLY, route.ref, pack(ReplyHeader(id=header.id, guest=header.guest, epoch=epoch)), body]
         name = "main"
         if _is_bulk(header.op) and self._registered and self._leaving is None:
-            name = "bulk"
-            self._open_bulk()
+            try:
+                self._open_bulk()
+                name = "bulk"
+            except OSError as why:  # nobody waits in vain for it: the reply goes over the main session
+                log.error("broker %s: no second connection: %s", self.address, why)
         socket = self._sockets.get(name)
         if not self._registered or socket is None or not socket.send(frames):
             self._unsent.keep(frames, self._loop.time())

@@ -11,9 +11,10 @@ from corral_schemas.events import Paused, Resumed, Updated
 from corral_schemas.frames import pack
 from corral_schemas.limits import EVENT_BYTES_MAX
 from corral_schemas.stdio import Done
+from corral_worker.bundle_store.disk import storage_error
 from corral_worker.commands.execution import Execution
 from corral_worker.containers import lifecycle
-from corral_worker.containers.guest import Guest
+from corral_worker.containers.guest import Guest, no_shim
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.shims.port import ShimGoneError, ShimLink
 
@@ -27,7 +28,7 @@ async def linked(guest: Guest, container: ContainerRecord) -> ShimLink:
     try:
         return await guest.shim(container)
     except (ShimGoneError, OSError) as why:
-        raise error("runtime_failed", f"no shim could be reached for container {container.name}: {why}") from why
+        raise no_shim(why, f"no shim could be reached for container {container.name}") from why
 
 
 @contextlib.contextmanager
@@ -139,7 +140,7 @@ async def update(guest: Guest, args: UpdateArgs, execution: Execution) -> Done:
         try:
             await asyncio.to_thread(resources.write_text, json.dumps(args.resources))
         except OSError as why:
-            raise error("storage_full", f"cannot write the resources of {container.name}: {why}") from why
+            raise storage_error(why, f"cannot write the resources of {container.name}") from why
         argv = guest.settings.runtime.update(container.instance, resources, log_path)
         with json_is_the_callers("resources"):
             await execution.runtime_step(link, "update", argv, log=str(log_path))

@@ -13,13 +13,14 @@ from corral_schemas.errors import CorralError, error
 from corral_schemas.events import Created, ExecStarted, Started
 from corral_schemas.names import check_container_id, check_process_id
 from corral_schemas.stdio import StdioOptions
+from corral_worker.bundle_store.disk import storage_error
 from corral_worker.bundle_store.store import Image
 from corral_worker.commands.execution import Execution, settle
 from corral_worker.commands.handlers.change import json_is_the_callers
 from corral_worker.containers import lifecycle
 from corral_worker.containers.container_root import root_of
 from corral_worker.containers.environments import EXEC_FILE, forget_exec
-from corral_worker.containers.guest import Guest, response_error
+from corral_worker.containers.guest import Guest, no_shim, response_error
 from corral_worker.containers.rebuild import note_container, note_process
 from corral_worker.containers.remains import remove_remains
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
@@ -132,7 +133,7 @@ async def _linked(linking: "asyncio.Future[ShimLink]") -> ShimLink:
     try:
         return await linking
     except (ShimGoneError, OSError) as why:
-        raise error("runtime_failed", f"no shim could be started: {why}") from why
+        raise no_shim(why, "no shim could be started") from why
 
 
 def _joined_namespace(guest: Guest, args: CreateArgs) -> str:
@@ -173,7 +174,7 @@ def _lay_out(
         note_container(paths.container(container.instance), container)
         note_process(directory, process)
     except OSError as why:
-        raise error("storage_full", f"cannot prepare container {args.container}: {why}") from why
+        raise storage_error(why, f"cannot prepare container {args.container}") from why
     return bundle
 
 
@@ -338,7 +339,7 @@ def _lay_out_exec(guest: Guest, container: ContainerRecord, process: ProcessReco
         process.args = args.spec.args
         note_process(directory, process)
     except OSError as why:
-        raise error("storage_full", f"cannot prepare process {args.process}: {why}") from why
+        raise storage_error(why, f"cannot prepare process {args.process}") from why
 
 
 def _short(args: list[str]) -> list[str]:

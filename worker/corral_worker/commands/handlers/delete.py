@@ -13,7 +13,7 @@ from corral_schemas.stdio import Done
 from corral_worker.commands.execution import Execution, internal_execution
 from corral_worker.containers import lifecycle
 from corral_worker.containers.environments import forget_container
-from corral_worker.containers.guest import Guest
+from corral_worker.containers.guest import Guest, no_shim
 from corral_worker.journal.records import ContainerRecord
 from corral_worker.runtime.host_files import remove_name_files
 from corral_worker.runtime.overlay import has_layer, remove_layer
@@ -74,7 +74,7 @@ async def remove_container(guest: Guest, container: ContainerRecord, execution: 
     try:
         link = await guest.shim(container)
     except (ShimGoneError, OSError) as reason:
-        raise error("runtime_failed", f"no shim could be started for the deletion: {reason}") from reason
+        raise no_shim(reason, "no shim could be started for the deletion") from reason
     log_path = Path(guest.settings.paths.container(container.instance)) / "delete.log"
     # not after the intent is on disk: deleting again is harmless
     # --force even for a stopped one: it also cleans what a container lost with its shim has left behind

@@ -7,6 +7,7 @@ import ctypes
 import errno
 import functools
 import os
+import resource
 import sys
 
 from corral_worker.shim.base.light import Path, dataclass
@@ -17,6 +18,7 @@ FALLOC_FL_KEEP_SIZE = 1
 SYNC_FILE_RANGE_WRITE = 2
 # Places in /proc/PID/stat, counted from the state, the first field after the command's closing bracket.
 STAT_STATE, STAT_PPID, STAT_SESSION, STAT_START, STAT_ARG_START, STAT_ARG_END = 0, 1, 3, 19, 45, 46
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EAGAIN)
 
 
 @functools.cache
@@ -126,6 +128,26 @@ def send_signal(pid: int, number: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def is_exhausted(error: OSError) -> bool:
+    """Descriptors, processes or memory have run out; nothing is wrong with what was asked for, nor with the disk."""
+    return error.errno in _EXHAUSTED
+
+
+def close_inherited() -> None:
+    """Close what we were started with beyond stdio: it is not ours to keep open for years. By what is there: the limit may be a billion."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208  (pathlib is not loaded in a shim)
+        if int(name) > 2:
+            with contextlib.suppress(OSError):  # the listing's own
+                os.close(int(name))
+
+
+def allow_open_files() -> None:
+    """Raise the soft limit of open files to the hard one: a container and each of its processes take some."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def log(text: str) -> None:

@@ -13,7 +13,7 @@ from corral_worker.shim.base.wire import Message
 from corral_worker.shim.calls.cleanup import Cleanup, Leftovers
 from corral_worker.shim.calls.runtime_log import last_error, prepare_log
 from corral_worker.shim.calls.spawn import spawn
-from corral_worker.shim.ledger.answers import Key, RequestError
+from corral_worker.shim.ledger.answers import Key, RequestError, os_failure
 from corral_worker.shim.process.process import Process
 
 CONTAINER_STEPS = ("create", "run")  # these make the container: one call, or the first of create and start
@@ -126,7 +126,7 @@ class Calls:
                 call.spawned_at_ticks = _uptime_ticks()
                 call.pid = spawn(call.argv, call.process.child_stdio() if call.process else (-1, -1, -1))
             except (RequestError, OSError) as error:
-                self._finish(call, error if isinstance(error, RequestError) else RequestError("spawn", str(error)))
+                self._finish(call, error if isinstance(error, RequestError) else os_failure(error))
                 continue
             if call.process is not None:
                 call.process.spawned()
@@ -137,7 +137,7 @@ class Calls:
         except OSError as error:
             if call.step in UNDO_STEPS:  # what makes room, or ends something, goes on without
                 return 0
-            raise RequestError("storage_full", str(error)) from error
+            raise os_failure(error) from error
 
     def _runtime_ended(self, call: Call, status: int) -> None:
         call.pid = None

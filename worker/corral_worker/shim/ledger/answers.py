@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from corral_worker.shim.base.light import Any
-from corral_worker.shim.base.linux import log
+from corral_worker.shim.base.linux import is_exhausted, log
 from corral_worker.shim.base.wire import Message
 from corral_worker.shim.ledger.record import TEXT_CHARACTERS_MAX, Record
 
@@ -21,6 +21,11 @@ class RequestError(Exception):
         self.text = text
         self.exit_status = exit_status
         self.details = details
+
+
+def os_failure(error: OSError) -> RequestError:
+    """What a record, a directory or a pipe that could not be made is to whoever asked."""
+    return RequestError("resource_exhausted" if is_exhausted(error) else "storage_full", str(error))
 
 
 class Answers:
@@ -43,11 +48,11 @@ class Answers:
         return True
 
     def write_intent(self, key: Key, intent: dict[str, Any]) -> None:
-        """Before the effect. Raises RequestError ``storage_full``: there must be no effect then."""
+        """Before the effect. Raises RequestError ``storage_full`` or ``resource_exhausted``: there must be no effect then."""
         try:
             self._record.intent(*key, intent)
         except OSError as error:
-            raise RequestError("storage_full", str(error)) from error
+            raise os_failure(error) from error
         self._running[key] = True
 
     def succeed(self, key: Key, ok: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections import deque
 
 from corral_worker.shim.base.paths import ShimPaths
 from corral_worker.shim.base.wire import Message
-from corral_worker.shim.ledger.answers import RequestError
+from corral_worker.shim.ledger.answers import RequestError, os_failure
 from corral_worker.shim.process.process import Process, ProcessHost
 
 GONE_REMEMBERED_MAX = 1024
@@ -31,7 +31,7 @@ class Processes(dict[str, Process]):
         try:
             process = Process(self._host, parameters, self._place.directory / instance, console)
         except OSError as error:
-            raise RequestError("storage_full", str(error)) from error
+            raise os_failure(error) from error
         except (KeyError, TypeError, ValueError) as error:
             raise RequestError("bad_request", repr(error)) from error
         self[instance] = process

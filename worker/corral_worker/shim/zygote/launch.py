@@ -8,6 +8,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from corral_worker.shim.calls.spawn import SIGNALS
 from corral_worker.shim.listener import pid_of_listener
 from corral_worker.shim.zygote.zygote import ZYGOTE_LOG, ZYGOTE_SOCKET
 
@@ -64,6 +65,8 @@ def start_zygote(run_dir: Path, state_dir: Path, guest: str) -> None:
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ],
         setsid=True,
+        setsigmask=[],
+        setsigdef=SIGNALS,  # who started the worker may have ignored or blocked any
     )
     status = _wait(pid)
     if status != 0 or not _listens(run_dir / ZYGOTE_SOCKET):

@@ -9,8 +9,18 @@ import signal
 import socket
 import sys
 
+from corral_worker.shim.base.acceptor import Acceptor
 from corral_worker.shim.base.light import Path
-from corral_worker.shim.base.linux import become_subreaper, log, process_table, send_signal, set_oom_score_adj, set_title
+from corral_worker.shim.base.linux import (
+    allow_open_files,
+    become_subreaper,
+    close_inherited,
+    log,
+    process_table,
+    send_signal,
+    set_oom_score_adj,
+    set_title,
+)
 from corral_worker.shim.base.loop import READABLE, Loop
 from corral_worker.shim.base.paths import ShimPaths
 from corral_worker.shim.base.wire import VERSION, FrameReader, Message, WireError, encode
@@ -50,8 +60,7 @@ class Zygote:
         self._listener.bind(str(path))
         path.chmod(0o600)
         self._listener.listen(16)
-        self._listener.setblocking(False)
-        self._loop.watch(self._listener.fileno(), READABLE, self._accept)
+        Acceptor(self._loop, self._listener, self._connected)
         for name in sorted(entry.name for entry in os.scandir(run_dir / "s")):
             if name.endswith(".sock"):
                 self._adopt(name.removesuffix(".sock"))
@@ -62,13 +71,8 @@ class Zygote:
         self._loop.run()
         (self._run_dir / ZYGOTE_SOCKET).unlink(missing_ok=True)
 
-    def _accept(self, _: int) -> None:
-        try:
-            connection, _address = self._listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
+    def _connected(self, connection: socket.socket) -> None:
         fd = connection.fileno()
-        connection.setblocking(False)
         self._connections[fd] = (connection, FrameReader())
         self._loop.watch(fd, READABLE, lambda _events: self._read(fd))
 
@@ -121,7 +125,7 @@ class Zygote:
             try:
                 self._shims[instance] = self._nursery.new_shim(self._place(instance), name)
             except OSError as error:
-                return {"t": "fork_failed", "instance": instance, "reason": str(error)}
+                return {"t": "fork_failed", "instance": instance, "reason": str(error), "errno": error.errno}
             finally:
                 self._loop.later(SPARE_LATER_S, self._prepare_spare)
         return {"t": "forked", "instance": instance, "pid": self._shims[instance], "version": VERSION}
@@ -217,7 +221,7 @@ class Zygote:
 def main(arguments: list[str] | None = None) -> int:
     """``python -m corral_worker.shim.zygote.zygote --run-dir R --state-dir S --guest G [--detach]``."""
     run_dir, state_dir, guest, detach = _options(sys.argv[1:] if arguments is None else arguments)
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # what we were started with is not ours to keep open for years
+    close_inherited()
     lock_fd = os.open(run_dir / ZYGOTE_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -254,6 +258,7 @@ def _serve(run_dir: Path, state_dir: Path, guest: str, lock_fd: int, ready: int 
     os.umask(UMASK)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    allow_open_files()
     become_subreaper()
     set_oom_score_adj(OOM_SCORE_ADJ)
     set_title(f"corral-zygote {guest}")
