@@ -93,6 +93,8 @@ class Rule(KeyDirectoryFile, frozen=True, kw_only=True):
 
     ops: list[str]
     guests: list[str]
+    exec_members: list[str] = []
+    """Members of the OCI process, or `*`, that an exec may state beyond program, environment, directory and user: `capabilities`, say."""
 
 
 class Policy(KeyDirectoryFile, frozen=True, kw_only=True):

@@ -145,5 +145,8 @@ def _is_unknown(client: RawClient) -> bool:
 
 
 def _policy_text(policy: Policy) -> str:
-    rules = "".join(f"[[allow]]\nops = {json.dumps(rule.ops)}\nguests = {json.dumps(rule.guests)}\n" for rule in policy.allow)
+    rules = "".join(
+        f"[[allow]]\nops = {json.dumps(rule.ops)}\nguests = {json.dumps(rule.guests)}\nexec_members = {json.dumps(rule.exec_members)}\n"
+        for rule in policy.allow
+    )
     return f"events = {json.dumps(policy.events)}\n{rules}"

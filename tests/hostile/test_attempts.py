@@ -10,7 +10,8 @@ import pytest
 import zmq
 
 from corral_schemas import session
-from corral_schemas.commands import ContainerTarget, KillArgs
+from corral_schemas.commands import ContainerTarget, ExecArgs, KillArgs
+from corral_schemas.containers import OciProcess
 from corral_schemas.errors import CorralError
 from corral_schemas.events import EventHeader, Started
 from corral_schemas.frames import CommandHeader, ReplyHeader, encode_command, encode_event, encode_reply, pack
@@ -381,6 +382,35 @@ def test_a_policy_for_some_guests_lets_no_history_of_all_be_read(keyed: KeyedBro
     for keys in (every, observer):
         reply = keyed.client(keys).call("replay", ReplayArgs())
         assert isinstance(reply, ReplayReply) and len(reply.events) == 1
+
+
+def test_a_policy_says_which_members_of_a_process_an_exec_may_state(keyed: KeyedBroker) -> None:
+    """With every member, capabilities among them, whoever may exec could be root in the guest."""
+    rules = [Rule(ops=["exec"], guests=["g*"], exec_members=["rlimits"]), Rule(ops=["*"], guests=["lab"], exec_members=["*"])]
+    for name, allow in (("some", rules), ("plain", [Rule(ops=["exec"], guests=["*"])])):
+        keyed.policy(name, Policy(allow=allow))
+    some, plain, operator = keyed.several_keys(("some", "policy:some"), ("plain", "policy:plain"), ("op", "operator"))
+    workers = {name: keyed.worker(keyed.keys(name, "guest", name), name) for name in ("g1", "lab")}
+    for worker in workers.values():
+        worker.register()
+
+    def exec_of(**oci: object) -> ExecArgs:
+        return ExecArgs(container="c", process="p", spec=OciProcess(args=["true"], oci=oci))
+
+    everything = exec_of(rlimits=[], capabilities={"bounding": ["CAP_SYS_ADMIN"]})
+    for keys, args, guest in ((some, everything, "g1"), (plain, everything, "lab"), (plain, exec_of(rlimits=[]), "g1")):
+        client = keyed.client(keys)
+        with pytest.raises(CorralError, match=r"unauthorized.*may not state '(capabilities|rlimits)' of a process"):
+            client.call("exec", args, guest)
+    for keys, args, guest in (
+        (some, exec_of(rlimits=[]), "g1"),
+        (some, everything, "lab"),
+        (plain, exec_of(), "g1"),
+        (operator, everything, "g1"),
+    ):
+        client = keyed.client(keys)
+        client.send("exec", args, guest)
+        assert workers[guest].command().header.op == "exec"
 
 
 def test_an_expired_key_may_nothing_any_more(keyed: KeyedBroker) -> None:

@@ -26,21 +26,22 @@ def inside(tmp_path: Path) -> Path:
 
 
 def write_config(bundle: Path, changes: dict[str, Any]) -> None:
-    config = {"ociVersion": "1.0.2", "process": {"args": ["true"]}, "root": {"path": "rootfs"}, **changes}
+    linux = {"namespaces": [{"type": "mount"}, {"type": "pid"}]}
+    config = {"ociVersion": "1.0.2", "process": {"args": ["true"]}, "root": {"path": "rootfs"}, "linux": linux, **changes}
     (bundle / "config.json").write_text(json.dumps(config))
 
 
-def make(inside: Path, args: CreateArgs) -> dict[str, Any]:
+def make(inside: Path, args: CreateArgs, *, privileged: bool = False) -> dict[str, Any]:
     directory = inside.parent / "made"
-    make_bundle(args, directory, "/cg", (inside.resolve(),))
+    make_bundle(args, directory, "/cg", (inside.resolve(),), privileged=privileged)
     made: dict[str, Any] = json.loads((directory / "config.json").read_text())
     return made
 
 
-def assert_refused(inside: Path, args: CreateArgs) -> None:
+def assert_refused(inside: Path, args: CreateArgs, code: str = "bundle_invalid", said: str = "") -> None:
     with pytest.raises(CorralError) as caught:
         make(inside, args)
-    assert caught.value.code == "bundle_invalid"
+    assert caught.value.code == code and said in caught.value.message, caught.value
     assert not (inside.parent / "made" / "config.json").exists()
 
 
@@ -74,6 +75,13 @@ def test_no_way_to_a_rootfs_outside(inside: Path, rootfs: str) -> None:
         {"destination": "/x", "type": "ext4", "source": "/dev/sda1"},
         {"destination": "/x", "type": "overlay", "source": "overlay", "options": ["lowerdir=/etc"]},
         {"destination": "/x", "type": "bind", "source": "../../etc"},
+        {"destination": "/x", "type": "overlay", "source": "/etc/hosts", "options": ["ro", "lowerdir=/etc"]},
+        {"destination": "/x", "type": "bind", "source": "/etc/hosts", "options": ["bind", "ro"]},
+        {"destination": "/x", "type": "overlay", "options": ["lowerdir=/etc:/srv", "upperdir=/srv/u", "workdir=/srv/w"]},
+        {"destination": "/x", "type": ["bind"], "source": "/etc"},
+        {"destination": "/x", "type": "tmpfs", "source": ["/etc"]},
+        {"destination": "/x", "type": "tmpfs", "source": "tmpfs", "options": {"bind": 1}},
+        {"destination": "/x", "type": "bind", "source": "/etc\0"},
         "a string",
     ],
 )
@@ -92,6 +100,83 @@ def test_no_hooks(inside: Path) -> None:
     assert_refused(inside, CreateArgs(container="c", bundle=str(inside / "bundle")))
 
 
+def test_a_bind_mount_of_another_type_is_given_on_as_a_bind_mount(inside: Path) -> None:
+    mount = {"destination": "/x", "type": "overlay", "source": str(inside), "options": ["rbind", "lowerdir=/etc"]}
+    write_config(inside / "bundle", {"mounts": [mount]})
+    [made] = make(inside, CreateArgs(container="c", bundle=str(inside / "bundle")))["mounts"]
+    assert (made["type"], made["source"]) == ("bind", str(inside.resolve()))
+
+
+OTHER_SPELLINGS: list[tuple[dict[str, Any], str]] = [
+    ({"Hooks": {"prestart": [{"path": "/bin/sh"}]}}, "'Hooks' is spelt 'hooks'"),
+    ({"mount\u017f": []}, "is spelt 'mounts'"),
+    ({"MOUNTS": []}, "'MOUNTS' is spelt 'mounts'"),
+    ({"hoo\u212as": {}}, "is spelt 'hooks'"),
+    ({"root": {"path": "rootfs", "Path": "/"}}, "'root.Path' is spelt 'path'"),
+    ({"mounts": [{"destination": "/x", "type": "tmpfs", "source": "tmpfs", "Source": "/etc"}]}, "'mounts.Source' is spelt 'source'"),
+    ({"linux": {"CgroupsPath": "/x"}}, "'linux.CgroupsPath' is spelt 'cgroupsPath'"),
+    ({"linux": {"resources": {"rdma": {"mlx": {"HCAHandles": 1}}}}}, "is spelt 'hcaHandles'"),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), OTHER_SPELLINGS)
+def test_a_member_in_other_letter_cases_is_refused_with_and_without_roots(inside: Path, changes: dict[str, Any], said: str) -> None:
+    write_config(inside / "bundle", changes)
+    args = CreateArgs(container="c", bundle=str(inside / "bundle"))
+    assert_refused(inside, args, said=said)
+    with pytest.raises(CorralError, match=r"bundle_invalid.*spelt"):
+        make_bundle(args, inside.parent / "made", "/cg")
+
+
+def test_names_that_the_caller_chooses_may_be_spelt_as_he_likes(inside: Path) -> None:
+    linux = {"namespaces": [{"type": "mount"}, {"type": "pid"}], "sysctl": {"Kernel": "1"}, "resources": {"unified": {"CPU": "1"}}}
+    write_config(inside / "bundle", {"annotations": {"Root": "x", "HOOKS": "y"}, "linux": linux})
+    made = make(inside, CreateArgs(container="c", bundle=str(inside / "bundle")))
+    assert made["annotations"] == {"Root": "x", "HOOKS": "y"} and made["linux"]["sysctl"] == {"Kernel": "1"}
+
+
+OWN = [{"type": "mount"}, {"type": "pid"}]
+DISK = {"type": "b", "major": 8, "minor": 0}
+BEYOND: list[tuple[dict[str, Any], str]] = [
+    ({"linux": {"namespaces": [*OWN, {"type": "network", "path": "/proc/1/ns/net"}]}}, "the network namespace at /proc/1/ns/net"),
+    ({"linux": {"namespaces": [{"type": "mount"}]}}, "without a pid namespace of its own"),
+    ({"linux": {"namespaces": [{"type": "pid"}]}}, "without a mount namespace of its own"),
+    ({"linux": {"namespaces": OWN, "devices": [{"path": "/dev/sda", **DISK}]}}, "linux.devices /dev/sda"),
+    ({"linux": {"namespaces": OWN, "resources": {"devices": [{"allow": True, "access": "rwm"}]}}}, "linux.resources.devices"),
+    ({"linux": {"namespaces": OWN, "resources": {"devices": [{"allow": True, "access": "r", **DISK}]}}}, "linux.resources.devices"),
+    ({"linux": {"namespaces": OWN, "netDevices": {"eth0": {}}}}, "linux.netDevices"),
+    ({"linux": {"namespaces": OWN, "rootfsPropagation": "shared"}}, "linux.rootfsPropagation"),
+    ({"linux": {"namespaces": OWN, "seccomp": {"listenerPath": "/run/x.sock"}}}, "linux.seccomp.listenerPath"),
+    ({"linux": {"namespaces": OWN, "ofTomorrow": {"path": "/etc"}}}, "linux.ofTomorrow"),
+    ({"ofTomorrow": [1]}, "ofTomorrow"),
+    ({"annotations": {"run.oci.handler": "krun"}}, "annotation run.oci.handler"),
+    ({"process": {"args": ["true"], "capabilities": {"bounding": ["CAP_CHOWN", "CAP_SYS_ADMIN"]}}}, "capability CAP_SYS_ADMIN"),
+    ({"process": {"args": ["true"], "apparmorProfile": "unconfined"}}, "process.apparmorProfile"),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), BEYOND)
+def test_what_reaches_beyond_the_container_is_refused_by_name_unless_the_worker_allows_privileged_ones(
+    inside: Path, changes: dict[str, Any], said: str
+) -> None:
+    write_config(inside / "bundle", changes)
+    args = CreateArgs(container="c", bundle=str(inside / "bundle"))
+    assert_refused(inside, args, "unauthorized", said)
+    make(inside, args, privileged=True)
+
+
+def test_what_every_container_has_is_no_reason_to_refuse_it(inside: Path) -> None:
+    devices = [
+        {"allow": False, "access": "rwm"},
+        {"allow": True, "type": "c", "access": "m"},
+        {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"},
+        {"allow": True, "type": "c", "major": 136, "access": "rwm"},
+    ]
+    null = {"path": "/dev/null", "type": "c", "major": 1, "minor": 3}
+    write_config(inside / "bundle", {"hooks": {}, "linux": {"namespaces": OWN, "devices": [null], "resources": {"devices": devices}}})
+    make(inside, CreateArgs(container="c", bundle=str(inside / "bundle")))
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
@@ -107,7 +192,7 @@ def test_any_configuration_is_taken_or_refused_and_never_breaks(inside: Path, ch
     try:
         make(inside, CreateArgs(container="c", bundle=str(inside / "bundle")))
     except CorralError as why:
-        assert why.code in ("bundle_invalid", "bad_request")
+        assert why.code in ("bundle_invalid", "bad_request", "unauthorized")
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

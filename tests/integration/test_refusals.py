@@ -184,6 +184,24 @@ def test_an_exec_that_the_runtime_refuses_says_why(guest: Guest, corral: CorralS
     assert len(failure.message) > 10
 
 
+def test_an_exec_s_members_are_spelt_as_the_specification_does(guest: Guest, corral: CorralSystem) -> None:
+    container = guest.run("c", spec=corral.spec("sleep", "1000"))
+    failure = refused(lambda: container.exec(["true"], oci={"Capabilities": {"bounding": ["CAP_SYS_ADMIN"]}}))
+    assert failure.code == "bad_request" and "'process.Capabilities' is spelt 'capabilities'" in failure.message
+
+
+def test_with_allowed_roots_an_exec_gets_nothing_beyond_dockers_default(new_corral: Callable[..., CorralSystem], rootfs: Path) -> None:
+    beyond = {"capabilities": {kind: ["CAP_SYS_ADMIN"] for kind in ("bounding", "effective", "permitted")}}
+    for more, code in (([], "unauthorized"), (["--allow-privileged"], "")):
+        system = new_corral(1, worker_options=["--allow-root", str(rootfs), *more])
+        container = system.client().guest(system.names[0]).run("c", spec=system.spec("sleep", "1000"))
+        assert container.run(["echo", "plain"]).stdout == b"plain\n"
+        if code:
+            assert refused(lambda made=container: made.exec(["true"], oci=beyond)).code == code  # type: ignore[misc]
+        else:
+            assert container.exec(["true"], oci=beyond).wait().code == 0
+
+
 @pytest.mark.parametrize(("resources", "code"), [({"memory": "much"}, "bad_request"), ({"pids": {"limit": "few"}}, "bad_request")])
 def test_resources_that_cannot_be_read_are_a_bad_request(guest: Guest, corral: CorralSystem, resources: Any, code: str) -> None:
     container = guest.run("c", spec=corral.spec("sleep", "1000"))

@@ -4,15 +4,16 @@ import time
 from typing import Protocol
 
 from corral_broker.access.audit import Audit
-from corral_broker.access.keyring import Grant, Keyring, allows
+from corral_broker.access.keyring import Grant, Keyring, allows, exec_members
 from corral_broker.access.quotas import Quotas, rate_per_s
 from corral_broker.state.clock import Clock
 from corral_broker.state.counters import Counters
 from corral_broker.state.ports import Opaque
 from corral_broker.state.senders import Sender
+from corral_schemas.commands import ExecArgs
 from corral_schemas.errors import CorralError, error
 from corral_schemas.frames import CommandHeader, unpack
-from corral_schemas.keyfiles import PENDING_MAX, PendingKey, fingerprint
+from corral_schemas.keyfiles import PENDING_MAX, PendingKey, Policy, fingerprint
 from corral_schemas.names import check_guest_name
 from corral_schemas.ops import OPS
 from corral_schemas.queries import ForgetGuestsArgs
@@ -90,6 +91,8 @@ class KeyGate:
         refusal = self._refusal(sender, grant, header.op, header.guest)
         if refusal is None and header.op == "forget_guests" and grant is not None and grant.policy is not None:
             refusal = self._refusal_of_one(sender, grant, header.op, args)
+        if refusal is None and header.op == "exec" and grant is not None and grant.policy is not None:
+            refusal = _refusal_of_members(grant, grant.policy, header, args)
         if refusal is None and header.op == "replay" and not header.guest and grant is not None and not _is_for_all(grant, header.op):
             refusal = error("unauthorized", f"key {grant.name} ({grant.role}) may not replay of all guests", op=header.op)
         if refusal is not None:
@@ -199,6 +202,23 @@ class KeyGate:
             self._told.clear()
         self._told[sender.key] = (self._clock.now_s + TELL_AGAIN_S, why)
         return why
+
+
+def _refusal_of_members(grant: Grant, policy: Policy, header: CommandHeader, args: Opaque) -> CorralError | None:
+    """Of an exec that states members of the OCI process, capabilities for instance, which the policy does not name."""
+    allowed = exec_members(policy, header.guest)
+    if "*" in allowed:
+        return None
+    try:
+        stated = unpack(ExecArgs, args, header.op).spec.oci
+    except CorralError as why:
+        return why
+    beyond = [name for name in stated if name not in allowed]
+    if not beyond:
+        return None
+    what = f"{beyond[0][:100]!r} of a process on guest {header.guest}: no exec_members name it"
+    why_not = f"key {grant.name} ({grant.role}) may not state {what}"
+    return error("unauthorized", why_not, op=header.op, guest=header.guest, key=grant.fingerprint)
 
 
 def _is_for_all(grant: Grant, op: str) -> bool:

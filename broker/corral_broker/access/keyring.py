@@ -215,5 +215,11 @@ def allows(policy: Policy, op: str, guest: str) -> bool:
     return False
 
 
+def exec_members(policy: Policy, guest: str) -> frozenset[str]:
+    """Members of the OCI process that the policy's rules let an exec on this guest state; `*` stands for all."""
+    rules = [rule for rule in policy.allow if allows(Policy(allow=[rule]), "exec", guest)]
+    return frozenset(name for rule in rules for name in rule.exec_members)
+
+
 def _rfc3339(wall_s: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(wall_s))

@@ -15,12 +15,14 @@ from corral_schemas.containers import OciProcess
 from corral_schemas.errors import error
 from corral_schemas.limits import FRAME_BYTES_MAX
 from corral_worker.bundle_store.store import Image
+from corral_worker.runtime.bundle_policy import check_policy
 from corral_worker.runtime.containment import ANYWHERE, Roots, confine_config, confined, is_bind
 from corral_worker.runtime.host_files import name_mounts
 from corral_worker.runtime.images import needs_layer, resolved_spec
 from corral_worker.runtime.named_cgroup import cgroup_below
 from corral_worker.runtime.namespaces import with_shared_memory
 from corral_worker.runtime.oci import config_from_spec, hostname_of, with_term
+from corral_worker.runtime.oci_names import check_spelling
 from corral_worker.runtime.overlay import make_layer
 from corral_worker.runtime.security import check_allowed
 
@@ -68,11 +70,14 @@ def make_bundle(
     else:
         source = confined(Path(args.bundle), roots, "bundle")
         config = read_config(source)
+        check_spelling(config)
         config["process"]["terminal"] = args.stdio.tty
         _resolve_binds(config, source)
     # a bundle that was pushed is named by no path: there is nothing to confine
     rootfs = _rootfs(config, source) if image is not None else confined(_rootfs(config, source), roots, "rootfs")
     confine_config(config, roots)
+    if roots and not privileged:
+        check_policy(config)
     config["root"]["path"] = str(rootfs)
     linux = config.setdefault("linux", {})
     linux["cgroupsPath"] = cgroup_below(linux.get("cgroupsPath"), cgroup, roots, systemd=systemd_cgroups)

@@ -2,7 +2,7 @@
 
 Paths are resolved to the end before they are judged, and the resolved path is what the runtime gets, so that no symbolic link and no `..`
 leads out. This holds mistakes and narrow roles to their directories; it is no prison for somebody who may start containers with every
-capability.
+capability, nor for somebody in the guest who exchanges directories below the roots while a container is made from them.
 """
 
 from pathlib import Path
@@ -12,6 +12,8 @@ from corral_schemas.errors import error
 
 Roots = tuple[Path, ...]
 ANYWHERE: Roots = ()
+_KERNEL_FILESYSTEMS = ("proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2")
+"""They read no file of the guest, whatever their options say."""
 
 
 def confined(path: Path, roots: Roots, what: str) -> Path:
@@ -20,7 +22,7 @@ def confined(path: Path, roots: Roots, what: str) -> Path:
         return path
     try:
         resolved = path.resolve(strict=True)
-    except (OSError, RuntimeError) as why:  # RuntimeError: a loop of links
+    except (OSError, RuntimeError, ValueError) as why:  # RuntimeError: a loop of links; ValueError: a zero byte
         raise error("bundle_invalid", f"{what} {path} cannot be resolved: {why}", path=str(path)) from why
     if not any(resolved.is_relative_to(root) for root in roots):
         raise error("bundle_invalid", f"{what} {path} lies outside the roots allowed in this guest", path=str(path))
@@ -28,32 +30,37 @@ def confined(path: Path, roots: Roots, what: str) -> Path:
 
 
 def confine_config(config: dict[str, Any], roots: Roots) -> None:
-    """Holds an OCI configuration to the roots: mounts from the guest's files, and no hooks. Raises bundle_invalid."""
+    """Holds an OCI configuration to the roots: mounts from the guest's files, and no hooks. Raises bundle_invalid.
+
+    The worker's own mounts are added to it later.
+    """
     if not roots:
         return
     if config.get("hooks"):
         raise error("bundle_invalid", "hooks run programs of the guest outside the container: not with allowed roots")
-    mounts = config.get("mounts", [])
+    mounts = config.get("mounts") or []
     if not isinstance(mounts, list):
         raise error("bundle_invalid", "mounts is no list")
     for mount in mounts:
-        if not isinstance(mount, dict):
-            raise error("bundle_invalid", "a mount is no object")
-        options = mount.get("options") or []
-        if mount.get("source") in _NAMES_OF_HOSTS and "ro" in options:
-            continue
-        if is_bind(mount):
-            mount["source"] = str(confined(Path(str(mount.get("source", ""))), roots, "mount"))
-        elif str(mount.get("source", "")).startswith("/") or mount.get("type") not in _KERNEL_FILESYSTEMS:
-            raise error("bundle_invalid", f"a mount of type {str(mount.get('type'))[:40]!r} is not among those allowed with allowed roots")
+        _confine_mount(mount, roots)
+
+
+def _confine_mount(mount: Any, roots: Roots) -> None:
+    if not isinstance(mount, dict):
+        raise error("bundle_invalid", "a mount is no object")
+    kind, source, options = mount.get("type") or "", mount.get("source") or "", mount.get("options") or []
+    if not isinstance(kind, str) or not isinstance(source, str):
+        raise error("bundle_invalid", "a mount's type or source is no text")
+    if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
+        raise error("bundle_invalid", "a mount's options are no list of texts")
+    if is_bind(mount):
+        mount["source"] = str(confined(Path(source), roots, "mount"))
+        mount["type"] = "bind"  # a runtime may take the type for what is mounted, whatever the options say
+    elif kind not in _KERNEL_FILESYSTEMS or source.startswith("/"):
+        raise error("bundle_invalid", f"a mount of type {kind[:40]!r} from {source[:200]!r} is not among those allowed with allowed roots")
 
 
 def is_bind(mount: dict[str, Any]) -> bool:
     """By its type or its options, as the runtime reads them."""
     options = mount.get("options")
     return mount.get("type") == "bind" or (isinstance(options, list) and ("bind" in options or "rbind" in options))
-
-
-_NAMES_OF_HOSTS = ("/etc/resolv.conf", "/etc/hosts")
-"""What the worker itself mounts with the guest's network."""
-_KERNEL_FILESYSTEMS = ("proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2")

@@ -23,12 +23,13 @@ def check_allowed(spec: ContainerSpec, roots: Roots, *, privileged: bool) -> Non
     if privileged:
         return
     if spec.privileged:
-        raise _refused("--privileged")
+        raise not_allowed("--privileged")
     if roots and (beyond := _beyond_default(spec)):
-        raise _refused(f"with allowed roots, {beyond}")
+        raise not_allowed(f"with allowed roots, {beyond}")
 
 
-def _refused(what: str) -> Exception:
+def not_allowed(what: str) -> Exception:
+    """The error for what only a worker with --allow-privileged allows."""
     return error("unauthorized", f"{what} is not allowed in this guest; its worker allows it with `corral worker --allow-privileged`")
 
 

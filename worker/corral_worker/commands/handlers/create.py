@@ -24,8 +24,10 @@ from corral_worker.containers.guest import Guest, no_shim, response_error
 from corral_worker.containers.rebuild import note_container, note_process
 from corral_worker.containers.remains import remove_remains
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
+from corral_worker.runtime.bundle_policy import check_process
 from corral_worker.runtime.bundles import Bundle, exec_process, make_bundle
 from corral_worker.runtime.images import may_need_layer
+from corral_worker.runtime.oci_names import check_spelling
 from corral_worker.runtime.overlay import argv_in
 from corral_worker.runtime.runtime_errors import error_for
 from corral_worker.runtime.users import resolve_user
@@ -330,7 +332,11 @@ def _user_of(guest: Guest, container: ContainerRecord, text: str) -> dict[str, A
 def _lay_out_exec(guest: Guest, container: ContainerRecord, process: ProcessRecord, args: ExecArgs) -> None:
     directory = guest.settings.paths.process(container.instance, process.instance)
     bundle = guest.settings.paths.bundle(container.instance)
-    stdio = args.stdio
+    stdio, settings = args.stdio, guest.settings
+    with json_is_the_callers("the process"):
+        check_spelling(args.spec.oci, ("process",))
+        if settings.allowed_roots and not settings.allow_privileged:
+            check_process(args.spec.oci)
     try:
         user = _user_of(guest, container, args.spec.user)
         oci: dict[str, Any] = exec_process(bundle, args.spec, user, tty=stdio.tty, rows=stdio.rows, columns=stdio.columns)
