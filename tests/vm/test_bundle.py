@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from corral_vm.bundle import make_bundle
 
+CLOUD_INIT = Path(__file__).resolve().parents[2] / "deploy" / "bundle" / "cloud-init.yaml"
 PYTHON = str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}")
 
 
@@ -58,6 +61,27 @@ def test_what_hinders_it_is_said(unpacked: Path, tmp_path: Path) -> None:
     tag.write_text(right)
     assert (done.returncode, "this bundle is for Python 3.99 linux-z80" in done.stderr) == (1, True), done.stderr
     assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_cloud_init_installs_only_the_bundle_whose_checksum_it_holds(tmp_path: Path, is_right: bool) -> None:
+    (tmp_path / "served" / "corral").mkdir(parents=True)
+    (tmp_path / "served" / "corral" / "install.sh").write_text(f"#!/bin/sh\ntouch {tmp_path}/installed\n")
+    (tmp_path / "served" / "corral" / "install.sh").chmod(0o755)
+    tar = tmp_path / "served" / "corral-bundle.tar.gz"
+    subprocess.run(["tar", "-C", tmp_path / "served", "-czf", tar, "corral"], check=True, timeout=60)
+    digest = hashlib.sha256(tar.read_bytes() if is_right else b"another").hexdigest()
+    [script] = [words[2] for words in yaml.safe_load(CLOUD_INIT.read_text())["runcmd"] if words[0] == "sh"]
+    for stands, taken in (("https://YOUR-SERVER", f"file://{tar.parent}"), ("SHA256", digest), ("/run/corral-bundle", f"{tmp_path}/run")):
+        assert stands in script
+        script = script.replace(stands, taken)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "curl").write_text('#!/bin/sh\ncp "${6#file://}" "$5"\n')  # what a VM has, a build machine need not
+    (tmp_path / "bin" / "curl").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert ((tmp_path / "installed").exists(), done.returncode == 0) == (is_right, is_right), done.stderr
+    assert is_right or "did NOT match" in done.stderr
 
 
 def test_a_wheel_that_is_not_the_one_of_the_lock_is_not_installed(unpacked: Path, tmp_path: Path) -> None:
