@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from corral_worker.shim.messages import FROM_SHIM, FROM_ZYGOTE, TO_SHIM, TO_ZYGOTE, definition
+from corral_worker.shim.messages import FROM_SHIM, FROM_ZYGOTE, NOTICES, TO_SHIM, TO_ZYGOTE, Notice, definition
 
 INCOMING: dict[str, type] = {**FROM_SHIM, **FROM_ZYGOTE}
 """What a worker may get."""
@@ -31,14 +31,20 @@ def checked(message: dict[str, Any], table: dict[str, type]) -> dict[str, Any]:
     return message
 
 
+def as_notice(message: dict[str, Any]) -> Notice:
+    """The notice as a worker's link passes it on. AssertionError unless it is defined with each of its fields."""
+    notice: Notice = msgspec.convert(checked(message, NOTICES), NOTICES[message["t"]])
+    return notice
+
+
 class Observer:
     """Keeps what it is told."""
 
     def __init__(self, ended: list[str] | None = None) -> None:
-        self.notices: list[tuple[str, dict[str, Any]]] = []
+        self.notices: list[tuple[str, Notice]] = []
         self.ended: list[str] = [] if ended is None else ended
 
-    def notice(self, instance: str, notice: dict[str, Any]) -> None:
+    def notice(self, instance: str, notice: Notice) -> None:
         self.notices.append((instance, notice))
 
     def gone(self, instance: str) -> None:

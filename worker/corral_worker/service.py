@@ -30,7 +30,8 @@ from corral_worker.reconcile.notices import Notices
 from corral_worker.reconcile.rollback_check import set_back
 from corral_worker.reconcile.truncated_output import note_reads
 from corral_worker.shim.cgroup.cgroup import remove_guest_cgroups
-from corral_worker.shims.port import Body, Shims, UnixShims
+from corral_worker.shim.messages import Notice
+from corral_worker.shims.port import Shims, UnixShims
 from corral_worker.uplink.about import About
 from corral_worker.uplink.dialer import Dialer, ZmqDialer
 from corral_worker.uplink.session import BrokerSession, Face, Route
@@ -158,7 +159,7 @@ class Worker:
         self.journal.close()
         self._parts.dialer.close()
 
-    def notice(self, instance: str, notice: Body) -> None:
+    def notice(self, instance: str, notice: Notice) -> None:
         """See ShimObserver."""
         self._notices.take(instance, notice)
 

@@ -11,12 +11,16 @@ import pytest
 from corral_schemas.stdio import StdioOptions
 from corral_testkit.bounded import run
 from corral_testkit.guests import Room, open_room
+from corral_testkit.shim_messages import as_notice
 from corral_worker.base.tasks import Tasks
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
 from corral_worker.reconcile.notices import Notices
 
 CLOSED = {"1": {"state": "closed", "total": 3, "crc": 9}, "2": {"state": "closed", "total": 0, "crc": 0}}
 STDOUT_OPEN = {**CLOSED, "1": {"state": "open", "offset": 3, "crc": 9}}
+
+
+USAGE = {"oom_seen": False, "started_ns": 1, "exited_ns": 2, "user_us": 3, "system_us": 4, "max_rss_kib": 5}
 
 
 class Desk:
@@ -33,13 +37,14 @@ class Desk:
 
     async def tell(self, *notices: dict[str, Any], container: ContainerRecord | None = None) -> None:
         for notice in notices:
-            self.notices.take((container or self.container).instance, notice)
+            self.notices.take((container or self.container).instance, as_notice(notice))
         await self.room.journal.durable()
 
 
 def ended(process: ProcessRecord, n: int = 1, streams: Any = CLOSED, **end: Any) -> dict[str, Any]:
-    told = {"type": "exited", "code": 7, **end}
-    return {"t": "exit", "n": n, "process": process.instance, "exit": told, "streams": streams, "started_ns": 1, "exited_ns": 2}
+    usage = {name: end.pop(name, value) for name, value in USAGE.items()}
+    told = end or {"type": "exited", "code": 7}
+    return {"t": "exit", "n": n, "process": process.instance, "exit": told, "streams": streams, **usage}
 
 
 def at_desk(directory: Path, work: Any) -> None:
@@ -98,7 +103,7 @@ def test_notices_repeated_to_the_next_worker_change_nothing(tmp_path: Path) -> N
             tasks = Tasks()
             notices = Notices(room.guest, tasks)
             for notice in told:
-                notices.take(container.instance, notice)
+                notices.take(container.instance, as_notice(notice))
             await room.journal.durable()
             assert room.kinds() == []
             await tasks.stop()
@@ -118,7 +123,7 @@ def test_what_a_shim_added_to_a_gap_since_it_told_it_is_announced_alone(tmp_path
 
 def test_an_exit_enters_the_journal_with_everything_the_shim_knows(tmp_path: Path) -> None:
     async def work(desk: Desk) -> None:
-        await desk.tell(ended(desk.init, code=None, type="signalled", signal=9, core=True, oom_seen=True, user_us=5, max_rss_kib=6))
+        await desk.tell(ended(desk.init, type="signalled", signal=9, core=True, oom_seen=True, user_us=5, max_rss_kib=6))
         end = desk.init.exit
         assert end is not None
         assert (end.type, end.signal, end.core, end.oom_seen, end.user_us, end.max_rss_kib) == ("signalled", 9, True, True, 5, 6)
@@ -174,7 +179,7 @@ def test_a_waiter_is_told_only_after_the_exit_is_on_disk(tmp_path: Path) -> None
     async def work(desk: Desk) -> None:
         waiting = asyncio.ensure_future(desk.room.guest.waiters.exited(desk.init))
         await asyncio.sleep(0)
-        desk.notices.take(desk.container.instance, ended(desk.init))
+        desk.notices.take(desk.container.instance, as_notice(ended(desk.init)))
         assert not waiting.done()
         await waiting
         assert desk.room.kinds() == ["exit"]
@@ -185,7 +190,7 @@ def test_a_waiter_is_told_only_after_the_exit_is_on_disk(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "notice",
     [
-        {"t": "exit", "n": 1, "process": "unknown", "exit": {"type": "exited", "code": 0}, "streams": {}},
+        {"t": "exit", "n": 1, "process": "unknown", "exit": {"type": "exited", "code": 0}, "streams": {}, **USAGE},
         {"t": "stream_end", "n": 1, "process": "unknown", "stream": 1, "total": 1, "crc": 1},
         {"t": "gap", "n": 1, "process": "unknown", "stream": 1, "from": 0, "to": 1, "reason": "cap"},
     ],

@@ -14,7 +14,7 @@ from corral_testkit.shim_messages import INCOMING, OUTGOING, Observer, checked, 
 from corral_worker.reconcile.notices import exit_at_rest, exit_from_notice
 from corral_worker.shim.base.wire import VERSION
 from corral_worker.shim.messages import NOTICES, REQUESTS
-from corral_worker.shims.shim_link import ShimLink, ShimVersionError
+from corral_worker.shims.shim_link import ACKNOWLEDGE_LATER_S, ShimLink, ShimVersionError
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("*.jsonl"))
@@ -73,7 +73,8 @@ def test_a_link_of_today_takes_what_those_shims_said(file: Path) -> None:
                 link.message(message, b"")
         assert [notice for _, notice in observer.notices] == [one for one in said if one["t"] in NOTICES]
         assert {key: await answer for key, answer in asked.items()} == {one["id"]: one for one in said if one["t"] == "response"}
-        assert [exit_from_notice(one).exited_ns > 0 for one in said if one["t"] == "exit"]
+        exits = [exit_from_notice(notice) for _, notice in observer.notices if notice["t"] == "exit"]
+        assert exits and all(one.exited_ns > one.started_ns > 0 for one in exits)
 
     run(work())
 
@@ -112,12 +113,14 @@ def test_a_shim_of_a_higher_version_is_not_spoken_to() -> None:
     run(work())
 
 
-def test_a_notice_that_is_unknown_here_is_left_with_its_shim_for_a_worker_that_knows_it() -> None:
+def test_a_notice_that_cannot_be_read_here_is_left_with_its_shim_for_a_worker_that_can() -> None:
     async def work() -> None:
         observer, stream = Observer(), Stream()
         link = ShimLink("i1", observer)
         await link.hello(stream, 3, "g1", newborn=True)
         link.message({"t": "something new", "n": 1}, b"")
+        link.message({"t": "oom", "n": 2, "count": "many"}, b"")
+        await asyncio.sleep(2 * ACKNOWLEDGE_LATER_S)
         assert (observer.notices, [one["t"] for one in stream.sent]) == ([], ["hello"])
 
     run(work())

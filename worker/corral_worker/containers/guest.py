@@ -32,6 +32,7 @@ from corral_worker.runtime.containment import ANYWHERE, Roots
 from corral_worker.runtime.runc import Runtime
 from corral_worker.shim.base.linux import is_exhausted
 from corral_worker.shim.cgroup.cgroup import guest_cgroup
+from corral_worker.shim.messages import Notice
 from corral_worker.shims.port import Body, ShimGoneError, ShimLink, ShimObserver, ShimRefusedError, Shims
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class Guest:
         self._newest_ms = instance_time_ms(journal.store.newest_instance())
         """Time of the newest instance: the next is newer, also after the wall clock was set back."""
         self._linking: dict[str, asyncio.Task[ShimLink]] = {}
-        self._held: dict[str, list[Body]] = {}  # process instance -> notices that must not overtake its start
+        self._held: dict[str, list[Notice]] = {}  # process instance -> notices that must not overtake its start
         self.turns = Turns(RUNTIME_CALLS_PER_CORE * (os.cpu_count() or 1))
         self.waiters = Waiters(journal)
         self.bundle_store = BundleStore(settings.paths.bundles, lambda: [(one.name, one.rootfs_path) for one in self.containers.values()])
@@ -266,7 +267,7 @@ class Guest:
         if not link.closing and self._shim_observer is not None:
             self._shim_observer.gone(instance)
 
-    def notice(self, instance: str, notice: Body) -> None:
+    def notice(self, instance: str, notice: Notice) -> None:
         """See ShimObserver."""
         held = self._held.get(str(notice.get("process", "")))
         if held is not None:

@@ -2,19 +2,20 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from corral_schemas.errors import CorralError
 from corral_schemas.events import ExitEvent, Oom, StdioEnd, StdioGap, StorageFull, StorageOk
 from corral_schemas.exits import Exit, StreamEnd
-from corral_schemas.stdio import StreamName
 from corral_worker.base.tasks import Tasks
 from corral_worker.commands.handlers.delete import auto_delete
 from corral_worker.containers import lifecycle
 from corral_worker.containers.guest import Guest
 from corral_worker.containers.spools import STREAM_NAMES
 from corral_worker.journal.records import ContainerRecord, ProcessRecord
-from corral_worker.shims.port import Body
+from corral_worker.shim import messages
+from corral_worker.shim.messages import Notice
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +29,14 @@ class Notices:
 
     def __init__(self, guest: Guest, tasks: Tasks) -> None:
         self._guest, self._tasks = guest, tasks
-        self._init_exits: dict[str, Body] = {}  # container instance -> its init's exit, held back for the execs'
+        self._init_exits: dict[str, messages.Exit] = {}  # container instance -> its init's exit, held back for the execs'
 
-    def take(self, instance: str, notice: Body) -> None:
+    def take(self, instance: str, notice: Notice) -> None:
         """Records a notice, and has it acknowledged once that is durable."""
         container = self._guest.containers.get(instance)
         if container is not None:
             self._record(container, notice)
-        self._tasks.start(self._acknowledge(instance, int(notice.get("n", 0))))
+        self._tasks.start(self._acknowledge(instance, notice["n"]))
 
     async def _acknowledge(self, instance: str, number: int) -> None:
         await self._guest.journal.durable()
@@ -43,36 +44,40 @@ class Notices:
         if link is not None:
             link.acknowledge_notice(number)
 
-    def _record(self, container: ContainerRecord, notice: Body) -> None:
-        process = self._guest.processes[container.instance].get(str(notice.get("process", "")))
-        match notice["t"]:
-            case "exit" if process is not None:
-                self._exit(container, process, notice)
-            case "stream_end" if process is not None:
-                self._stream_end(container, process, notice)
-            case "gap" if process is not None:
-                self._gap(container, process, notice)
-            case "oom" if notice["count"] > container.oom_kills:
-                container.oom_kills = notice["count"]
-                self._guest.journal.save(container)
-                self._guest.journal.event("oom", Oom(kills=container.oom_kills), container)
-            case "blocked" if process is not None:
-                process.blocked_since_ns = notice["since_ns"]
-                self._guest.journal.save(process)
-            case "storage" if notice["n"] > container.noticed:
-                container.noticed = notice["n"]
-                self._guest.journal.save(container)
-                path = str(self._guest.settings.paths.state)
-                kind = "storage_full" if notice["full"] else "storage_ok"
-                self._guest.journal.event(kind, StorageFull(path=path) if notice["full"] else StorageOk(path=path), container)
-            case "oom" | "exit" | "stream_end" | "gap" | "blocked" | "storage":
-                log.debug("notice of %s known already or of a process that never started: %s", container.name, notice)
-            case other:
-                log.warning("shim of %s says %r, which is unknown here", container.name, other)
+    def _record(self, container: ContainerRecord, notice: Notice) -> None:
+        if notice["t"] == "oom":
+            self._oom(container, notice)
+        elif notice["t"] == "storage":
+            self._storage(container, notice)
+        elif (process := self._guest.processes[container.instance].get(notice["process"])) is None:
+            log.debug("notice of %s of a process that never started: %s", container.name, notice)
+        elif notice["t"] == "exit":
+            self._exit(container, process, notice)
+        elif notice["t"] == "stream_end":
+            self._stream_end(container, process, notice)
+        elif notice["t"] == "gap":
+            self._gap(container, process, notice)
+        else:
+            process.blocked_since_ns = notice["since_ns"]
+            self._guest.journal.save(process)
 
-    def _gap(self, container: ContainerRecord, process: ProcessRecord, notice: Body) -> None:
+    def _oom(self, container: ContainerRecord, notice: messages.Oom) -> None:
+        if notice["count"] > container.oom_kills:
+            container.oom_kills = notice["count"]
+            self._guest.journal.save(container)
+            self._guest.journal.event("oom", Oom(kills=container.oom_kills), container)
+
+    def _storage(self, container: ContainerRecord, notice: messages.Storage) -> None:
+        if notice["n"] > container.noticed:
+            container.noticed = notice["n"]
+            self._guest.journal.save(container)
+            path = str(self._guest.settings.paths.state)
+            kind = "storage_full" if notice["full"] else "storage_ok"
+            self._guest.journal.event(kind, StorageFull(path=path) if notice["full"] else StorageOk(path=path), container)
+
+    def _gap(self, container: ContainerRecord, process: ProcessRecord, notice: messages.Gap) -> None:
         """A shim may have added to a gap between telling it and telling it again: then the addition is news."""
-        stream, number, start, end = _stream(notice), int(notice["n"]), int(notice["from"]), int(notice["to"])
+        stream, number, start, end = STREAM_NAMES[notice["stream"]], notice["n"], notice["from"], notice["to"]
         told_number, told_end = process.gaps_told.get(stream, (0, 0))
         if number < told_number or (number == told_number and end <= told_end):
             return
@@ -83,7 +88,7 @@ class Notices:
 
     # -- exits ----------------------------------------------------------------------------------------------------------------
 
-    def _exit(self, container: ContainerRecord, process: ProcessRecord, notice: Body) -> None:
+    def _exit(self, container: ContainerRecord, process: ProcessRecord, notice: messages.Exit) -> None:
         if process.exit is not None:
             return
         if process.init and self._execs_running(container, process):
@@ -118,8 +123,8 @@ class Notices:
         self._guest.waiters.tell_changed(process)
         self._maybe_auto_delete(container)
 
-    def _stream_end(self, container: ContainerRecord, process: ProcessRecord, notice: Body) -> None:
-        self.record_stream_end(container, process, _stream(notice), notice["total"], notice["crc"])
+    def _stream_end(self, container: ContainerRecord, process: ProcessRecord, notice: messages.StreamEnded) -> None:
+        self.record_stream_end(container, process, STREAM_NAMES[notice["stream"]], notice["total"], notice["crc"])
 
     def record_stream_end(
         self, container: ContainerRecord, process: ProcessRecord, stream: str, total: int, crc: int, *, cut: bool = False
@@ -163,16 +168,12 @@ class Notices:
             self._maybe_auto_delete(container)
 
 
-def _stream(notice: Body) -> StreamName:
-    return STREAM_NAMES[int(notice["stream"])]
-
-
-def exit_from_notice(notice: dict[str, Any]) -> Exit:
+def exit_from_notice(notice: messages.Exit) -> Exit:
     """A shim's exit notice as the contract has it."""
-    return _exit({**notice, **notice["exit"]}, notice.get("streams", {}))
+    return _exit({**notice, **notice["exit"]}, notice["streams"])
 
 
-def exit_at_rest(end: dict[str, Any], streams: dict[str, Any]) -> Exit:
+def exit_at_rest(end: Mapping[str, Any], streams: Mapping[str, Any]) -> Exit:
     """An exit from a shim's state or from an end file: there it is one flat object, and the streams stand beside it."""
     told = {
         number: {"state": "open" if one["open"] else "closed", "total": one["offset"], "offset": one["offset"], "crc": one["crc"]}
@@ -181,7 +182,7 @@ def exit_at_rest(end: dict[str, Any], streams: dict[str, Any]) -> Exit:
     return _exit(end, told)
 
 
-def _exit(end: dict[str, Any], told: dict[str, Any]) -> Exit:
+def _exit(end: Mapping[str, Any], told: Mapping[str, Any]) -> Exit:
     streams: dict[str, StreamEnd] = {
         STREAM_NAMES[int(number)]: StreamEnd(
             state=stream["state"], total=stream["total"] if stream["state"] == "closed" else stream["offset"], crc=stream["crc"]

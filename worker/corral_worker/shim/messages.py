@@ -337,6 +337,10 @@ class Storage(TypedDict):
     full: bool
 
 
+Notice = Exit | StreamEnded | Gap | Oom | Blocked | Storage
+"""Numbered, and sent until acknowledged."""
+
+
 # -- worker → zygote, zygote → worker ---------------------------------------------------------------------------------------------------
 
 
@@ -409,7 +413,7 @@ REQUESTS: dict[str, type] = {
 }
 """By `step`."""
 NOTICES: dict[str, type] = {"exit": Exit, "stream_end": StreamEnded, "gap": Gap, "oom": Oom, "blocked": Blocked, "storage": Storage}
-"""Numbered, and sent until acknowledged."""
+"""By `t`."""
 TO_SHIM: dict[str, type] = {
     "hello": Hello,
     "ack": Ack,

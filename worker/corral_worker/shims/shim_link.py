@@ -5,8 +5,10 @@ import logging
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
 from corral_worker.shim.base.wire import VERSION
-from corral_worker.shim.messages import NOTICES
+from corral_worker.shim.messages import NOTICES, Notice
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class ShimVersionError(Exception):
 class ShimObserver(Protocol):
     """Who is told what shims notice, and that one is gone."""
 
-    def notice(self, instance: str, notice: Body) -> None:
+    def notice(self, instance: str, notice: Notice) -> None:
         """A notice came. It comes again until it is acknowledged."""
         ...
 
@@ -268,10 +270,22 @@ class ShimLink:
         elif kind == "refused":
             self._hello.set_exception(ShimRefusedError(self.instance, int(message["generation"])))
             self._hello.exception()  # nobody may be waiting for it
-        elif kind in NOTICES and self._observer is not None:
-            self._observer.notice(self.instance, message)
-        elif kind != "pong":  # a notice of a newer shim is kept there, unacknowledged, for a worker that knows it
-            log.warning("shim of %s says %r, which is unknown here", self.instance, kind)
+        elif kind != "pong":
+            self._notice(message)
+
+    def _notice(self, message: Body) -> None:
+        """One that cannot be read here is kept by its shim, unacknowledged, for a worker that can read it."""
+        known = NOTICES.get(str(message.get("t")))
+        if known is None:
+            log.warning("shim of %s says %r, which is unknown here", self.instance, message.get("t"))
+            return
+        try:
+            notice: Notice = msgspec.convert(message, known)
+        except msgspec.ValidationError as why:
+            log.error("shim of %s sent a notice that cannot be read: %s: %s", self.instance, why, message)
+            return
+        if self._observer is not None:
+            self._observer.notice(self.instance, notice)
 
     def closed(self) -> None:
         """The stream ended."""
