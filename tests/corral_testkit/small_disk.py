@@ -18,7 +18,7 @@ class SmallDisk:
 
     def __enter__(self) -> SmallDisk:
         self.directory.mkdir(parents=True)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self._size_bytes}", "corral-test", self.directory], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self._size_bytes},mode=0700", "corral-test", self.directory], check=True)
         return self
 
     def __exit__(self, *_: object) -> None:
