@@ -81,6 +81,7 @@ def test_with_keys_it_does_the_same(program: Path, keyed: KeyedBroker, rootfs: P
     keys = Keys(pair.public, pair.secret, keyed.server)
     keyed.until_known(keys)
     (home / "token").write_text(key_directory.make_token(keyed.directory, "g1", 600))
+    (home / "token").chmod(0o600)
     places = ["--state-dir", str(home / "s"), "--run-dir", str(home / "r"), "--durability", "process"]
     enrol = ["--server-key", str(keyed.directory / "broker.public"), "--token-file", str(home / "token")]
     command = [sys.executable, "-m", "corral_worker", "--guest", "g1", "--broker", keyed.address, *places, *enrol]

@@ -15,7 +15,7 @@ from corral_schemas.errors import CorralError
 from corral_schemas.limits import FRAME_BYTES_MAX, PIDS_LIMIT_DEFAULT
 from corral_schemas.stdio import StdioOptions
 from corral_worker.runtime.bundles import Bundle, exec_process, make_bundle
-from corral_worker.runtime.resources import can_limit_swap
+from corral_worker.runtime.resources import can_limit_pids, can_limit_swap
 
 GOOD: dict[str, Any] = {
     "ociVersion": "1.0.2",
@@ -195,6 +195,18 @@ def test_swap_is_limited_only_where_the_guest_counts_it(tmp_path: Path, hierarch
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).touch()
     assert can_limit_swap({name: str(tmp_path / path) for name, path in hierarchies.items()}) is counts
+
+
+@pytest.mark.parametrize(
+    ("hierarchies", "controllers", "counts"),
+    [({"pids": "p"}, "", True), ({"": "u"}, "cpu memory pids", True), ({"": "u"}, "cpu memory", False), ({"memory": "m"}, "pids", False)],
+)
+def test_processes_are_limited_only_where_the_guest_counts_them(
+    tmp_path: Path, hierarchies: dict[str, str], controllers: str, counts: bool
+) -> None:
+    (tmp_path / "u").mkdir()
+    (tmp_path / "u" / "cgroup.controllers").write_text(f"{controllers}\n")
+    assert can_limit_pids({name: str(tmp_path / path) for name, path in hierarchies.items()}) is counts
 
 
 @pytest.mark.parametrize(("env", "term"), [([], ["TERM=xterm"]), (["TERM=vt100"], ["TERM=vt100"])])

@@ -17,7 +17,9 @@ _RLIM_INFINITY = (1 << 64) - 1
 
 def resources_of(spec: ContainerSpec) -> dict[str, Any]:
     """Return `linux.resources` with the spec's limits. Raises bad_request for limits that do not go together."""
-    found: dict[str, Any] = {"pids": {"limit": _pids_limit(spec.pids_limit)}}
+    found: dict[str, Any] = {}
+    if (spec.pids_limit or 0) > 0 or can_limit_pids(hierarchies()):  # a limit that was asked for and cannot be is the runtime's to refuse
+        found["pids"] = {"limit": _pids_limit(spec.pids_limit)}
     if memory := _memory(spec):
         found["memory"] = memory
     cpu: dict[str, Any] = {}
@@ -74,6 +76,14 @@ def can_limit_swap(mounts: dict[str, str]) -> bool:
     if "" in mounts:  # the top of v2 has no limits; every cgroup below it has the same files
         return any(Path(mounts[""]).glob("*/memory.swap.max"))
     return False
+
+
+def can_limit_pids(mounts: dict[str, str]) -> bool:
+    """Whether this guest counts processes: without that a runtime refuses any word of a limit of them. `mounts`: by controller."""
+    if "pids" in mounts:
+        return True
+    controllers = Path(mounts[""], "cgroup.controllers") if "" in mounts else None
+    return controllers is not None and controllers.exists() and "pids" in controllers.read_text().split()
 
 
 def _pids_limit(asked: int | None) -> int:
